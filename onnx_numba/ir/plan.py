@@ -1,0 +1,129 @@
+"""The plan: what the schedule hands to the runtime, as plain data.
+
+A plan is a flat instruction list over four tables:
+
+* *slots*, int64 numbers: dims, sizes, counts;
+* *buffers*, pointers to the elements of tensors;
+* *objects*, Python values (strings, sequences, maps, tensors of unknown rank);
+* *kernels*, compiled functions ``int32 kernel(ctx, bufs, dims, lo, hi)``.
+
+The native runner executes it without the GIL; an instruction that needs Python (``out``, ``grow``, ``host``) leaves the runner with
+the program counter, and Python resumes there. The same instructions are executed by a Python interpreter when the JIT is off.
+
+Instructions are tuples whose first item is the operation (``OPS`` gives the operands of each):
+
+==============================  ==================================================================================
+``("add", dst, a, b)``          slots[dst] = slots[a] + slots[b]; likewise sub, mul, div (floor), mod (sign of b),
+                                max, min, eq, ne, lt, le (0 or 1)
+``("move", dst, a)``            slots[dst] = slots[a]
+``("bcast", dst, a, b)``        slots[dst] = the common extent of two broadcast dims; status BROADCAST if there is none
+``("load", dst, buf, index, type)``  slots[dst] = the integer element ``index`` (a slot) of a buffer; type names its storage
+``("check", a, b, code)``       status ``code`` unless slots[a] == slots[b]
+``("alloc", buf, bytes)``       buffers[buf] points to a block of at least slots[bytes] bytes; kept from run to run
+``("alias", dst, src)``         buffers[dst] = buffers[src]
+``("out", k)``                  leave: allocate output k, whose dims are in slots by now, and point its buffer at it
+``("copy", dst, src, bytes)``   memcpy
+``("scratch", bytes)``          every worker's scratch has at least slots[bytes] bytes
+``("call", kernel, step, total, grain, bufs, dims)``  kernel over [0, slots[total]) in chunks of ``grain``, each chunk whole on
+                                one thread; bufs and dims are tuples of buffer and slot ids
+``("host", h)``                 leave: run ``hosts[h]`` in Python, which sets its output buffers, dims and objects
+``("end",)``                    done
+==============================  ==================================================================================
+
+Example: a relu over an input of shape [n]::
+
+    slots   0: n (input dim)  1: 4096  2: tiles  3: 4095 ...
+    ("add", 4, 0, 3), ("div", 2, 4, 1), ("out", 0), ("call", 0, 0, 2, 4, (0, 1), (0,)), ("end",)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from onnx_numba.ir.types import ValueType
+
+ABI = 1
+"""Version of instruction encoding, kernel signature and context layout; part of every store key."""
+
+OPS: dict[str, str] = {
+    # operand letters: d slot written, s slot read, b buffer, n literal number, t type name, S tuple of slots, B of buffers
+    "add": "dss", "sub": "dss", "mul": "dss", "div": "dss", "mod": "dss", "max": "dss", "min": "dss",
+    "eq": "dss", "ne": "dss", "lt": "dss", "le": "dss", "move": "ds", "bcast": "dss",
+    "load": "dbst", "check": "ssn", "alloc": "bs", "alias": "bb", "out": "n", "copy": "bbs", "scratch": "s",
+    "call": "nnsnBS", "host": "n", "end": "",
+}  # fmt: skip
+
+# Status codes of kernels and of the runner. 0 is success; a kernel reports one with the work index at which it arose.
+OK, INDEX_RANGE, BROADCAST, SHAPE_MISMATCH, DIVISION_BY_ZERO, BAD_VALUE, CANCELLED = range(7)
+STATUS_TEXT = {
+    INDEX_RANGE: "an index is out of range",
+    BROADCAST: "shapes cannot be broadcast together",
+    SHAPE_MISMATCH: "shapes do not fit each other",
+    DIVISION_BY_ZERO: "integer division by zero",
+    BAD_VALUE: "an input value is not allowed here",
+    CANCELLED: "the run was cancelled",
+}
+
+# What a kernel's ctx points to: int64 words.
+CTX_STATUS, CTX_INDEX, CTX_CANCEL, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_WORKER = range(6)
+CTX_WORDS = 8
+
+
+@dataclass(frozen=True)
+class Port:
+    """A graph input or output, or a host step's.
+
+    ``buffer`` is set for numeric tensors of known rank, with one slot per dim in ``dims``; otherwise ``object`` is set.
+    ``declared`` holds, per dim, the number that callers must match, or a name or None where any extent will do.
+    """
+
+    name: str
+    type: ValueType
+    buffer: int | None = None
+    dims: tuple[int, ...] = ()
+    object: int | None = None
+    declared: tuple[int | str | None, ...] | None = None
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class HostStep:
+    """A Python step: ``function`` names an entry of ``onnx_numba.runtime.host``, called as f(params, *inputs) → tuple of outputs.
+
+    Tensors come as NumPy arrays that the function must not write or keep, absent optional inputs as None. ``bodies`` are
+    plans of subgraphs (If, Loop, Scan).
+    """
+
+    function: str
+    step: int
+    inputs: tuple[Port | None, ...]
+    outputs: tuple[Port, ...]
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One compiled function of the generated module: its name there and the digest of its canonical source."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scheduled model; see the module's docstring."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    slots: int
+    slot_values: dict[int, int]  # constants
+    buffers: int
+    buffer_types: dict[int, str]  # storage type name of every buffer
+    constants: dict[int, int]  # buffer → index into the weights
+    objects: int
+    object_constants: dict[int, Any]  # object id → strings and the like
+    kernels: tuple[Kernel, ...]
+    hosts: tuple[HostStep, ...]
+    steps: tuple[str, ...]  # step id → the nodes it came from, for messages
+    code: tuple[tuple[Any, ...], ...]

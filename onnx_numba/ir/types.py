@@ -1,0 +1,156 @@
+"""Element types and value types, free of onnx and numba so that a warm process can load them.
+
+A *storage* type says how an element lies in memory, a *compute* type what scalar expressions of it are made of: float16
+and bfloat16 are stored in 16 bits and computed as float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from onnx_numba.ir.dims import Dim
+
+
+@dataclass(frozen=True)
+class DType:
+    """One element type.
+
+    Attributes
+    ----------
+    name : str
+        Short name used in generated source: ``f32``, ``i64``, ``bool`` …
+    onnx : int
+        ``TensorProto.DataType`` number.
+    onnx_name : str
+        The name in ONNX type strings, as in ``tensor(float)``.
+    kind : str
+        ``b`` bool, ``i`` signed, ``u`` unsigned, ``f`` floating, ``c`` complex, ``s`` string.
+    size : int
+        Bytes per element in memory; 0 for strings, which are Python objects.
+    compute : str
+        Name of the type that scalar expressions over it have.
+    """
+
+    name: str
+    onnx: int
+    onnx_name: str
+    kind: str
+    size: int
+    compute: str
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """The NumPy dtype of arrays handed to and from users."""
+        if self.name in _ML_DTYPES:
+            import ml_dtypes
+
+            return np.dtype(getattr(ml_dtypes, _ML_DTYPES[self.name]))
+        return np.dtype(_NUMPY[self.name])
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it is a real floating type."""
+        return self.kind == "f"
+
+    @property
+    def is_int(self) -> bool:
+        """Whether it is a signed or unsigned integer."""
+        return self.kind in "iu"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+_ML_DTYPES = {"bf16": "bfloat16"}
+_NUMPY = {
+    "bool": "?", "i8": "i1", "i16": "i2", "i32": "i4", "i64": "i8", "u8": "u1", "u16": "u2", "u32": "u4", "u64": "u8",
+    "f16": "f2", "f32": "f4", "f64": "f8", "c64": "c8", "c128": "c16", "string": "O",
+}  # fmt: skip
+
+DTYPES: dict[str, DType] = {
+    name: DType(name, onnx, onnx_name, kind, size, compute)
+    for name, onnx, onnx_name, kind, size, compute in [
+        ("f32", 1, "float", "f", 4, "f32"),
+        ("u8", 2, "uint8", "u", 1, "u8"),
+        ("i8", 3, "int8", "i", 1, "i8"),
+        ("u16", 4, "uint16", "u", 2, "u16"),
+        ("i16", 5, "int16", "i", 2, "i16"),
+        ("i32", 6, "int32", "i", 4, "i32"),
+        ("i64", 7, "int64", "i", 8, "i64"),
+        ("string", 8, "string", "s", 0, "string"),
+        ("bool", 9, "bool", "b", 1, "bool"),
+        ("f16", 10, "float16", "f", 2, "f32"),
+        ("f64", 11, "double", "f", 8, "f64"),
+        ("u32", 12, "uint32", "u", 4, "u32"),
+        ("u64", 13, "uint64", "u", 8, "u64"),
+        ("c64", 14, "complex64", "c", 8, "c64"),
+        ("c128", 15, "complex128", "c", 16, "c128"),
+        ("bf16", 16, "bfloat16", "f", 2, "f32"),
+    ]
+}
+BY_ONNX: dict[int, DType] = {t.onnx: t for t in DTYPES.values()}
+BY_ONNX_NAME: dict[str, DType] = {t.onnx_name: t for t in DTYPES.values()}
+
+BOOL, I8, I16, I32, I64 = (DTYPES[n] for n in ("bool", "i8", "i16", "i32", "i64"))
+U8, U16, U32, U64 = (DTYPES[n] for n in ("u8", "u16", "u32", "u64"))
+F16, BF16, F32, F64, STRING = (DTYPES[n] for n in ("f16", "bf16", "f32", "f64", "string"))
+
+
+def dtype_of(array_dtype: np.dtype[Any]) -> DType | None:
+    """The element type of a NumPy dtype in native byte order, or None when ONNX has none for it."""
+    if array_dtype.kind in "OUST":
+        return STRING
+    for dtype in DTYPES.values():
+        if dtype.kind != "s" and array_dtype == dtype.numpy:
+            return dtype
+    return None
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """A tensor: element type and shape; ``shape`` is None while even the rank is unknown."""
+
+    dtype: DType
+    shape: tuple[Dim | int, ...] | None = None
+
+    def __str__(self) -> str:
+        shape = "?" if self.shape is None else "×".join(map(str, self.shape)) or "scalar"
+        return f"tensor({self.dtype.onnx_name}) {shape}"
+
+
+@dataclass(frozen=True)
+class SequenceType:
+    """A sequence of values of one type."""
+
+    element: ValueType
+
+    def __str__(self) -> str:
+        return f"seq({self.element})"
+
+
+@dataclass(frozen=True)
+class OptionalType:
+    """A value that may be absent."""
+
+    element: ValueType
+
+    def __str__(self) -> str:
+        return f"optional({self.element})"
+
+
+@dataclass(frozen=True)
+class MapType:
+    """A map from keys of one element type to values."""
+
+    key: DType
+    value: ValueType
+
+    def __str__(self) -> str:
+        return f"map({self.key.onnx_name}, {self.value})"
+
+
+ValueType = TensorType | SequenceType | OptionalType | MapType
