@@ -1,0 +1,347 @@
+"""Symbolic integers: dims, sizes and index expressions in one normal form.
+
+A `Dim` is a polynomial with integer coefficients over atoms. An atom is a symbol (`Sym`: a dim known at run time, or a loop variable
+with an extent) or an opaque operation (`Opaque`: floor division, remainder, max …) over other dims. Constants are plain ``int``, so
+code that is handed static shapes never sees a `Dim`. Equal polynomials are equal objects by value, which is what fusion compares.
+
+>>> n = Sym("n"); i = Sym("i", extent=n); j = Sym("j", extent=4)
+>>> floordiv(dim(i) * 4 + dim(j), 4)
+i
+>>> mod(dim(i) * 4 + dim(j), 4)
+j
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+DimLike = "Dim | int"
+
+
+class Sym:
+    """A symbol: a run-time dim (``extent`` None, at least 0) or a loop variable (0 ≤ it < ``extent``). Compared by identity."""
+
+    __slots__ = ("extent", "name", "source")
+
+    def __init__(self, name: str, extent: Dim | int | None = None, source: Any = None) -> None:
+        self.name = name
+        self.extent = extent
+        self.source = source  # where a run-time dim comes from; see onnx_numba.ir.loop
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Opaque:
+    """An operation that the polynomial cannot see into; also a scalar expression used as an index (``op`` is then ``"value"``)."""
+
+    __slots__ = ("_hash", "args", "op")
+
+    def __init__(self, op: str, args: tuple[Any, ...]) -> None:
+        self.op = op
+        self.args = args
+        self._hash = hash((op, args))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return isinstance(other, Opaque) and self._hash == other._hash and self.op == other.op and self.args == other.args
+
+    def __repr__(self) -> str:
+        return f"{self.op}({', '.join(map(repr, self.args))})"
+
+
+Atom = Sym | Opaque
+Monomial = tuple[Atom, ...]
+
+
+def _order(atom: Atom) -> tuple[str, int]:
+    return (repr(atom), id(atom) if isinstance(atom, Sym) else 0)
+
+
+class Dim:
+    """A polynomial that is not a constant; made by arithmetic on `dim(symbol)`."""
+
+    __slots__ = ("_hash", "terms")
+
+    def __init__(self, terms: Mapping[Monomial, int]) -> None:
+        self.terms = dict(terms)
+        self._hash = hash(frozenset(self.terms.items()))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Dim) and self._hash == other._hash and self.terms == other.terms)
+
+    def __add__(self, other: Dim | int) -> Dim | int:
+        terms = dict(self.terms)
+        for monomial, factor in _terms(other).items():
+            terms[monomial] = terms.get(monomial, 0) + factor
+        return _make(terms)
+
+    def __mul__(self, other: Dim | int) -> Dim | int:
+        terms: dict[Monomial, int] = {}
+        for m1, f1 in self.terms.items():
+            for m2, f2 in _terms(other).items():
+                monomial = tuple(sorted(m1 + m2, key=_order)) if m1 and m2 else m1 + m2
+                terms[monomial] = terms.get(monomial, 0) + f1 * f2
+        return _make(terms)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __neg__(self) -> Dim | int:
+        return self * -1
+
+    def __sub__(self, other: Dim | int) -> Dim | int:
+        return self + (-other)
+
+    def __rsub__(self, other: Dim | int) -> Dim | int:
+        return (-self) + other
+
+    def __floordiv__(self, other: Dim | int) -> Dim | int:
+        return floordiv(self, other)
+
+    def __rfloordiv__(self, other: Dim | int) -> Dim | int:
+        return floordiv(other, self)
+
+    def __mod__(self, other: Dim | int) -> Dim | int:
+        return mod(self, other)
+
+    def __rmod__(self, other: Dim | int) -> Dim | int:
+        return mod(other, self)
+
+    def __repr__(self) -> str:
+        parts = []
+        for monomial, factor in sorted(self.terms.items(), key=lambda t: (-len(t[0]), repr(t[0]))):
+            names = "*".join(map(repr, monomial))
+            parts.append(names if names and factor == 1 else f"{factor}*{names}" if names else str(factor))
+        return " + ".join(parts)
+
+
+def _terms(value: Dim | int) -> Mapping[Monomial, int]:
+    return value.terms if isinstance(value, Dim) else {(): int(value)}
+
+
+def _make(terms: dict[Monomial, int]) -> Dim | int:
+    terms = {m: f for m, f in terms.items() if f}
+    if not terms:
+        return 0
+    if len(terms) == 1 and () in terms:
+        return terms[()]
+    return Dim(terms)
+
+
+def dim(atom: Atom) -> Dim:
+    """The polynomial that is just one atom."""
+    return Dim({(atom,): 1})
+
+
+def product(values: Iterable[Dim | int]) -> Dim | int:
+    """The product, 1 when there are none."""
+    result: Dim | int = 1
+    for value in values:
+        result = result * value
+    return result
+
+
+def atoms(value: Dim | int) -> set[Atom]:
+    """The atoms of a polynomial, not those inside opaque ones."""
+    return {a for m in _terms(value) for a in m}
+
+
+def symbols(value: Dim | int) -> set[Sym]:
+    """All symbols that the value depends on through dims, those inside opaque operations included."""
+    found: set[Sym] = set()
+    for atom in atoms(value):
+        if isinstance(atom, Sym):
+            found.add(atom)
+        elif atom.op != "value":
+            for arg in atom.args:
+                found |= symbols(arg)
+    return found
+
+
+def floordiv(a: Dim | int, c: Dim | int) -> Dim | int:
+    """Floor division by a positive ``c``, taking out of ``a`` what ``c`` divides exactly and what is provably below ``c``."""
+    if isinstance(a, int) and isinstance(c, int):
+        return a // c if c else 0
+    if c == 1:
+        return a
+    quotient, rest = _divide(a, c)
+    if rest == 0 or (_at_least_zero(rest) and _below(rest, c)):
+        return quotient
+    return quotient + dim(Opaque("div", (rest, c)))
+
+
+def mod(a: Dim | int, c: Dim | int) -> Dim | int:
+    """The remainder of `floordiv`, of the sign of ``c``."""
+    if isinstance(a, int) and isinstance(c, int):
+        return a % c if c else 0
+    if c == 1:
+        return 0
+    _, rest = _divide(a, c)
+    if rest == 0 or (_at_least_zero(rest) and _below(rest, c)):
+        return rest
+    if isinstance(rest, int) and isinstance(c, int):
+        return rest % c
+    return dim(Opaque("mod", (rest, c)))
+
+
+def ceildiv(a: Dim | int, c: Dim | int) -> Dim | int:
+    """Division rounded up."""
+    return floordiv(a + (c - 1), c)
+
+
+def opaque(op: str, a: Dim | int, b: Dim | int, fold: Callable[[int, int], int]) -> Dim | int:
+    """``op`` of two dims, computed now when both are numbers."""
+    if isinstance(a, int) and isinstance(b, int):
+        return int(fold(a, b))
+    return dim(Opaque(op, (a, b)))
+
+
+def dmax(a: Dim | int, b: Dim | int) -> Dim | int:
+    """The greater of two."""
+    return a if a == b or (b == 0 and _at_least_zero(a)) else b if a == 0 and _at_least_zero(b) else opaque("max", a, b, max)
+
+
+def dmin(a: Dim | int, b: Dim | int) -> Dim | int:
+    """The lesser of two."""
+    return a if a == b else opaque("min", a, b, min)
+
+
+def compare(op: str, a: Dim | int, b: Dim | int) -> Dim | int:
+    """1 or 0 for ``eq``, ``ne``, ``lt``, ``le``."""
+    if a == b:
+        return int(op in ("eq", "le"))
+    tests: dict[str, Callable[[int, int], bool]] = {
+        "eq": lambda x, y: x == y, "ne": lambda x, y: x != y, "lt": lambda x, y: x < y, "le": lambda x, y: x <= y,
+    }  # fmt: skip
+    return opaque(op, a, b, lambda x, y: int(tests[op](x, y)))
+
+
+def broadcast(a: Dim | int, b: Dim | int) -> Dim | int | None:
+    """The common extent of two dims by NumPy's rule; None when two numbers do not fit."""
+    if a == b or b == 1:
+        return a
+    if a == 1:
+        return b
+    if isinstance(a, int) and isinstance(b, int):
+        return None
+    return dim(Opaque("bcast", (a, b)))
+
+
+def substitute(value: Dim | int, table: Mapping[Sym, Dim | int], inner: Callable[[Any], Any] | None = None) -> Dim | int:
+    """Replace symbols; ``inner`` rewrites scalar expressions held by ``value`` atoms."""
+    if isinstance(value, int):
+        return value
+    result: Dim | int = 0
+    for monomial, factor in value.terms.items():
+        term: Dim | int = factor
+        for atom in monomial:
+            term = term * _substitute_atom(atom, table, inner)
+        result = result + term
+    return result
+
+
+def _substitute_atom(atom: Atom, table: Mapping[Sym, Dim | int], inner: Callable[[Any], Any] | None) -> Dim | int:
+    if isinstance(atom, Sym):
+        return table[atom] if atom in table else dim(atom)
+    if atom.op == "value":
+        return dim(Opaque("value", (inner(atom.args[0]),))) if inner else dim(atom)
+    args = [substitute(a, table, inner) for a in atom.args]
+    rebuild = {"div": floordiv, "mod": mod, "max": dmax, "min": dmin}.get(atom.op)
+    if rebuild:
+        return rebuild(args[0], args[1])
+    if atom.op == "bcast":
+        common = broadcast(args[0], args[1])
+        return dim(atom) if common is None else common
+    return compare(atom.op, args[0], args[1])
+
+
+def _divide(a: Dim | int, c: Dim | int) -> tuple[Dim | int, Dim | int]:
+    """Split ``a`` into ``quotient * c + rest``; the quotient takes every term that ``c`` (one term) divides."""
+    divisor = _terms(c)
+    if len(divisor) != 1:
+        return (1, 0) if a == c else (0, a)
+    ((wanted, number),) = divisor.items()
+    quotient: dict[Monomial, int] = {}
+    rest: dict[Monomial, int] = {}
+    for monomial, factor in _terms(a).items():
+        left = _without(monomial, wanted)
+        if left is None:
+            rest[monomial] = factor
+        elif not wanted and left == ():
+            quotient[()], rest[()] = divmod(factor, number)
+        elif factor % number == 0:
+            quotient[left] = quotient.get(left, 0) + factor // number
+        else:
+            rest[monomial] = factor
+    return _make(quotient), _make(rest)
+
+
+def _without(monomial: Monomial, wanted: Monomial) -> Monomial | None:
+    left = list(monomial)
+    for atom in wanted:
+        if atom not in left:
+            return None
+        left.remove(atom)
+    return tuple(left)
+
+
+def _below(value: Dim | int, limit: Dim | int) -> bool:
+    """Whether value < limit provably holds inside the loops that its variables belong to."""
+    top = bound(value, upper=True)
+    return top is not None and _nonnegative(limit - 1 - top)
+
+
+def _at_least_zero(value: Dim | int) -> bool:
+    low = bound(value, upper=False)
+    return low is not None and _nonnegative(low)
+
+
+def _nonnegative(value: Dim | int) -> bool:
+    """Whether a polynomial over dims is ≥ 0; dims that loops run over are ≥ 1 there, which the second attempt uses."""
+    if isinstance(value, int):
+        return value >= 0
+    if all(f >= 0 for f in value.terms.values()):
+        return True
+    shifted = substitute(value, {s: dim(s) + 1 for s in symbols(value) if s.extent is None})
+    return all(f >= 0 for f in _terms(shifted).values())
+
+
+def bound(value: Dim | int, upper: bool) -> Dim | int | None:
+    """An upper or lower bound without loop variables, or None when none is known."""
+    result: Dim | int = 0
+    for monomial, factor in _terms(value).items():
+        term: Dim | int = factor
+        for atom in monomial:
+            limit = _atom_bound(atom, upper == (factor > 0))
+            if limit is None:
+                return None
+            term = term * limit
+        result = result + term
+    return result
+
+
+def _atom_bound(atom: Atom, upper: bool) -> Dim | int | None:
+    if isinstance(atom, Sym):
+        if atom.extent is None:
+            return dim(atom)
+        return bound(atom.extent - 1, True) if upper else 0
+    if atom.op == "div" and _at_least_zero(atom.args[0]):
+        if not upper:
+            return 0
+        top = bound(atom.args[0], True)
+        return None if top is None else floordiv(top, atom.args[1])
+    if atom.op == "mod":
+        return atom.args[1] - 1 if upper else 0
+    if atom.op in ("eq", "ne", "lt", "le"):
+        return int(upper)
+    if not upper and atom.op in ("max", "bcast", "min"):
+        return 0 if any(_at_least_zero(a) for a in atom.args) and (atom.op == "max" or all(map(_at_least_zero, atom.args))) else None
+    return dim(atom) if atom.op in ("max", "min", "bcast") and not any(s.extent is not None for s in symbols(dim(atom))) else None

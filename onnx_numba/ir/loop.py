@@ -1,0 +1,255 @@
+"""LoopIR: a typed program in which every tensor says what its elements are.
+
+A `Tensor` has a *definition*:
+
+* `Map`: element [i, j, …] is a scalar expression over loads of other tensors. Elementwise operators, views, gathers and pads are maps.
+* `Reduce`: element [p …] folds an expression over reduction variables [r …]. Matmul, conv and pool are reductions too; a
+  `Contraction` hint lets the CPU schedule choose a tuned kernel instead of the loops.
+* `Reshape`: the same elements in row-major order under another shape.
+* `Concat`: parts side by side along an axis, each written in place by its own loop.
+* `Result`: output of a `TemplateCall` (an algorithm written as a Python kernel) or of a `HostCall` (a step in Python).
+* `Input`, `Weight`: given from outside.
+
+Nothing here says what is stored and what is recomputed: that is the schedule's decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from onnx_numba.ir.dims import Dim, Sym, product
+from onnx_numba.ir.expr import Expr, Load, as_index
+from onnx_numba.ir.types import DType, ValueType
+
+Shape = tuple[Dim | int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """The graph's input number ``index``."""
+
+    index: int
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """Entry ``index`` of the program's weights."""
+
+    index: int
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """Element at ``vars`` is ``expr``."""
+
+    vars: tuple[Sym, ...]
+    expr: Expr
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape:
+    """The elements of ``source`` in row-major order."""
+
+    source: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Contraction:
+    """What a reduction computes when a tuned template could: ``kind`` is ``matmul`` or ``conv``; ``params`` its static attributes."""
+
+    kind: str
+    operands: tuple[Tensor, ...]
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Reduce:
+    """Element at ``vars`` folds ``expr`` over ``rvars`` by ``kind``: sum prod max min and or argmax argmin argmax_last argmin_last.
+
+    ``order`` lists all variables in the order of the axes that the reduced tensor has, outermost first. An arg-reduction has
+    exactly one reduction variable and gives its position. An empty reduction gives the identity of ``kind``.
+    """
+
+    vars: tuple[Sym, ...]
+    rvars: tuple[Sym, ...]
+    order: tuple[Sym, ...]
+    kind: str
+    expr: Expr
+    hint: Contraction | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Concat:
+    """``parts`` one after the other along ``axis``; ``offsets`` says where each begins."""
+
+    parts: tuple[Tensor, ...]
+    offsets: tuple[Dim | int, ...]
+    axis: int
+
+
+@dataclass(frozen=True, eq=False)
+class TemplateCall:
+    """A kernel written as a Python function with the kernel signature; see `onnx_numba.ops.builder.Builder.template`.
+
+    Its buffers are the inputs, then the outputs; its dims are ``dims``. ``types`` replaces type names in its source, ``constants``
+    other names. ``inplace`` names an input whose block becomes output 0.
+    """
+
+    body: Callable[..., int]
+    inputs: tuple[Tensor, ...]
+    dims: tuple[Dim | int, ...]
+    total: Dim | int
+    grain: int
+    types: dict[str, DType]
+    constants: dict[str, int | float | bool]
+    scratch: Dim | int = 0
+    inplace: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class HostCall:
+    """A step in Python: ``function`` of `onnx_numba.runtime.host`, on tensors and objects (None where an optional input is absent)."""
+
+    function: str
+    inputs: tuple[Tensor | Object | None, ...]
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Output ``index`` of a call."""
+
+    call: TemplateCall | HostCall
+    index: int
+
+
+Definition = Input | Weight | Map | Reshape | Reduce | Concat | Result
+
+
+@dataclass(frozen=True)
+class ElementSource:
+    """A run-time dim read from element ``index`` of an integer tensor."""
+
+    tensor: Tensor
+    index: int
+
+
+@dataclass(frozen=True)
+class AxisSource:
+    """A run-time dim that is the extent of an axis of an input or of a host step's result."""
+
+    axis: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """A condition on dims that only the run can decide: ``a == b``, else status ``code``."""
+
+    a: Dim | int
+    b: Dim | int
+    code: int
+
+
+class Tensor:
+    """A numeric tensor of known rank.
+
+    Attributes
+    ----------
+    dtype : DType
+        Storage type.
+    shape : tuple of Dim or int
+    content : tuple of Expr or None
+        The elements in row-major order where all are known while planning (literals and dims).
+    checks : tuple of Check
+        What must hold before it is computed.
+    origin : str
+        The node it came from, for comments and messages.
+    """
+
+    __slots__ = ("checks", "content", "definition", "dtype", "name", "origin", "shape")
+
+    def __init__(
+        self,
+        name: str,
+        dtype: DType,
+        shape: Shape,
+        definition: Definition,
+        origin: str = "",
+        content: tuple[Expr, ...] | None = None,
+        checks: tuple[Check, ...] = (),
+    ) -> None:
+        self.name = name
+        self.dtype = dtype
+        self.shape = tuple(shape)
+        self.definition = definition
+        self.origin = origin
+        self.content = content
+        self.checks = checks
+
+    @property
+    def rank(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> Dim | int:
+        """Number of elements."""
+        return product(self.shape)
+
+    def __getitem__(self, index: tuple[Expr | Dim | int, ...]) -> Expr:
+        """The element at ``index`` (one entry per axis, each in range), folded where the content is known."""
+        where = tuple(as_index(i) for i in index)
+        if len(where) != self.rank:
+            raise IndexError(f"{self.name} has {self.rank} axes, {len(where)} indices came")
+        if self.content is not None:
+            position = 0
+            for i, extent in zip(where, self.shape, strict=True):
+                if not isinstance(i, int) or not isinstance(extent, int):
+                    break
+                position = position * extent + i
+            else:
+                return self.content[position]
+            if len(self.content) == 1:
+                return self.content[0]
+        return Load(self, where)
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.dtype}{list(self.shape)}"
+
+
+class Object:
+    """A value that lives in Python: strings, a sequence, a map, an optional, a tensor of unknown rank."""
+
+    __slots__ = ("definition", "name", "origin", "type")
+
+    def __init__(self, name: str, type_: ValueType, definition: Input | Result | Constant, origin: str = "") -> None:
+        self.name = name
+        self.type = type_
+        self.definition = definition
+        self.origin = origin
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.type}"
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A Python value known from the model: an array of strings, an empty sequence."""
+
+    value: Any
+
+
+@dataclass
+class Program:
+    """A lowered graph: inputs and outputs by name, weights, and tensors in an order in which each comes after what it uses."""
+
+    inputs: list[tuple[str, Tensor | Object, tuple[int | str | None, ...] | None, bool]] = field(default_factory=list)
+    outputs: list[tuple[str, Tensor | Object]] = field(default_factory=list)
+    values: list[Tensor | Object] = field(default_factory=list)
+    weights: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    defaults: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    served: list[tuple[str, str, str, int, str]] = field(default_factory=list)

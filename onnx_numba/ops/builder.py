@@ -1,0 +1,449 @@
+"""The builder: what a lowering function composes an operator from.
+
+A lowering receives typed tensors and returns typed tensors. Types, shapes and the content of small tensors come out of the same
+expressions that the kernels are made of: a small integer tensor's expression is evaluated at each of its indices while planning, so
+``Shape → Gather → Concat → Reshape`` is arithmetic on dims and costs nothing at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from onnx_numba.errors import ModelError, UnsupportedError
+from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
+from onnx_numba.ir import plan
+from onnx_numba.ir.dims import Dim, Sym
+from onnx_numba.ir.expr import Expr
+from onnx_numba.ir.loop import (
+    AxisSource,
+    Check,
+    Concat,
+    Constant,
+    Contraction,
+    ElementSource,
+    HostCall,
+    Input,
+    Map,
+    Object,
+    Program,
+    Reduce,
+    Reshape,
+    Result,
+    Shape,
+    TemplateCall,
+    Tensor,
+    Weight,
+)
+from onnx_numba.ir.types import DTYPES, I64, STRING, DType, TensorType, ValueType, dtype_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from onnx_numba.options import Options
+
+CONTENT_LIMIT = 64
+"""Most elements a tensor may have for its content to be followed while planning."""
+
+Array = np.ndarray[Any, Any]
+
+
+class Builder:
+    """Makes the values of one `Program`.
+
+    Attributes
+    ----------
+    program : Program
+    options : Options
+    node : str
+        Label of the node being lowered, as error messages name it.
+    wanted : tuple of bool
+        Which outputs of that node are used.
+    lower_body : callable
+        Lowers a subgraph; set by `onnx_numba.lower`.
+    """
+
+    def __init__(self, program: Program, options: Options, lower_body: Any = None) -> None:
+        self.program = program
+        self.options = options
+        self.node = ""
+        self.label = ""
+        self.wanted: tuple[bool, ...] = ()
+        self.lower_body = lower_body
+        self.opset = 0
+        self._checks: list[Check] = []
+        self._count = 0
+
+    @contextmanager
+    def at_node(self, node: str, label: str, wanted: tuple[bool, ...], opset: int = 0) -> Iterator[None]:
+        """Name the node whose values are being made."""
+        before = self.node, self.label, self.wanted, self.opset
+        self.node, self.label, self.wanted, self.opset = node, label, wanted, opset
+        try:
+            yield
+        finally:
+            self.node, self.label, self.wanted, self.opset = before
+
+    # -- errors ------------------------------------------------------------------------------------------------------
+
+    def fail(self, message: str) -> NoReturn:
+        """Refuse the node: its inputs or attributes break the standard."""
+        raise ModelError(f"{self.node}: {message}")
+
+    def unsupported(self, message: str) -> NoReturn:
+        """Refuse the node: the standard allows it, this version does not run it."""
+        raise UnsupportedError(f"{self.node}: {message}")
+
+    def require_equal(self, a: Dim | int, b: Dim | int, what: str, code: int = plan.SHAPE_MISMATCH) -> None:
+        """Demand that two dims are equal: now if both are numbers, else when the next tensor made here is computed."""
+        if a == b:
+            return
+        if isinstance(a, int) and isinstance(b, int):
+            self.fail(f"{what}: expected {b}, got {a}")
+        self._checks.append(Check(a, b, code))
+
+    # -- leaves ------------------------------------------------------------------------------------------------------
+
+    def _new(self, dtype: DType, shape: Shape, definition: Any, content: tuple[Expr, ...] | None = None, name: str = "") -> Tensor:
+        self._count += 1
+        checks, self._checks = tuple(self._checks), []
+        tensor = Tensor(name or f"t{self._count}", dtype, shape, definition, self.label, content, checks)
+        self.program.values.append(tensor)
+        return tensor
+
+    def input(self, name: str, type_: ValueType, dims: dict[str, Sym], optional: bool = False) -> Tensor | Object:
+        """The next graph input; equal names of dims are one symbol."""
+        index = len(self.program.inputs)
+        value: Tensor | Object
+        declared: tuple[int | str | None, ...] | None = None
+        if isinstance(type_, TensorType) and type_.shape is not None and type_.dtype is not STRING:
+            declared = tuple(x if isinstance(x, (int, str)) else None for x in type_.shape)
+            shape: list[Dim | int] = []
+            for axis, extent in enumerate(declared):
+                if isinstance(extent, int):
+                    shape.append(extent)
+                    continue
+                symbol = dims.get(extent) if extent else None
+                if symbol is None:
+                    symbol = Sym(extent or f"{name}_{axis}")
+                    symbol.source = (index, axis)
+                    if extent:
+                        dims[extent] = symbol
+                shape.append(d.dim(symbol))
+            value = self._new(type_.dtype, tuple(shape), Input(index), name=name)
+        else:
+            if isinstance(type_, TensorType) and type_.shape is not None:
+                declared = tuple(x if isinstance(x, (int, str)) else None for x in type_.shape)
+            value = self._object(name, type_, Input(index))
+        self.program.inputs.append((name, value, declared, optional))
+        return value
+
+    def weight(self, array: Array, name: str = "") -> Tensor:
+        """A constant array of the model; small integer tensors and single elements also have their content known."""
+        dtype = dtype_of(array.dtype)
+        if dtype is None or dtype is STRING:
+            self.fail(f"a constant of type {array.dtype} is not a numeric tensor")
+        content: tuple[Expr, ...] | None = None
+        if array.size <= (CONTENT_LIMIT if dtype.kind in "iub" else 1) and dtype.kind in "iubf":
+            content = tuple(e.lit(v.item() if dtype.kind != "f" else float(v), dtype) for v in array.reshape(-1))
+        self.program.weights.append(array)
+        return self._new(dtype, array.shape, Weight(len(self.program.weights) - 1), content, name)
+
+    def full(self, shape: Shape, value: bool | int | float, dtype: DType) -> Tensor:
+        """A tensor of one value."""
+        return self.compute(shape, lambda *_: e.lit(value, dtype), dtype)
+
+    def object_constant(self, value: Any, type_: ValueType, name: str = "") -> Object:
+        """A Python value known from the model."""
+        return self._object(name, type_, Constant(value))
+
+    def _object(self, name: str, type_: ValueType, definition: Any) -> Object:
+        self._count += 1
+        made = Object(name or f"o{self._count}", type_, definition, self.label)
+        self.program.values.append(made)
+        return made
+
+    # -- what is known while planning --------------------------------------------------------------------------------
+
+    def constant(self, tensor: Tensor | Object | None) -> Array | None:
+        """The tensor's elements if the model fixes them, else None."""
+        if tensor is None:
+            return None
+        if isinstance(tensor, Object):
+            return tensor.definition.value if isinstance(tensor.definition, Constant) else None
+        if isinstance(tensor.definition, Weight):
+            return self.program.weights[tensor.definition.index]
+        if isinstance(tensor.definition, Reshape) and (inner := self.constant(tensor.definition.source)) is not None:
+            return inner.reshape(tensor.shape)
+        if tensor.content is not None and all(isinstance(c, e.Lit) for c in tensor.content):
+            return np.array([c.value for c in tensor.content], tensor.dtype.numpy).reshape(tensor.shape)  # type: ignore[attr-defined]
+        return None
+
+    def ints(self, tensor: Tensor, what: str) -> list[int]:
+        """The numbers in an integer tensor that must be known while planning (axes, for one)."""
+        known = self.constant(tensor)
+        if known is None:
+            self.unsupported(f"{what} must be known before the run")
+        return [int(v) for v in known.reshape(-1)]
+
+    def dims(self, tensor: Tensor) -> list[Dim | int]:
+        """The elements of an integer tensor of known size as dims; those that only the run knows are read from it there."""
+        if not isinstance(tensor.size, int):
+            self.unsupported(f"the number of elements of {tensor.name} must be known before the run")
+        result: list[Dim | int] = []
+        for k in range(tensor.size):
+            known = e.as_dim(tensor.content[k]) if tensor.content is not None else None
+            result.append(known if known is not None else d.dim(Sym(f"{tensor.name}_{k}", source=ElementSource(tensor, k))))
+        return result
+
+    def from_dims(self, values: Sequence[Dim | int], dtype: DType = I64) -> Tensor:
+        """A 1-d integer tensor of dims."""
+        content = [e.dimval(v, dtype) for v in values]
+
+        def element(i: Dim) -> Expr:
+            result = content[-1]
+            for k in range(len(content) - 2, -1, -1):
+                result = e.where(e.eq(e.dimval(i), k), content[k], result)
+            return result
+
+        return self.compute((len(content),), element if content else lambda i: e.lit(0, dtype), dtype)
+
+    # -- maps --------------------------------------------------------------------------------------------------------
+
+    def compute(self, shape: Shape, element: Callable[..., Expr], dtype: DType) -> Tensor:
+        """The tensor whose element at (i, j, …) is ``element(i, j, …)``, cast to ``dtype``."""
+        indices = tuple(Sym(f"i{k}", extent=extent) for k, extent in enumerate(shape))
+        value = e.cast(element(*map(d.dim, indices)), dtype)
+        if self.options.accuracy == "strict":
+            value = e.round_to(value, dtype)
+        return self._new(dtype, shape, Map(indices, value), self._content(shape, indices, value, dtype))
+
+    def _content(self, shape: Shape, indices: tuple[Sym, ...], value: Expr, dtype: DType) -> tuple[Expr, ...] | None:
+        size = d.product(shape)
+        limit = CONTENT_LIMIT if dtype.kind in "iub" else 1
+        if not isinstance(size, int) or size > limit or dtype.kind not in "iubf":
+            return None
+        content = []
+        for position in np.ndindex(*(int(s) for s in shape)):  # type: ignore[arg-type]
+            element = e.substitute(_through_loads(value), dict(zip(indices, position, strict=True)))
+            element = _through_loads(element)
+            if not isinstance(element, (e.Lit, e.DimVal)) or (isinstance(element, e.DimVal) and _depends_on_values(element)):
+                return None
+            content.append(element)
+        return tuple(content)
+
+    def map(self, function: Callable[..., Expr], *tensors: Tensor, dtype: DType | None = None) -> Tensor:
+        """Elementwise ``function`` over broadcast tensors; the result has ``dtype`` (default: that of the first)."""
+        shape = self.broadcast_shapes(*(t.shape for t in tensors))
+        return self.compute(shape, lambda *i: function(*(self.broadcast_load(t, i, shape) for t in tensors)), dtype or tensors[0].dtype)
+
+    def broadcast_shapes(self, *shapes: Shape) -> Shape:
+        """NumPy's broadcast of shapes; dims that only the run can compare are checked there."""
+        rank = max((len(s) for s in shapes), default=0)
+        result: list[Dim | int] = [1] * rank
+        for shape in shapes:
+            for axis, extent in enumerate(shape, rank - len(shape)):
+                common = d.broadcast(result[axis], extent)
+                if common is None:
+                    self.fail(f"shapes {' and '.join(str(list(s)) for s in shapes)} cannot be broadcast together")
+                result[axis] = common
+        return tuple(result)
+
+    def broadcast_load(self, tensor: Tensor, index: Sequence[Dim | int], shape: Shape) -> Expr:
+        """The element of ``tensor`` that broadcasting puts at ``index`` of ``shape``."""
+        lead = len(shape) - tensor.rank
+        at: list[Dim | int] = []
+        for extent, i, full in zip(tensor.shape, index[lead:], shape[lead:], strict=True):
+            if extent == full:
+                at.append(i)
+            elif extent == 1:
+                at.append(0)
+            else:  # may turn out to be 1: then its only element serves all
+                at.append(i * d.compare("ne", extent, 1))
+        return tensor[tuple(at)]
+
+    def cast(self, tensor: Tensor, dtype: DType) -> Tensor:
+        """Another element type; the tensor itself when it has it already."""
+        if tensor.dtype is dtype:
+            return tensor
+        return self.map(lambda v: e.round_to(v, dtype), tensor, dtype=dtype)
+
+    def copy(self, tensor: Tensor) -> Tensor:
+        """The same elements as a tensor of its own."""
+        return self.compute(tensor.shape, lambda *i: tensor[i], tensor.dtype)
+
+    # -- views -------------------------------------------------------------------------------------------------------
+
+    def reshape(self, tensor: Tensor, shape: Sequence[Dim | int]) -> Tensor:
+        """The same elements in row-major order."""
+        new = tuple(shape)
+        if new == tensor.shape:
+            return tensor
+        self.require_equal(tensor.size, d.product(new), f"cannot reshape {list(tensor.shape)} to {list(new)}")
+        source = tensor
+        while isinstance(source.definition, Reshape) and not source.checks:
+            source = source.definition.source
+        return self._new(tensor.dtype, new, Reshape(source), tensor.content)
+
+    def transpose(self, tensor: Tensor, order: Sequence[int]) -> Tensor:
+        """Axes permuted: axis k of the result is axis ``order[k]``."""
+        if list(order) == list(range(tensor.rank)):
+            return tensor
+        inverse = [list(order).index(a) for a in range(tensor.rank)]
+        return self.compute(tuple(tensor.shape[a] for a in order), lambda *i: tensor[tuple(i[a] for a in inverse)], tensor.dtype)
+
+    def expand(self, tensor: Tensor, shape: Shape) -> Tensor:
+        """Broadcast to ``shape``, which the tensor's must fit."""
+        return self.compute(tuple(shape), lambda *i: self.broadcast_load(tensor, i, tuple(shape)), tensor.dtype)
+
+    def concat(self, tensors: Sequence[Tensor], axis: int) -> Tensor:
+        """Side by side along an axis."""
+        first = tensors[0]
+        if len(tensors) == 1:
+            return first
+        offsets: list[Dim | int] = [0]
+        for t in tensors:
+            for k in range(first.rank):
+                if k != axis:
+                    self.require_equal(t.shape[k], first.shape[k], f"dim {k} of {t.name}")
+            offsets.append(offsets[-1] + t.shape[axis])
+        shape = (*first.shape[:axis], offsets[-1], *first.shape[axis + 1 :])
+        content = None
+        if first.rank == 1 and all(t.content is not None for t in tensors):
+            content = tuple(c for t in tensors for c in t.content or ())
+            content = content if len(content) <= CONTENT_LIMIT else None
+        parts = tuple(t for t in tensors if t.shape[axis] != 0)
+        starts = tuple(o for t, o in zip(tensors, offsets, strict=False) if t.shape[axis] != 0)
+        if not parts:
+            return first
+        return self._new(first.dtype, shape, Concat(parts, starts, axis), content)
+
+    # -- reductions --------------------------------------------------------------------------------------------------
+
+    def reduce(
+        self, kind: str, tensor: Tensor, axes: Sequence[int], keepdims: bool = False, dtype: DType | None = None,
+        function: Callable[[Expr], Expr] | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Fold ``function(element)`` over axes. ``dtype`` is the result's (default: the tensor's; I64 for arg kinds)."""
+        axes = sorted({a % tensor.rank if tensor.rank else a for a in axes})
+        dtype = dtype or (I64 if kind.startswith("arg") else tensor.dtype)
+        every = tuple(Sym(f"i{k}", extent=extent) for k, extent in enumerate(tensor.shape))
+        value = tensor[tuple(map(d.dim, every))]
+        value = function(value) if function else value
+        if not kind.startswith("arg"):
+            value = e.cast(value, dtype)
+        kept = tuple(v for k, v in enumerate(every) if k not in axes)
+        gone = tuple(v for k, v in enumerate(every) if k in axes)
+        definition = Reduce(kept, gone, every, kind, value)
+        result = self._new(dtype, tuple(tensor.shape[k] for k in range(tensor.rank) if k not in axes), definition)
+        result.content = self._reduced_content(result, definition)
+        if keepdims:
+            result = self.reshape(result, [1 if k in axes else s for k, s in enumerate(tensor.shape)])
+        return result
+
+    def reduction(
+        self, kind: str, shape: Shape, extents: Shape, element: Callable[[tuple[Dim, ...], tuple[Dim, ...]], Expr], dtype: DType,
+        hint: Contraction | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Fold ``element(p, r)`` over ``r`` within ``extents`` for each ``p`` within ``shape``."""
+        kept = tuple(Sym(f"i{k}", extent=extent) for k, extent in enumerate(shape))
+        gone = tuple(Sym(f"r{k}", extent=extent) for k, extent in enumerate(extents))
+        value = e.cast(element(tuple(map(d.dim, kept)), tuple(map(d.dim, gone))), dtype)
+        definition = Reduce(kept, gone, kept + gone, kind, value, hint)
+        result = self._new(dtype, shape, definition)
+        result.content = self._reduced_content(result, definition)
+        return result
+
+    def _reduced_content(self, result: Tensor, reduce: Reduce) -> tuple[Expr, ...] | None:
+        extents = [v.extent for v in (*reduce.vars, *reduce.rvars)]
+        if reduce.kind not in ("sum", "prod", "max", "min") or not result.dtype.is_int or reduce.hint:
+            return None
+        if not all(isinstance(x, int) for x in extents) or d.product(x for x in extents if x is not None) > CONTENT_LIMIT:  # type: ignore[operator]
+            return None
+        if d.product(v.extent for v in reduce.rvars if v.extent is not None) == 0 and reduce.kind in ("max", "min"):
+            return None
+        combine = {"sum": "add", "prod": "mul"}.get(reduce.kind, reduce.kind)
+        content = []
+        for at in np.ndindex(*(int(v.extent) for v in reduce.vars)):  # type: ignore[arg-type]
+            total: Expr | None = None
+            for over in np.ndindex(*(int(v.extent) for v in reduce.rvars)):  # type: ignore[arg-type]
+                table: dict[Sym, Dim | int] = dict(zip((*reduce.vars, *reduce.rvars), (*at, *over), strict=True))
+                item = _through_loads(e.substitute(reduce.expr, table))
+                if e.as_dim(item) is None:
+                    return None
+                total = item if total is None else e.binary(combine, total, item)
+            content.append(total if total is not None else e.lit(int(reduce.kind == "prod"), result.dtype))
+        return tuple(content)
+
+    # -- calls -------------------------------------------------------------------------------------------------------
+
+    def template(
+        self,
+        body: Callable[..., int],
+        inputs: Sequence[Tensor],
+        outputs: Sequence[tuple[DType, Shape]],
+        *,
+        total: Dim | int = 1,
+        dims: Sequence[Dim | int] = (),
+        grain: int = 1,
+        types: dict[str, DType] | None = None,
+        constants: dict[str, int | float | bool] | None = None,
+        scratch: Dim | int = 0,
+        inplace: int | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Run a kernel written as a Python function ``body(ctx, bufs, dims, lo, hi)`` over native names.
+
+        ``bufs`` are the inputs (contiguous), then the outputs. In its source a name ``X_p`` stands for the pointer function of type
+        ``types["X"]`` (``X``, ``load_X``, ``store_X``, ``X_at`` likewise); names in ``constants`` become literals. It is called over
+        [0, total) in chunks of ``grain`` units that may run on different threads, with ``scratch`` bytes per thread.
+        """
+        given = tuple(self.copy(t) if k == inplace else t for k, t in enumerate(inputs))
+        call = TemplateCall(body, given, tuple(dims), total, grain, types or {}, constants or {}, scratch, inplace)
+        return tuple(self._new(dtype, shape, Result(call, k)) for k, (dtype, shape) in enumerate(outputs))
+
+    def host(self, function: str, inputs: Sequence[Tensor | Object | None], outputs: Sequence[ValueType], **params: Any) -> tuple[Any, ...]:
+        """A step in Python on objects; a tensor output's dims given as None are whatever the step returns."""
+        call = HostCall(function, tuple(inputs), params)
+        made: list[Tensor | Object] = []
+        for index, type_ in enumerate(outputs):
+            if isinstance(type_, TensorType) and type_.shape is not None and type_.dtype is not STRING:
+                self._count += 1
+                shape = tuple(
+                    x if isinstance(x, (int, Dim)) else d.dim(Sym(f"h{self._count}_{axis}")) for axis, x in enumerate(type_.shape)
+                )
+                tensor = self._new(type_.dtype, shape, Result(call, index))
+                for axis, x in enumerate(type_.shape):
+                    if not isinstance(x, (int, Dim)):
+                        (symbol,) = d.symbols(shape[axis])
+                        symbol.source = (tensor, AxisSource(axis))
+                made.append(tensor)
+            else:
+                made.append(self._object("", type_, Result(call, index)))
+        return tuple(made)
+
+
+def _through_loads(value: Expr) -> Expr:
+    """Look elements up in tensors whose content is known, and through maps and reshapes of single elements."""
+
+    def leaf(node: Expr, again: Callable[[Expr], Expr]) -> Expr | None:
+        if isinstance(node, e.Load):
+            index = tuple(e.resolve(d.substitute(i, {}, again)) for i in node.index)
+            return node.tensor[index] if node.tensor.content is not None else e.Load(node.tensor, index)
+        if isinstance(node, e.DimVal):
+            return e.dimval(e.resolve(d.substitute(node.value, {}, again)), node.dtype)
+        return None
+
+    return e.rewrite(value, leaf, {})
+
+
+def _depends_on_values(value: e.DimVal) -> bool:
+    return bool(e.children(value)) or any(s.extent is not None for s in d.symbols(value.value))
+
+
+def numeric(dtype: str) -> DType:
+    """An element type by its short name."""
+    return DTYPES[dtype]
