@@ -6,12 +6,21 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from onnx_numba.native.registry import Record
+from onnx_numba.native import half, integer, memory, scalar
+from onnx_numba.native.registry import Function, Intrinsic, Record
 
-RECORDS: Mapping[str, Record] = MappingProxyType({})
+RECORDS: Mapping[str, Record] = MappingProxyType(
+    {record.name: record for module in (scalar, integer, half, memory) for record in module.RECORDS}
+)
 """Every name that kernels may use."""
+
+
+def _twin(record: Record) -> Callable[..., Any]:
+    if isinstance(record, Intrinsic):
+        return record.twin
+    return record.python if isinstance(record, Function) else record.__call__
 
 
 def twins() -> dict[str, Callable[..., Any]]:
     """The namespace in which kernels run as plain Python."""
-    return {name: record.__call__ if not hasattr(record, "twin") else record.twin for name, record in RECORDS.items()}
+    return {name: _twin(record) for name, record in RECORDS.items()}

@@ -6,8 +6,8 @@ There are three kinds of records, and all of them can be called from Python, whi
 * `Function`: one Python function over other records, which is its own twin and is compiled by numba as it stands;
 * `Overloaded`: a `Function` per floating type, chosen by the type of the first argument.
 
-Every module of this package gathers its records in a tuple named ``RECORDS``. A `Function`'s globals hold records; whoever compiles it
-replaces each by what numba is to call, which `jit_globals` does.
+Every module of this package gathers its records in a tuple named ``RECORDS``. The globals of a `Function` hold records too, some of
+them private helpers in no such tuple; the compiler types and lowers each by what it is.
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ class Intrinsic:
     twin : callable
         The same in Python over NumPy scalars and 1-d arrays.
     typing : callable
-        ``typing(*numba_types)`` gives numba's type of the result, or None when it takes no such arguments. An argument that must be a
-        literal is asked for by returning None for the type without its value; numba then tries again with the literal type. It may
-        instead return a whole ``numba.core.typing.Signature``, when arguments are to be converted.
+        ``typing(*numba_types)`` gives numba's type of the result, or None when it takes no such arguments. One that needs a
+        literal returns None for the type without its value; numba then tries again with the literal type.
     emit : callable
         ``emit(context, builder, signature, args)``, as numba calls it, gives the LLVM value of the result.
     """
@@ -96,13 +95,3 @@ def function(python: Any) -> Function:
 def overloaded(name: str, f32: Function, f64: Function) -> Overloaded:
     """One name for two functions."""
     return Overloaded(name, {"f32": f32, "f64": f64})
-
-
-def jit_globals(python: FunctionType, compiled: Callable[[Record], Any]) -> dict[str, Any]:
-    """The globals of a `Function` with every record that it names replaced by ``compiled(record)``."""
-    scope = dict(python.__globals__)
-    for name in python.__code__.co_names:
-        value = scope.get(name)
-        if isinstance(value, Record):
-            scope[name] = compiled(value)
-    return scope
