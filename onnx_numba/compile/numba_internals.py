@@ -1,0 +1,411 @@
+"""The one file that touches numba's internals: Python functions to unoptimised LLVM modules.
+
+Typing and lowering are numba's; everything around them is left out, because it costs more than a kernel does:
+
+* contexts of our own, with only the registries that kernels need, so that nothing of ours shows in the user's numba or the other way;
+* a short list of passes (kernels have no closures, exceptions, ``with`` or objects);
+* the minimal calling convention, ``int32 f(result*, arguments...)``, without exception slots;
+* a code library that links and never optimises or loads: `onnx_numba.compile.llvm` does the first, once, and nobody the second.
+
+Callables are typed by what they are: records of `onnx_numba.native`, plain Python functions and numba dispatchers. The latter two are
+compiled for each signature and marked ``alwaysinline``, so that LLVM vectorises the loop around the call.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterable, Mapping
+from types import FunctionType
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir as llvm_ir
+from numba.core import bytecode, callconv, cgutils, codegen, compiler, cpu, datamodel, types, typing, utils
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.compiler_machinery import PassManager
+from numba.core.dispatcher import Dispatcher
+from numba.core.errors import TypingError
+from numba.core.typed_passes import NativeLowering, NoPythonBackend, NopythonTypeInference, PreLowerStripPhis
+from numba.core.typing import templates
+from numba.core.untyped_passes import ExtractByteCode, FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
+
+from onnx_numba.compile.bridge import define
+from onnx_numba.compile.llvm import KERNEL_SIGNATURE, emit, isolate, optimise, parse_signature, target_machine, wrapper_text
+from onnx_numba.compile.objects import check_symbols
+from onnx_numba.native.registry import Function, Intrinsic, Overloaded
+from onnx_numba.target import Target
+
+compiler_lock = global_compiler_lock
+
+
+# Code library and contexts
+
+
+class _Library(codegen.CPUCodeLibrary):
+    """Links what is added; leaves optimisation to whoever takes the module."""
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
+
+    def finalize(self) -> None:
+        seen = set()
+        for library in self._linking_libraries:
+            if library not in seen:
+                seen.add(library)
+                self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
+
+    @property
+    def module(self) -> Any:
+        """The linked module."""
+        self._ensure_finalized()
+        return self._final_module
+
+
+class _Codegen(codegen.CPUCodegen):
+    """Makes empty modules for the target; has no execution engine."""
+
+    _library_class = _Library
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._tm = target_machine(target)
+        self._target_data = self._tm.target_data
+        self._data_layout = str(self._target_data)
+
+    def _create_empty_module(self, name: str) -> Any:
+        module = llvm_ir.Module(cgutils.normalize_ir_text(name))
+        module.triple = self._target.triple
+        module.data_layout = self._data_layout
+        return module
+
+    def _add_module(self, module: Any) -> None:
+        raise NotImplementedError("kernels are not loaded where they are compiled")
+
+
+class _TypingContext(typing.Context):
+    """Knows the callables of kernels besides numba's builtins."""
+
+    def init(self) -> None:
+        self.callables: dict[Any, _Callable] = {}
+        super().init()
+
+    def load_additional_registries(self) -> None:
+        from numba.core.typing import mathdecl
+
+        self.install_registry(mathdecl.registry)
+
+    def install_registry(self, registry: Any) -> None:
+        # Attributes written as overloads pull all of numba (and SciPy) in as soon as they are installed; kernels have no attributes.
+        loader = self._registries.setdefault(registry, templates.RegistryLoader(registry))
+        for template in loader.new_registrations("functions"):
+            self.insert_function(template(self))
+        for value, kind in loader.new_registrations("globals"):
+            known = self._lookup_global(value)
+            if known is not None:
+                self._remove_global(value)
+            self._insert_global(value, kind if known is None else known.augment(kind))
+
+    def resolve_value_type(self, val: Any) -> Any:
+        if isinstance(val, Dispatcher):
+            val = val.py_func
+        elif val is min or val is max:
+            val = _BUILTINS[val]
+        if not isinstance(val, (Intrinsic, Function, Overloaded, FunctionType)):
+            return super().resolve_value_type(val)
+        known = self.callables.get(val)
+        if known is None:
+            known = self.callables[val] = _CALLABLE_TYPES[type(val)](val)
+        return known
+
+
+class _TargetContext(cpu.CPUContext):
+    """numba's CPU context for any target, with the minimal calling convention."""
+
+    def __init__(self, typing_context: _TypingContext, target: Target) -> None:
+        self._codegen_target = target
+        super().__init__(typing_context)
+        self.data_model_manager = datamodel.default_manager.copy()
+        for kind in _CALLABLE_TYPES.values():
+            self.data_model_manager.register(kind, datamodel.models.OpaqueModel)
+
+    def init(self) -> None:
+        self.is32bit = False
+        self._internal_codegen = _Codegen(self._codegen_target)
+
+    @functools.cached_property
+    def call_conv(self) -> Any:
+        return callconv.MinimalCallConv(self)
+
+    def load_additional_registries(self) -> None:
+        from numba.cpython import builtins, iterators, mathimpl, numbers, rangeobj, tupleobj  # noqa: F401  (they register themselves)
+
+        self.install_registry(mathimpl.registry)
+
+    def post_lowering(self, mod: Any, library: Any) -> None:
+        """Leave numba's runtime out."""
+
+    def get_function(self, fn: Any, sig: Any, _firstcall: bool = True) -> Any:
+        if isinstance(fn, _Callable):
+            return functools.partial(_call, fn, self, sig)
+        item = _POINTER_ITEMS.get(getattr(fn, "typing_key", fn))
+        if item is not None and isinstance(sig.args[0], types.CPointer):
+            return functools.partial(item, self, sig)
+        return super().get_function(fn, sig, _firstcall)
+
+
+def _call(fn: _Callable, context: Any, signature: Any, builder: Any, args: Any, loc: Any = None) -> Any:
+    return fn.lower(context, builder, signature, args)
+
+
+# numba's own lowering of pointer items takes the stored form of a value for the value: bool is i8 in memory and i1 in registers.
+
+
+def _load_element(context: Any, signature: Any, builder: Any, args: Any, loc: Any = None) -> Any:
+    pointer, index = args
+    stored = builder.load(builder.gep(pointer, [index]))
+    return builder.icmp_unsigned("!=", stored, stored.type(0)) if signature.args[0].dtype == types.boolean else stored
+
+
+def _store_element(context: Any, signature: Any, builder: Any, args: Any, loc: Any = None) -> Any:
+    pointer, index, value = args
+    builder.store(context.get_value_as_data(builder, signature.args[0].dtype, value), builder.gep(pointer, [index]))
+
+
+_POINTER_ITEMS: dict[Any, Any] = {operator.getitem: _load_element, operator.setitem: _store_element}
+
+
+# Types of callables
+
+
+class _Callable(types.Callable, types.Opaque):
+    """The type of one callable."""
+
+    def __init__(self, source: Any, name: str) -> None:
+        self.source = source
+        super().__init__(name)
+
+    @property
+    def key(self) -> Any:
+        return self.source
+
+    def get_call_signatures(self) -> tuple[list[Any], bool]:
+        return [], True
+
+    def get_impl_key(self, sig: Any) -> Any:
+        return self
+
+    def refuse(self, args: Any) -> TypingError:
+        return TypingError(f"{self.name} does not take ({', '.join(map(str, args))})")
+
+
+class _IntrinsicType(_Callable):
+    """An `Intrinsic`: types are tried without literal values first, then with them."""
+
+    def __init__(self, source: Intrinsic) -> None:
+        super().__init__(source, source.name)
+
+    def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
+        if kws:
+            raise TypingError(f"{self.name} takes no keyword arguments")
+        for candidate in (tuple(types.unliteral(arg) for arg in args), tuple(args)):
+            result = self.source.typing(*candidate)
+            if isinstance(result, templates.Signature):
+                return result
+            if result is not None:
+                return templates.signature(result, *candidate)
+        raise self.refuse(args)
+
+    def lower(self, context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        result = self.source.emit(context, builder, signature, args)
+        return context.get_dummy_value() if result is None else result
+
+
+class _FunctionType(_Callable):
+    """A Python function, compiled for each signature and inlined."""
+
+    def __init__(self, source: Function | FunctionType) -> None:
+        self.python = source.python if isinstance(source, Function) else source
+        self.compiled: dict[Any, Any] = {}
+        super().__init__(source, self.python.__qualname__)
+
+    def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
+        bound = utils.pysignature(self.python).bind(*args, **kws)
+        bound.apply_defaults()
+        plain = tuple(
+            types.unliteral(arg if isinstance(arg, types.Type) else context.resolve_value_type(arg)) for arg in bound.arguments.values()
+        )
+        if plain not in self.compiled:
+            self.compiled[plain] = _compile(self.python, plain, None, context, context.target_context, inline=True)
+        return templates.signature(self.compiled[plain].signature.return_type, *plain).replace(pysig=utils.pysignature(self.python))
+
+    def lower(self, context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        result = self.compiled[signature.args]
+        context.add_linking_libs([result.library])
+        return context.call_internal(builder, result.fndesc, signature, args)
+
+
+class _OverloadedType(_Callable):
+    """An `Overloaded`: the type of the first argument chooses the function."""
+
+    def __init__(self, source: Overloaded) -> None:
+        super().__init__(source, source.name)
+
+    def _variant(self, context: Any, args: Any) -> Any:
+        name = {types.float32: "f32", types.float64: "f64"}.get(types.unliteral(args[0])) if args else None
+        if name is None:
+            raise self.refuse(args)
+        return context.resolve_value_type(self.source.variants[name])
+
+    def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
+        return self._variant(context, args).get_call_type(context, args, kws)
+
+    def lower(self, context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return self._variant(context.typing_context, signature.args).lower(context, builder, signature, args)
+
+
+_CALLABLE_TYPES: dict[type, type[_Callable]] = {
+    Intrinsic: _IntrinsicType, Function: _FunctionType, FunctionType: _FunctionType, Overloaded: _OverloadedType,
+}  # fmt: skip
+
+
+# numba has these as overloads, which it would compile through a dispatcher of its own, for the host.
+
+
+def _min(a, b):  # type: ignore[no-untyped-def]
+    return b if b < a else a
+
+
+def _max(a, b):  # type: ignore[no-untyped-def]
+    return b if b > a else a
+
+
+_BUILTINS: dict[Any, FunctionType] = {min: _min, max: _max}
+
+
+# Compilation
+
+
+class _Pipeline(compiler.CompilerBase):
+    """numba's pipeline without what kernels never need."""
+
+    def define_pipelines(self) -> list[Any]:
+        manager = PassManager("kernel")
+        for stage in (
+            TranslateByteCode, FixupArgs, IRProcessing, ReconstructSSA,
+            NopythonTypeInference, PreLowerStripPhis, NativeLowering, NoPythonBackend,
+        ):  # fmt: skip
+            manager.add_pass(stage, stage.__name__)
+        manager.finalize()
+        return [manager]
+
+
+def _flags(inline: bool) -> Any:
+    flags = compiler.Flags()
+    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    flags.error_model = "numpy"
+    flags.nrt = False
+    flags.forceinline = inline
+    return flags
+
+
+def _compile(python: FunctionType, args: Any, result: Any, typing_context: Any, target_context: Any, inline: bool) -> Any:
+    return compiler.compile_extra(typing_context, target_context, python, args, result, _flags(inline), {}, pipeline_class=_Pipeline)
+
+
+@functools.cache
+def _contexts(target: Target) -> tuple[_TypingContext, _TargetContext]:
+    typing_context = _TypingContext()
+    target_context = _TargetContext(typing_context, target)
+    typing_context.target_context = target_context
+    return typing_context, target_context
+
+
+def numba_type(name: str) -> Any:
+    """The numba type of a name in a signature, such as ``int64*``."""
+    if name == "void**":
+        return types.CPointer(types.voidptr)
+    if name == "void*":
+        return types.voidptr
+    if name.endswith("*"):
+        return types.CPointer(numba_type(name[:-1]))
+    return getattr(types, name)
+
+
+def compile_ir(python: FunctionType, signature: str, target: Target) -> tuple[Any, str]:
+    """Lower a function to LLVM.
+
+    Parameters
+    ----------
+    python : function
+        Its globals are what it may use: native records, constants, other functions.
+    signature : str
+        Such as ``int32(int64*, int64)``.
+    target : Target
+        Decides the data layout; nothing is optimised yet.
+
+    Returns
+    -------
+    tuple
+        The LLVM module, with everything called linked in, and the name of the function in it. Its first parameter points to where
+        the result goes.
+    """
+    result, arguments = parse_signature(signature)
+    with compiler_lock:
+        compiled = _compile(python, tuple(map(numba_type, arguments)), numba_type(result), *_contexts(target), inline=True)
+        return compiled.library.module, compiled.fndesc.llvm_func_name
+
+
+def compile_functions(
+    source: str,
+    names: Iterable[str],
+    symbols: Mapping[str, str],
+    target: Target,
+    signatures: Mapping[str, str] | None = None,
+    namespace: Mapping[str, Any] | None = None,
+) -> dict[str, bytes]:
+    """Compile functions of a module's source, each to an object of its own.
+
+    Parameters
+    ----------
+    source : str
+        Python source over the names of `onnx_numba.native`.
+    names : iterable of str
+        The functions to compile.
+    symbols : mapping
+        The exported symbol of each; it must be a content hash, for two equal symbols cannot be told apart once loaded.
+    target : Target
+        What to compile for; it need not be the host.
+    signatures : mapping, optional
+        C signature of functions that are not kernels, such as ``"int64(int64*, int64)"``.
+    namespace : mapping, optional
+        Names to use instead of those of `onnx_numba.native`.
+
+    Returns
+    -------
+    dict
+        Relocatable object by function name: the same bytes for the same arguments in every process.
+    """
+    scope = define(source, names=namespace)
+    objects = {}
+    with compiler_lock:
+        for name in names:
+            signature = (signatures or {}).get(name, KERNEL_SIGNATURE)
+            try:
+                objects[name] = _compile_object(scope[name], signature, symbols[name], target)
+            except Exception as error:
+                error.add_note(f"while compiling {name} for {target.triple}")
+                raise
+    return objects
+
+
+def _compile_object(python: FunctionType, signature: str, symbol: str, target: Target) -> bytes:
+    linked, inner = compile_ir(python, signature, target)
+    # In the context of another module's types, structurally equal ones would get new names; text does not depend on what came before.
+    module = llvm.parse_assembly(str(linked) + wrapper_text(symbol, inner, signature))
+    isolate(module, symbol)
+    optimise(module, target)
+    data = emit(module, target)
+    check_symbols(data, target, symbol)
+    return data

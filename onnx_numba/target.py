@@ -1,0 +1,124 @@
+"""Which machine the object code is for."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """A triple, a CPU and its features, as LLVM spells them; part of every store key.
+
+    Attributes
+    ----------
+    triple : str
+        Normalised LLVM triple, such as ``x86_64-unknown-linux-gnu``.
+    cpu : str
+        CPU name: ``znver4``, ``x86-64``, ``generic`` …
+    features : str
+        Comma-separated ``+feature`` and ``-feature`` entries, or nothing for what the CPU name implies.
+    """
+
+    triple: str
+    cpu: str
+    features: str = ""
+
+    @classmethod
+    def generic(cls, triple: str | None = None) -> Target:
+        """The least that every machine with this triple (default: the host's) offers."""
+        triple = triple or host_triple()
+        return cls(triple, "x86-64" if triple.startswith("x86_64") else _GENERIC_CPU.get(triple, "generic"))
+
+    @classmethod
+    def named(cls, cpu: str) -> Target:
+        """The target that ``Options(cpu=…)`` asks for: ``"host"``, ``"generic"``, or an LLVM CPU name of the host's architecture."""
+        if cpu == "host":
+            return host_target()
+        return cls.generic() if cpu == "generic" else cls(host_triple(), cpu)
+
+    @property
+    def arch(self) -> str:
+        """``x86_64`` or ``aarch64``."""
+        arch = self.triple.partition("-")[0]
+        return "aarch64" if arch == "arm64" else arch
+
+    @property
+    def system(self) -> str:
+        """``linux``, ``macos`` or ``windows``."""
+        if "windows" in self.triple:
+            return "windows"
+        return "macos" if any(name in self.triple for name in ("macos", "darwin", "apple")) else "linux"
+
+    @property
+    def enabled(self) -> frozenset[str]:
+        """Names of the features that are switched on explicitly."""
+        return frozenset(entry[1:] for entry in self.features.split(",") if entry.startswith("+"))
+
+    @property
+    def lanes(self) -> int:
+        """float32 elements of one vector register: 16 with AVX-512, 8 with AVX2, 4 otherwise."""
+        if self.arch != "x86_64":
+            return 4
+        if {"avx512f", "avx512vl"} <= self.enabled or self.cpu in _AVX512_CPUS:
+            return 16
+        return 8 if {"avx2", "fma"} <= self.enabled or self.cpu in _AVX2_CPUS else 4
+
+    @property
+    def vector_bits(self) -> int:
+        """Width of one vector register."""
+        return 32 * self.lanes
+
+    @property
+    def has_fma(self) -> bool:
+        """Whether a fused multiply-add is one instruction."""
+        return self.arch == "aarch64" or self.lanes > 4 or "fma" in self.enabled
+
+    def runs_on(self, host: Target) -> bool:
+        """Whether code for this target may be run on ``host``: same triple, and no feature that the host lacks."""
+        return self.triple == host.triple and self.enabled <= host.enabled
+
+    def describe(self) -> dict[str, str]:
+        """Named entries for a store key."""
+        return {"triple": self.triple, "cpu": self.cpu, "features": self.features}
+
+
+_GENERIC_CPU = {"arm64-apple-macosx": "apple-m1"}
+_AVX512_CPUS = frozenset({
+    "x86-64-v4", "skylake-avx512", "cascadelake", "cooperlake", "icelake-client", "icelake-server", "tigerlake", "rocketlake",
+    "sapphirerapids", "emeraldrapids", "graniterapids", "znver4", "znver5",
+})  # fmt: skip
+_AVX2_CPUS = frozenset({"x86-64-v3", "haswell", "broadwell", "skylake", "alderlake", "raptorlake", "znver1", "znver2", "znver3"})
+
+TARGETS: dict[str, Target] = {
+    "x86-64": Target("x86_64-unknown-linux-gnu", "x86-64"),
+    "aarch64-linux": Target("aarch64-unknown-linux-gnu", "generic"),
+    "arm64-macos": Target("arm64-apple-macosx", "apple-m1"),
+    "x86_64-windows": Target("x86_64-pc-windows-msvc", "x86-64"),
+}
+"""Targets that code is emitted for in tests, wherever they run."""
+
+
+@functools.cache
+def host_triple() -> str:
+    """The triple of this process, without LLVM."""
+    machine = platform.machine().lower()
+    arch = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+    if sys.platform == "darwin":
+        return f"{'arm64' if arch == 'aarch64' else arch}-apple-macosx"
+    return f"{arch}-pc-windows-msvc" if sys.platform == "win32" else f"{arch}-unknown-linux-gnu"
+
+
+@functools.cache
+def host_target() -> Target:
+    """The machine this process runs on, with every feature it has."""
+    import llvmlite.binding as llvm
+
+    try:
+        features = llvm.get_host_cpu_features()
+        flat = ",".join(f"{'+' if features[name] else '-'}{name}" for name in sorted(features))
+    except RuntimeError:  # LLVM cannot tell them on every system; the CPU name implies most of them
+        flat = ""
+    return Target(host_triple(), llvm.get_host_cpu_name(), flat)
