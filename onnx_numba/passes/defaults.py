@@ -1,0 +1,16 @@
+"""Inputs with defaults: some exporters list every weight as an input that callers could replace, though none ever does."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import replace
+
+from onnx_numba.ir.graph import Graph
+
+
+def freeze_defaults(graph: Graph, keep: Container[str] = ()) -> Graph:
+    """Make a constant of every input that has a default, those named in ``keep`` left out."""
+    frozen = [value for value in graph.inputs if value.default is not None and value.name not in keep]
+    constants = tuple(value.default for value in frozen if value.default is not None)
+    inputs = tuple(value for value in graph.inputs if value not in frozen)
+    return replace(graph, inputs=inputs, initializers=(*constants, *graph.initializers))

@@ -1,0 +1,108 @@
+"""Operator schemas: which version of an operator a node means, and what its attributes are.
+
+Everything comes from onnx's own registry, so a new release of onnx is known without a change here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import onnx
+import onnx.defs
+
+from onnx_numba.decode import plain_attribute
+from onnx_numba.errors import ModelError, UnsupportedError
+from onnx_numba.ir.graph import describe
+
+
+@dataclass(frozen=True)
+class AttributeSpec:
+    """An attribute of an operator: its type (an ``AttributeProto.AttributeType`` number), and its default or None."""
+
+    name: str
+    type: int
+    required: bool
+    default: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Schema:
+    """One version of one operator."""
+
+    op: str
+    domain: str
+    since_version: int
+    attributes: Mapping[str, AttributeSpec]
+    inputs: range
+    outputs: range
+    onnx: Any
+
+
+def normal_domain(domain: str) -> str:
+    """The domain with the two spellings of the standard's own made one."""
+    return "" if domain == "ai.onnx" else domain
+
+
+@lru_cache(maxsize=1)
+def newest_opsets() -> Mapping[str, int]:
+    """The newest version of every domain that the installed onnx has operators of."""
+    newest = {"": onnx.defs.onnx_opset_version(), "ai.onnx.ml": onnx.defs.onnx_ml_opset_version()}
+    for schema in onnx.defs.get_all_schemas():
+        newest[schema.domain] = max(schema.since_version, newest.get(schema.domain, 1))
+    return newest
+
+
+@lru_cache(maxsize=4096)
+def find(op: str, domain: str, opset: int) -> Schema | None:
+    """The schema that an operator has in an opset; None where it has none."""
+    try:
+        schema = onnx.defs.get_schema(op, opset, domain)
+    except onnx.defs.SchemaError:
+        return None
+    return _convert(schema)
+
+
+def resolve(name: str, op: str, domain: str, opset: int) -> Schema | None:
+    """The schema of a node; None for operators of domains that are not the standard's.
+
+    Raises
+    ------
+    ModelError
+        The standard's domain has no such operator in this opset.
+    UnsupportedError
+        The opset is newer than the installed onnx knows.
+    """
+    newest = newest_opsets().get(domain)
+    if newest is None:
+        return None
+    where = describe(name, op, domain, opset)
+    if opset > newest:
+        raise UnsupportedError(f"{where}: onnx {onnx.__version__} knows this domain up to opset {newest}; install a newer onnx")
+    schema = find(op, domain, opset)
+    if schema is None:
+        later = find(op, domain, newest)
+        hint = f"; it came with opset {_first_version(op, domain)}" if later else ""
+        raise ModelError(f"{where}: there is no such operator in this opset{hint}")
+    return schema
+
+
+def _convert(schema: Any) -> Schema:
+    attributes = {}
+    for name, attribute in schema.attributes.items():
+        default = attribute.default_value
+        value = plain_attribute(default, None) if default.type else None
+        attributes[name] = AttributeSpec(name, _TYPE_NUMBERS[attribute.type.name], attribute.required, value)
+    inputs = range(schema.min_input, schema.max_input + 1)
+    outputs = range(schema.min_output, schema.max_output + 1)
+    return Schema(schema.name, schema.domain, schema.since_version, attributes, inputs, outputs, schema)
+
+
+_TYPE_NUMBERS = dict(onnx.AttributeProto.AttributeType.items())
+
+
+def _first_version(op: str, domain: str) -> int:
+    versions = (s.since_version for s in onnx.defs.get_all_schemas_with_history() if (s.name, s.domain) == (op, domain))
+    return min(versions)
