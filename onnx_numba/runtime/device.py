@@ -23,6 +23,7 @@ class Device:
     index: int = 0
 
     def __str__(self) -> str:
+        """As ``parse`` reads it."""
         return f"{self.kind}:{self.index}"
 
 

@@ -1,0 +1,66 @@
+"""Every error this package raises on purpose.
+
+Messages are one line and say what was expected, what came, and what to do. Each class also derives from the built-in exception
+that a caller would think of first, so that code which knows nothing of this package can catch it.
+"""
+
+from __future__ import annotations
+
+
+class OnnxNumbaError(Exception):
+    """Base of all errors of this package."""
+
+
+class ModelError(OnnxNumbaError, ValueError):
+    """The model is not valid ONNX, or contradicts itself."""
+
+
+class UnsupportedError(OnnxNumbaError, NotImplementedError):
+    """The model is valid but asks for something this package does not do."""
+
+
+class OptionError(OnnxNumbaError, ValueError):
+    """An option is unknown or has a value that is not allowed."""
+
+
+class InputError(OnnxNumbaError, ValueError):
+    """An input does not fit the model: its name, its shape, or the number of inputs."""
+
+
+class InputTypeError(InputError, TypeError):
+    """An input has the wrong element type, or is no tensor at all."""
+
+
+class DeviceError(OnnxNumbaError, RuntimeError):
+    """A device is unknown or cannot be used here."""
+
+
+class CompileError(OnnxNumbaError, RuntimeError):
+    """Machine code could not be made or loaded."""
+
+
+class ExecutionError(OnnxNumbaError, RuntimeError):
+    """A run failed.
+
+    Attributes
+    ----------
+    code : int
+        Status code, one of those in ``onnx_numba.ir.plan``; 0 for a failed Python step.
+    index : int or None
+        The smallest failing work index of the kernel, the same at any thread count.
+    step : str or None
+        The nodes that the failing step came from.
+    """
+
+    code: int = 0
+    index: int | None = None
+    step: str | None = None
+
+    @classmethod
+    def at(cls, step: str | None, reason: str, *, code: int = 0, index: int | None = None) -> ExecutionError:
+        """An error of one step, with its message built from the parts."""
+        place = f"{step}: " if step else ""
+        where = f" (work item {index})" if index is not None else ""
+        error = cls(f"{place}{reason}{where}")
+        error.code, error.index, error.step = code, index, step
+        return error

@@ -1,0 +1,88 @@
+"""Where things lie in the native runner's memory: instruction words, state words, pool words, reasons to leave.
+
+Everything is int64 words. The runner and the pool read them as compiled globals, the assembler and the session from Python, so
+this file is the one place that both sides share. ``onnx_numba.ir.plan.ABI`` changes whenever anything here does.
+"""
+
+from __future__ import annotations
+
+# Instruction words: the number of the operation, then its operands in the order of the plan's tuple. A ``call`` is
+# (kernel, step, total, grain, number of buffers, number of dims, buffers…, dims…); types are numbers of LOAD_TYPES.
+(
+    OP_ADD, OP_SUB, OP_MUL, OP_DIV, OP_MOD, OP_MAX, OP_MIN, OP_EQ, OP_NE, OP_LT, OP_LE, OP_MOVE, OP_BCAST,
+    OP_LOAD, OP_CHECK, OP_ALLOC, OP_ALIAS, OP_OUT, OP_COPY, OP_SCRATCH, OP_CALL, OP_HOST, OP_END,
+) = range(23)  # fmt: skip
+OPCODES = {
+    "add": OP_ADD, "sub": OP_SUB, "mul": OP_MUL, "div": OP_DIV, "mod": OP_MOD, "max": OP_MAX, "min": OP_MIN,
+    "eq": OP_EQ, "ne": OP_NE, "lt": OP_LT, "le": OP_LE, "move": OP_MOVE, "bcast": OP_BCAST, "load": OP_LOAD,
+    "check": OP_CHECK, "alloc": OP_ALLOC, "alias": OP_ALIAS, "out": OP_OUT, "copy": OP_COPY, "scratch": OP_SCRATCH,
+    "call": OP_CALL, "host": OP_HOST, "end": OP_END,
+}  # fmt: skip
+
+# Element types that ``load`` can read.
+LOAD_U8, LOAD_I8, LOAD_U16, LOAD_I16, LOAD_U32, LOAD_I32, LOAD_I64 = range(7)
+LOAD_TYPES = {
+    "bool": LOAD_U8, "u8": LOAD_U8, "i8": LOAD_I8, "u16": LOAD_U16, "i16": LOAD_I16, "u32": LOAD_U32, "i32": LOAD_I32,
+    "i64": LOAD_I64, "u64": LOAD_I64,
+}  # fmt: skip
+
+# Why the runner came back. The operand word says which output, buffer, host step, or how many bytes.
+LEFT_END, LEFT_OUT, LEFT_GROW, LEFT_SCRATCH, LEFT_HOST, LEFT_ERROR, LEFT_WAKE, LEFT_POLL = range(8)
+
+# State words. Those that hold an address are marked with *.
+(
+    S_SELF,  # *this state itself, so that a table of pointers can be read as numbers
+    S_CODE,  # *instruction words
+    S_SLOTS,  # *slots
+    S_BUFS,  # *address per buffer, as kernels see it
+    S_BLOCKS,  # *address of the block owned by each buffer
+    S_CAPS,  # *capacity of that block
+    S_KERNELS,  # *kernel addresses
+    S_ARGS,  # *room for the buffers of one call
+    S_DIMS,  # *room for the dims of one call
+    S_CTX,  # *one context per thread, CTX_STRIDE words apart
+    S_POOL,  # *pool words, or 0
+    S_PC,  # word at which to go on
+    S_REASON,
+    S_OPERAND,
+    S_STATUS,  # status code of an error
+    S_INDEX,  # the smallest failing work index, or -1
+    S_CANCEL,  # set from any thread to stop the run
+    S_BUDGET,  # chunks still to run before coming back to let Python look at signals
+    S_DONE,  # chunks of the current call that have run already
+    S_THREADS,  # threads this state has contexts for
+    S_REGIONS,  # parallel regions run since the state was begun
+    S_SCRATCH,  # bytes of scratch that every context has
+) = range(22)
+STATE_WORDS = 32
+
+CTX_STRIDE = 16
+"""Words from one thread's context to the next: two cache lines, since adjacent lines are fetched in pairs."""
+
+# Pool words. The ticket is the generation of the current region in the upper half and its unclaimed chunks in the lower, so
+# that a claim made for one region can never succeed in the next. Words written by different threads are kept apart.
+P_SELF = 0
+P_TICKET = 16
+P_FINISHED = 32  # chunks of the current region that are done
+P_FAILED = 48  # the smallest failing chunk, or NOT_FAILED
+P_BUSY = 64  # 1 while a region is in progress
+P_SLEEPING = 80  # workers that wait for their lock
+P_STOP = 96  # 1: workers leave
+P_STARTED = 112  # 1: there are workers
+P_WORKERS = 113  # how many, the caller not counted
+P_SPIN = 114  # rounds a worker looks for work before it sleeps
+P_ACQUIRE = 115  # *PyThread_acquire_lock
+P_RELEASE = 116  # *PyThread_release_lock
+# The current region; read only by who has claimed one of its chunks.
+P_KERNEL = 128
+P_CTX = 129
+P_ARGS = 130
+P_DIMS = 131
+P_TOTAL = 132
+P_GRAIN = 133
+P_CHUNKS = 134
+P_STATE = 135
+P_LOCKS = 160  # per worker, LOCK_STRIDE words: *lock, asleep
+LOCK_STRIDE = 16
+NOT_FAILED = 1 << 62
+MAX_CHUNKS = 1 << 31

@@ -1,0 +1,112 @@
+"""From a plan's instruction tuples to the int64 words that the native runner executes.
+
+Every instruction is one word for the operation (``onnx_numba.native.layout.OPCODES``) followed by its operands as they stand in
+the tuple, except that
+
+* ``load`` names its element type by a number of ``LOAD_TYPES``;
+* ``call`` is (kernel, step, total, grain, number of buffers, number of dims, buffers…, dims…).
+
+``("add", 4, 0, 3), ("end",)`` becomes ``0 4 0 3 22``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_numba.errors import ModelError
+from onnx_numba.ir.plan import OPS, Plan
+from onnx_numba.native.layout import LOAD_TYPES, OPCODES
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The words of a plan and how they map back to it.
+
+    Attributes
+    ----------
+    words : ndarray of int64
+        What the runner executes.
+    starts : tuple of int
+        The word at which each instruction begins.
+    most_buffers, most_dims : int
+        The longest lists of buffers and dims of one call.
+    """
+
+    words: NDArray[np.int64]
+    starts: tuple[int, ...]
+    most_buffers: int
+    most_dims: int
+
+    def instruction_at(self, word: int) -> int:
+        """The number of the instruction that a word belongs to."""
+        return bisect_right(self.starts, word) - 1
+
+
+def assemble(plan: Plan) -> Assembly:
+    """Encode a plan; refuses one whose operands do not fit its tables, since the runner trusts the words."""
+    words: list[int] = []
+    starts = []
+    buffers = dims = 0
+    for number, instruction in enumerate(plan.code):
+        _check(plan, number)
+        starts.append(len(words))
+        operation = instruction[0]
+        words.append(OPCODES[operation])
+        if operation == "call":
+            kernel, step, total, grain, bufs, shape = instruction[1:]
+            words += [kernel, step, total, grain, len(bufs), len(shape), *bufs, *shape]
+            buffers, dims = max(buffers, len(bufs)), max(dims, len(shape))
+        elif operation == "load":
+            dst, buffer, index, kind = instruction[1:]
+            words += [dst, buffer, index, LOAD_TYPES[kind]]
+        else:
+            words += instruction[1:]
+    if not plan.code or plan.code[-1][0] != "end":
+        raise ModelError("plan: expected the last instruction to be 'end'")
+    return Assembly(np.array(words, np.int64), tuple(starts), buffers, dims)
+
+
+def steps_of(plan: Plan) -> list[str | None]:
+    """The text of the step that each instruction belongs to: its own, or that of the next one that has any."""
+    texts: list[str | None] = []
+    current: str | None = None
+    for instruction in reversed(plan.code):
+        step = _step(plan, instruction[0], instruction)
+        current = plan.steps[step] if step is not None else current
+        texts.append(current)
+    return texts[::-1]
+
+
+def _step(plan: Plan, operation: str, instruction: tuple[object, ...]) -> int | None:
+    if operation == "call":
+        return int(instruction[2])  # type: ignore[call-overload]
+    if operation == "host":
+        return plan.hosts[int(instruction[1])].step  # type: ignore[call-overload]
+    return None
+
+
+def _check(plan: Plan, number: int) -> None:
+    instruction = plan.code[number]
+    operation = instruction[0]
+    if operation not in OPS or len(instruction) != len(OPS[operation]) + 1:
+        raise ModelError(f"plan: instruction {number} is not one of ours: {instruction!r}")
+    limits = {"d": plan.slots, "s": plan.slots, "b": plan.buffers, "S": plan.slots, "B": plan.buffers}
+    for letter, operand in zip(OPS[operation], instruction[1:], strict=True):
+        if letter == "t":
+            fits = operand in LOAD_TYPES
+        elif letter == "n":
+            fits = operand >= 0
+        else:
+            ids = operand if letter in "SB" else (operand,)
+            fits = all(0 <= i < limits[letter] for i in ids)
+        if not fits:
+            raise ModelError(f"plan: instruction {number} has an operand outside its table: {instruction!r}")
+    tables = {"out": len(plan.outputs), "host": len(plan.hosts), "call": len(plan.kernels)}
+    if operation in tables and instruction[1] >= tables[operation]:
+        raise ModelError(f"plan: instruction {number} has an operand outside its table: {instruction!r}")
+    if operation == "call" and instruction[4] < 1:
+        raise ModelError(f"plan: instruction {number} has a grain below 1: {instruction!r}")

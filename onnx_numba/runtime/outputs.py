@@ -1,0 +1,89 @@
+"""Memory for outputs.
+
+A large array fresh from the system costs a page fault for every page that is written, about as much as the work of a fused
+elementwise kernel. So large outputs come from blocks that a session keeps, and a block is used again once its caller has dropped
+the array and every view of it: NumPy makes the block the ``base`` of all of them, so its reference count tells.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+LARGE = 64 * 1024
+"""Outputs of at least so many bytes are recycled."""
+
+_ALIGN = 64
+
+
+def aligned_block(size: int) -> Array:
+    """An uninitialised byte array that begins on a cache line."""
+    block = np.empty(size + _ALIGN, np.uint8)
+    begin = -block.__array_interface__["data"][0] % _ALIGN
+    return block[begin : begin + size]
+
+
+def _references(blocks: list[Array], index: int) -> int:
+    return sys.getrefcount(blocks[index])
+
+
+def _idle_references() -> int:
+    """What `_references` says of a block that only its list knows: it depends on the interpreter, so ask it."""
+    return _references([np.empty(1, np.uint8)], 0)
+
+
+class OutputPool:
+    """Recycles the memory of large outputs.
+
+    Parameters
+    ----------
+    keep : int
+        Blocks remembered at most, handed out or not. One that is forgotten lives on as long as its array.
+    """
+
+    def __init__(self, keep: int = 16) -> None:
+        self._keep = keep
+        self._blocks: list[Array] = []
+        self._lock = threading.Lock()
+        self._idle = _idle_references()
+        # Without the GIL a reference count read from outside is not exact.
+        self._recycle = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """An uninitialised array that nobody else can reach."""
+        size = dtype.itemsize
+        for dim in shape:
+            size *= dim
+        if size < LARGE or not self._recycle or dtype.hasobject:
+            return np.empty(shape, dtype)
+        with self._lock:
+            block = self._take(size)
+            # The view is made under the lock: it is what marks the block as taken.
+            return np.ndarray(shape, dtype, buffer=block, offset=-block.__array_interface__["data"][0] % _ALIGN)
+
+    def trim(self) -> None:
+        """Forget every block; those in callers' hands live on with their arrays."""
+        with self._lock:
+            self._blocks.clear()
+
+    def after_fork(self) -> None:
+        """Replace the lock, which a thread that is gone in the child may have held."""
+        self._lock = threading.Lock()
+
+    def _take(self, size: int) -> Array:
+        """A block that is free and neither too small nor more than twice too large, else a new one."""
+        blocks = self._blocks
+        need = size + _ALIGN
+        for index in range(len(blocks)):
+            if need <= blocks[index].size <= 2 * need and _references(blocks, index) == self._idle:
+                return blocks[index]
+        if len(blocks) >= self._keep:
+            free = [index for index in range(len(blocks)) if _references(blocks, index) == self._idle]
+            del blocks[free[0] if free else 0]
+        blocks.append(np.empty(need, np.uint8))
+        return blocks[-1]

@@ -1,0 +1,104 @@
+"""A model ready to run: what the public API and the onnx backend are thin layers over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from onnx_numba.errors import ModelError
+from onnx_numba.ir.plan import Plan, Port
+from onnx_numba.options import Options
+from onnx_numba.runtime.binding import conform, in_order
+from onnx_numba.runtime.frame import Frame
+from onnx_numba.runtime.host import HOST, Host
+from onnx_numba.runtime.interpreter import Interpreter
+from onnx_numba.runtime.program import Program
+
+Array = np.ndarray[Any, Any]
+
+
+class Session:
+    """Runs a plan.
+
+    Any number of Python threads may call `run` at once: each run has memory of its own, kept for later ones.
+
+    Parameters
+    ----------
+    plan : Plan
+        The scheduled model.
+    weights : sequence of ndarray
+        What the plan's constants index; may be read-only and memory-mapped.
+    kernels : mapping
+        From the digest of each of the plan's kernels to its address, or with ``Options(jit=False)`` to its Python function.
+    options : Options
+        How to run.
+    hosts : mapping, optional
+        Host steps by name.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        weights: Sequence[Array],
+        kernels: Mapping[str, Any],
+        options: Options | None = None,
+        hosts: Mapping[str, Host] = HOST,
+    ) -> None:
+        self.plan = plan
+        self.options = options or Options()
+        self._program = Program(plan, weights, _frames(kernels, self.options), hosts)
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """The model's inputs."""
+        return self.plan.inputs
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        """The model's outputs."""
+        return self.plan.outputs
+
+    def run(self, inputs: Any) -> tuple[Any, ...]:
+        """Run the model.
+
+        Parameters
+        ----------
+        inputs : mapping, list, tuple or array
+            Values by name; or in the order of `inputs`, absent optional ones as None; or the one input. A list or tuple is
+            always one entry per input.
+
+        Returns
+        -------
+        tuple
+            A value per output: arrays that the caller owns alone, lists for sequences, dicts for maps.
+        """
+        ports = self.plan.inputs
+        return self._program.run([conform(value, port) for value, port in zip(in_order(inputs, ports), ports, strict=True)])
+
+    def trim(self) -> None:
+        """Free the memory that is kept for later runs."""
+        self._program.trim()
+
+
+def _frames(kernels: Mapping[str, Any], options: Options) -> Callable[[Plan], Callable[[], Frame]]:
+    """How frames are made for a plan: by compiled code, or by Python."""
+
+    def interpreted(plan: Plan) -> Callable[[], Frame]:
+        functions = _resolved(plan, kernels)
+        return lambda: Interpreter(plan, functions)
+
+    if not options.jit:
+        return interpreted
+    from onnx_numba.runtime.engine import Engine
+
+    engine = Engine(options)
+    return lambda plan: engine.frames(plan, _resolved(plan, kernels))
+
+
+def _resolved(plan: Plan, kernels: Mapping[str, Any]) -> list[Any]:
+    missing = [kernel.name for kernel in plan.kernels if kernel.digest not in kernels]
+    if missing:
+        raise ModelError(f"plan: no code was given for the kernels {', '.join(missing)}")
+    return [kernels[kernel.digest] for kernel in plan.kernels]
