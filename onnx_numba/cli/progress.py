@@ -1,0 +1,31 @@
+"""A progress bar for compilation, on terminals only."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+_WIDTH = 30
+
+
+def bar(stream: TextIO | None = None) -> Callable[[int, int, str], None] | None:
+    """A function to call as ``f(done, total, what)``, or None where nobody watches.
+
+    Parameters
+    ----------
+    stream : file, optional
+        Where to draw, stderr by default.
+    """
+    out = sys.stderr if stream is None else stream
+    if not out.isatty():
+        return None
+
+    def draw(done: int, total: int, what: str) -> None:
+        filled = _WIDTH * done // max(total, 1)
+        # \x1b[K clears what a longer line left behind.
+        line = "" if done >= total else f"[{'█' * filled}{'·' * (_WIDTH - filled)}] {done}/{total} {what[:60]}"
+        out.write(f"\r{line}\x1b[K")
+        out.flush()
+
+    return draw

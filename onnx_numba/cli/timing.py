@@ -1,0 +1,59 @@
+"""Fair timing of several functions: in alternating blocks, so that a slow phase of the machine hits all of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_BLOCK_SECONDS = 2e-3
+"""Length of one block: far above the clock's own cost, far below a phase of the machine."""
+
+
+def alternate(calls: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
+    """Measure functions against each other.
+
+    Parameters
+    ----------
+    calls : mapping
+        Name → function.
+    seconds : float
+        How long to measure each of them.
+
+    Returns
+    -------
+    dict
+        Name → median seconds per call over the blocks; three blocks at least, the first calls not counted.
+    """
+    lengths = {name: _block_length(call) for name, call in calls.items()}
+    blocks: dict[str, list[float]] = {name: [] for name in calls}
+    end = time.perf_counter() + seconds * len(calls)
+    while len(next(iter(blocks.values()))) < 3 or time.perf_counter() < end:
+        for name, call in calls.items():
+            blocks[name].append(_block(call, lengths[name]))
+    return {name: statistics.median(times) for name, times in blocks.items()}
+
+
+def _block_length(call: Callable[[], Any]) -> int:
+    """Calls per block; warms up at the same time."""
+    call()
+    length = 1
+    while (taken := _block(call, length) * length) < _BLOCK_SECONDS:
+        length = max(2 * length, int(length * _BLOCK_SECONDS / max(taken, 1e-9)))
+    return length
+
+
+def _block(call: Callable[[], Any], length: int) -> float:
+    start = time.perf_counter()
+    for _ in range(length):
+        call()
+    return (time.perf_counter() - start) / length
+
+
+def text(seconds: float) -> str:
+    """A duration with three digits and its unit."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
