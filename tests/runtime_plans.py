@@ -150,7 +150,7 @@ class Builder:
         if kernel not in self.kernels:
             self.kernels.append(kernel)
         self.steps.append(step or f"{function.__name__} node")
-        self.emit("call", self.kernels.index(kernel), len(self.steps) - 1, total, grain, buffers, dims)
+        self.emit("call", self.kernels.index(kernel), len(self.steps) - 1, total, self.slot(grain), buffers, dims)
 
     def tiles(self, n: int) -> int:
         return self.op("div", self.op("add", n, self.slot(TILE - 1)), self.slot(TILE))

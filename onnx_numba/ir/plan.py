@@ -24,7 +24,7 @@ Instructions are tuples whose first item is the operation (``OPS`` gives the ope
 ``("out", k)``                  leave: allocate output k, whose dims are in slots by now, and point its buffer at it
 ``("copy", dst, src, bytes)``   memcpy
 ``("scratch", bytes)``          every worker's scratch has at least slots[bytes] bytes
-``("call", kernel, step, total, grain, bufs, dims)``  kernel over [0, slots[total]) in chunks of ``grain``, each chunk whole on
+``("call", kernel, step, total, grain, bufs, dims)``  kernel over [0, slots[total]) in chunks of slots[grain] (at least 1) units, each chunk whole on
                                 one thread; bufs and dims are tuples of buffer and slot ids
 ``("host", h)``                 leave: run ``hosts[h]`` in Python, which sets its output buffers, dims and objects
 ``("end",)``                    done
@@ -32,8 +32,8 @@ Instructions are tuples whose first item is the operation (``OPS`` gives the ope
 
 Example: a relu over an input of shape [n]::
 
-    slots   0: n (input dim)  1: 4096  2: tiles  3: 4095 ...
-    ("add", 4, 0, 3), ("div", 2, 4, 1), ("out", 0), ("call", 0, 0, 2, 4, (0, 1), (0,)), ("end",)
+    slots   0: n (input dim)  1: 4096  2: tiles  3: 4095  4: scratch number  5: 4 (grain)
+    ("add", 4, 0, 3), ("div", 2, 4, 1), ("out", 0), ("call", 0, 0, 2, 5, (0, 1), (0,)), ("end",)
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ OPS: dict[str, str] = {
     "add": "dss", "sub": "dss", "mul": "dss", "div": "dss", "mod": "dss", "max": "dss", "min": "dss",
     "eq": "dss", "ne": "dss", "lt": "dss", "le": "dss", "move": "ds", "bcast": "dss",
     "load": "dbst", "check": "ssn", "alloc": "bs", "alias": "bb", "out": "n", "copy": "bbs", "scratch": "s",
-    "call": "nnsnBS", "host": "n", "end": "",
+    "call": "nnssBS", "host": "n", "end": "",
 }  # fmt: skip
 
 # Status codes of kernels and of the runner. 0 is success; a kernel reports one with the work index at which it arose.

@@ -108,5 +108,3 @@ def _check(plan: Plan, number: int) -> None:
     tables = {"out": len(plan.outputs), "host": len(plan.hosts), "call": len(plan.kernels)}
     if operation in tables and instruction[1] >= tables[operation]:
         raise ModelError(f"plan: instruction {number} has an operand outside its table: {instruction!r}")
-    if operation == "call" and instruction[4] < 1:
-        raise ModelError(f"plan: instruction {number} has a grain below 1: {instruction!r}")

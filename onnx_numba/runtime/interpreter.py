@@ -190,7 +190,7 @@ class Interpreter:
         ctx = self._ctx
         pointers = [self._at(buffer) for buffer in buffers]
         extents = [self._slots[slot] for slot in dims]
-        end = self._slots[total]
+        end, grain = self._slots[total], max(1, self._slots[grain])
         with np.errstate(all="ignore"):
             for low in range(0, end, grain):
                 status = function(ctx, pointers, extents, low, min(low + grain, end))

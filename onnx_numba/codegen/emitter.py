@@ -1,0 +1,338 @@
+"""Scalar expressions and dims as text, each sub-expression computed once, in the outermost loop in which it can be.
+
+An `Emitter` holds the lines of one kernel and the loops that are open at the moment. For
+
+    mul(sub(Load(x, i*n + j), m), f32(2))      with loops over i (outer) and j (inner)
+
+it writes ``b0 = i * s0`` in the loop over i and answers ``((x0[b0 + j] - a0) * f32(2.0))`` for the loop over j.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
+from onnx_numba.ir import plan
+from onnx_numba.ir.dims import Dim, Opaque, Sym
+from onnx_numba.ir.expr import Expr
+from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.types import DType
+
+LITERAL_LIMIT = 16
+"""Static dims up to this are written into the code (filter sizes, strides); greater ones are parameters, so that layers share kernels."""
+
+_INFIX = {"add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|", "xor": "^"}
+_COMPARE = {"lt": "<", "le": "<=", "eq": "==", "ne": "!="}
+_FLOAT_NAMES = {"max": "max_", "min": "min_", "mod": "mod_", "fmod": "fmod_", "pow": "pow_", "abs": "abs_", "isnan": "isnan_", "isinf": "isinf_"}
+_INT_NAMES = {"max": "max_", "min": "min_", "div": "idiv", "mod": "imod", "fmod": "irem", "abs": "abs_"}
+
+
+class Var(Expr):
+    """A name defined by the kernel itself, such as an accumulator."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str, dtype: DType) -> None:
+        self.text = text
+        super().__init__(dtype, (text,))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Var) and self.text == other.text and self.dtype is other.dtype
+
+    __hash__ = Expr.__hash__
+
+
+class Block:
+    """An open loop or branch."""
+
+    def __init__(self, indent: int, variables: Iterable[Sym], head: str = "") -> None:
+        self.indent = indent
+        self.head = head  # written when the block closes, so that what is hoisted out of it comes before it
+        self.variables = set(variables)
+        self.lines: list[str] = []
+        self.names: dict[object, str] = {}
+        self.owned: set[str] = set()  # Var texts that exist from here inward
+
+
+class Emitter:
+    """Writes one kernel.
+
+    Attributes
+    ----------
+    buffers : list of Tensor
+        In the order in which the kernel takes them.
+    dims : list of Dim or int
+        Likewise.
+    """
+
+    def __init__(self, buffers: list[Tensor]) -> None:
+        self.buffers = buffers
+        self.dims: list[Dim | int] = []
+        self.names: dict[Sym, str] = {}
+        self.blocks: list[Block] = [Block(1, ())]
+        self.uses: Counter[Expr] = Counter()
+        self.work = "lo"
+        self._count = 0
+
+    # -- structure ---------------------------------------------------------------------------------------------------
+
+    def line(self, text: str) -> None:
+        """A statement in the innermost open block."""
+        block = self.blocks[-1]
+        block.lines.append("    " * block.indent + text)
+
+    def fresh(self, prefix: str) -> str:
+        """A name not used before."""
+        self._count += 1
+        return f"{prefix}{self._count - 1}"
+
+    @contextmanager
+    def block(self, head: str, variables: Iterable[Sym] = ()) -> Iterator[None]:
+        """An indented block below ``head``, in which ``variables`` are defined."""
+        outer = self.blocks[-1]
+        self.blocks.append(Block(outer.indent + 1, variables, "    " * outer.indent + head))
+        yield
+        closed = self.blocks.pop()
+        outer.lines += [closed.head, *closed.lines]
+
+    @contextmanager
+    def loop(self, variable: Sym, name: str, start: str = "", stop: str = "") -> Iterator[None]:
+        """A loop of a variable over its extent, or from ``start`` to ``stop``."""
+        assert variable.extent is not None
+        limit = stop or self.dim(variable.extent)
+        self.names[variable] = name
+        with self.block(f"for {name} in range({start + ', ' if start else ''}{limit}):", (variable,)):
+            yield
+
+    def define(self, text: str, name: str, variables: Iterable[Sym] = ()) -> None:
+        """``name = text`` in the innermost block, which then owns ``variables``."""
+        self.line(f"{name} = {text}")
+        self.blocks[-1].variables.update(variables)
+
+    def count_uses(self, values: Iterable[Expr]) -> None:
+        """Learn which sub-expressions several others share."""
+        seen: set[Expr] = set()
+        stack = list(values)
+        self.uses.update(stack)
+        while stack:
+            node = stack.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            parts = e.children(node)
+            self.uses.update(parts)
+            stack.extend(parts)
+
+    # -- dims --------------------------------------------------------------------------------------------------------
+
+    def parameter(self, value: Dim | int) -> str:
+        """A number known when the kernel is called."""
+        if isinstance(value, int) and abs(value) <= LITERAL_LIMIT:
+            return str(value)
+        if value not in self.dims:
+            self.dims.append(value)
+        return f"s{self.dims.index(value)}"
+
+    def dim(self, value: Dim | int) -> str:
+        """Text of a dim or index expression, its outer parts computed in outer loops."""
+        if isinstance(value, int) or self._constant(value):
+            return self.parameter(value)
+        here = self._depth_of_dim(value)
+        parts: dict[int, Dim | int] = {}
+        for monomial, factor in value.terms.items():
+            term = d._make({monomial: factor})
+            depth = self._depth_of_dim(term)
+            parts[depth] = parts.get(depth, 0) + term
+        inner = parts.pop(here)
+        texts = self._terms(inner)
+        outer: Dim | int = 0
+        for part in parts.values():
+            outer = outer + part
+        if outer != 0:
+            texts.insert(0, self._named_dim(outer))
+        return " + ".join(texts) if len(texts) > 1 else texts[0]
+
+    def _named_dim(self, value: Dim | int) -> str:
+        if isinstance(value, int) or self._constant(value):
+            return self.parameter(value)
+        text = self.dim(value)
+        return text if text.isidentifier() else self._hold(value, text, self._depth_of_dim(value), "b")
+
+    def _constant(self, value: Dim) -> bool:
+        return not any(s.extent is not None for s in d.symbols(value)) and not e._values(value)
+
+    def _terms(self, value: Dim | int) -> list[str]:
+        """Terms of one depth: products of loop atoms with coefficients that are parameters."""
+        by_atoms: dict[tuple[d.Atom, ...], Dim | int] = {}
+        for monomial, factor in d._terms(value).items():
+            varying = tuple(a for a in monomial if not self._constant(d.dim(a)))
+            rest = tuple(a for a in monomial if self._constant(d.dim(a)))
+            by_atoms[varying] = by_atoms.get(varying, 0) + d._make({rest: factor})
+        texts = []
+        for varying, factor in by_atoms.items():
+            words = [self._atom(a) for a in varying]
+            if not words or factor != 1:
+                words.append(self.parameter(factor))
+            texts.append(" * ".join(words))
+        return texts
+
+    def _atom(self, atom: d.Atom) -> str:
+        if isinstance(atom, Sym):
+            return self.names[atom]
+        if atom.op == "value":
+            return self.value(atom.args[0])
+        a, b = (self.dim(x) for x in atom.args)
+        nonneg = d._at_least_zero(atom.args[0])
+        text = {
+            "div": f"udiv({a}, {b})" if nonneg else f"floordiv({a}, {b})",
+            "mod": f"urem({a}, {b})" if nonneg else f"imod({a}, {b})",
+            "max": f"max({a}, {b})",
+            "min": f"min({a}, {b})",
+            "bcast": f"max({a}, {b})",
+        }.get(atom.op) or f"i64(({a}) {_COMPARE[atom.op]} ({b}))"
+        return self._hold(atom, text, self._depth_of_dim(d.dim(atom)), "q")
+
+    def _hold(self, key: object, text: str, depth: int, prefix: str) -> str:
+        """Keep a text under a name in the block of its depth."""
+        for block in self.blocks[: depth + 1]:
+            if key in block.names:
+                return block.names[key]
+        name = self.fresh(prefix)
+        block = self.blocks[depth]
+        block.lines.append("    " * block.indent + f"{name} = {text}")
+        block.names[key] = name
+        return name
+
+    def _depth_of_dim(self, value: Dim | int) -> int:
+        depth = 0
+        for symbol in d.symbols(value):
+            depth = max(depth, self._depth_of_symbol(symbol))
+        for inner in e._values(value):
+            depth = max(depth, self._depth(inner))
+        return depth
+
+    def _depth_of_symbol(self, symbol: Sym) -> int:
+        for k, block in enumerate(self.blocks):
+            if symbol in block.variables:
+                return k
+        return 0
+
+    def _depth(self, value: Expr) -> int:
+        depth = 0
+        seen: set[Expr] = set()
+        stack = [value]
+        while stack:
+            node = stack.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            if isinstance(node, Var):
+                depth = max(depth, next((k for k, b in enumerate(self.blocks) if node.text in b.owned), 0))
+            for index in [node.value] if isinstance(node, e.DimVal) else node.index if isinstance(node, e.Load) else ():
+                for symbol in d.symbols(index):
+                    depth = max(depth, self._depth_of_symbol(symbol))
+            if isinstance(node, e.Op) and node.name == "check_index":
+                depth = max(depth, 1)
+            stack.extend(e.children(node))
+        return depth
+
+    # -- scalars -----------------------------------------------------------------------------------------------------
+
+    def value(self, node: Expr) -> str:
+        """Text of a scalar; shared and loop-invariant ones get a name."""
+        if isinstance(node, Var):
+            return node.text
+        if isinstance(node, e.Lit):
+            return literal(node)
+        for block in self.blocks:
+            if node in block.names:
+                return block.names[node]
+        here, guarded = len(self.blocks) - 1, self._guard_depth()
+        depth = max(self._depth(node), guarded)
+        if isinstance(node, e.Op) and node.name == "guard":
+            return self._guard(node)
+        text = self._text(node)
+        if depth == here and self.uses[node] <= 1 and len(text) < 160:
+            return text
+        if isinstance(node, e.DimVal) and text.isidentifier():
+            return text
+        return self._hold(node, text, depth, "v")
+
+    def _guard_depth(self) -> int:
+        """The innermost branch: what is computed for it must not move out of it."""
+        return max((k for k, b in enumerate(self.blocks) if b.owned == {"guard"}), default=0)
+
+    def _guard(self, node: e.Op) -> str:
+        condition, value, default = node.args
+        test = self.value(condition)
+        name = self.fresh("g")
+        self.line(f"{name} = {self.value(default)}")
+        with self.block(f"if {test}:"):
+            self.blocks[-1].owned = {"guard"}
+            self.line(f"{name} = {self.value(value)}")
+        self.blocks[-1].names[node] = name
+        return name
+
+    def _text(self, node: Expr) -> str:
+        if isinstance(node, e.DimVal):
+            return f"{node.dtype.name}({self.dim(node.value)})"
+        if isinstance(node, e.Load):
+            name, index = self.buffer(node.tensor), self.dim(node.index[0])
+            storage = node.tensor.dtype
+            return f"{name}[{index}]" if storage.compute == storage.name else f"load_{storage.name}({name}, {index})"
+        assert isinstance(node, e.Op), node
+        if node.name == "check_index":
+            return f"check_index(ctx, {self.value(node.args[0])}, {self.value(node.args[1])}, {self.work}, {plan.INDEX_RANGE})"
+        return operation(node, [self.value(a) for a in node.args])
+
+    def buffer(self, tensor: Tensor) -> str:
+        """The name of a tensor's pointer."""
+        if tensor not in self.buffers:
+            self.buffers.append(tensor)
+        return f"x{self.buffers.index(tensor)}"
+
+    def store(self, tensor: Tensor, position: Dim | int, value: Expr) -> None:
+        """Write an element."""
+        text = self.value(value)
+        name, index = self.buffer(tensor), self.dim(position)
+        storage = tensor.dtype
+        if storage.compute == storage.name:
+            self.line(f"{name}[{index}] = {text}")
+        else:
+            self.line(f"store_{storage.name}({name}, {index}, {text})")
+
+
+def literal(node: e.Lit) -> str:
+    """A typed literal: ``f32(0.5)``, ``i8(-1)``, ``True``."""
+    if node.dtype.kind == "b":
+        return str(bool(node.value))
+    if node.dtype.kind == "f":
+        value = float(node.value)
+        text = "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf") if math.isinf(value) else repr(value)
+        return f"{node.dtype.name}({text})"
+    return f"{node.dtype.name}({int(node.value)})"
+
+
+def operation(node: e.Op, args: list[str]) -> str:
+    """An operation on texts, with ONNX's typing: integer results are cast back to their type."""
+    name, dtype = node.name, node.dtype
+    operand = node.args[0].dtype
+    if name in _COMPARE:
+        return f"({args[0]} {_COMPARE[name]} {args[1]})"
+    if name in _INFIX:
+        text = f"{args[0]} {_INFIX[name]} {args[1]}"
+        return f"{dtype.name}({text})" if dtype.is_int else f"({text})"
+    if name == "div" and dtype.is_float:
+        return f"({args[0]} / {args[1]})"
+    if name == "neg":
+        return f"{dtype.name}(-{args[0]})" if dtype.is_int else f"(-{args[0]})"
+    if name == "not":
+        return f"(not {args[0]})" if dtype.kind == "b" else f"{dtype.name}(~{args[0]})"
+    if name == "cast":
+        return f"{'bool_' if dtype.kind == 'b' else dtype.name}({args[0]})"
+    table = _FLOAT_NAMES if operand.is_float else _INT_NAMES
+    return f"{table.get(name, name)}({', '.join(args)})"

@@ -1,0 +1,418 @@
+"""Fusion: which tensors are stored, and which of them one kernel computes together.
+
+Three decisions, each a function:
+
+1. `stored_tensors`: what must lie in memory (outputs, operands of calls and tuned kernels, reductions) and what is worth it (a map that
+   costs more to recompute than to read back). Everything else is inlined where it is used.
+2. `_legal`: whether a kernel may also compute one more tensor: the same domain, other members read at the same element only, no cycle.
+3. `fuse`: greedy, producers first; a map that was stored only for consumers which ended up in its own kernel is not written at all.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.dims import Dim, Sym
+from onnx_numba.ir.expr import Expr
+from onnx_numba.ir.loop import (
+    Check,
+    Concat,
+    ElementSource,
+    HostCall,
+    Input,
+    Map,
+    Object,
+    Program,
+    Reduce,
+    Reshape,
+    Result,
+    TemplateCall,
+    Tensor,
+    Weight,
+)
+from onnx_numba.schedule.expand import Expander, cost, linear, loads, root
+from onnx_numba.schedule.steps import CallStep, Group, Member, Step
+
+INLINE_COST = 4
+"""A map at most this costly is recomputed by each of its consumers."""
+INLINE_LIMIT = 250
+"""A map whose expression has grown beyond this is stored, lest kernels grow with the graph."""
+BUFFER_LIMIT = 24
+"""Most tensors one kernel reads and writes."""
+SERIAL_ROWS, SERIAL_WORK = 2, 65536
+"""A reduction of this much work onto so few elements stays alone: what it would join would lose its parallelism."""
+
+Templated = Callable[[Tensor], bool]
+
+
+def dim_tensors(values: Iterable[Dim | int]) -> set[Tensor]:
+    """Stored tensors whose elements or run-time shape these dims are read from."""
+    found: set[Tensor] = set()
+    for value in values:
+        for symbol in d.symbols(value):
+            if isinstance(symbol.source, ElementSource):
+                found.add(root(symbol.source.tensor))
+            elif isinstance(symbol.source, tuple) and isinstance(symbol.source[0], Tensor):
+                found.add(symbol.source[0])
+            elif symbol.extent is not None:
+                found |= dim_tensors([symbol.extent])
+    return found
+
+
+def expression_dims(value: Expr) -> list[Dim | int]:
+    """All dims that an expression mentions."""
+    found: list[Dim | int] = []
+    seen: set[Expr] = set()
+    stack = [value]
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, e.DimVal):
+            found.append(node.value)
+        elif isinstance(node, e.Load):
+            found.extend(node.index)
+        stack.extend(e.children(node))
+    return found
+
+
+def live_values(program: Program) -> list[Tensor | Object]:
+    """Values that the outputs depend on, in program order."""
+    live: set[int] = set()
+    stack: list[Tensor | Object] = [v for _, v in program.outputs]
+    while stack:
+        value = stack.pop()
+        if id(value) in live:
+            continue
+        live.add(id(value))
+        stack.extend(_uses(value))
+    return [v for v in program.values if id(v) in live]
+
+
+def _uses(value: Tensor | Object) -> list[Tensor | Object]:
+    definition = value.definition
+    used: list[Tensor | Object] = []
+    if isinstance(value, Tensor):
+        used += dim_tensors([*value.shape, *(x for c in value.checks for x in (c.a, c.b))])
+    if isinstance(definition, (Map, Reduce)):
+        used += [x.tensor for x in loads(definition.expr)]
+        used += dim_tensors(expression_dims(definition.expr))
+        if isinstance(definition, Reduce):
+            used += dim_tensors(v.extent for v in definition.rvars if v.extent is not None)
+            used += definition.hint.operands if definition.hint else ()
+    elif isinstance(definition, Reshape):
+        used.append(definition.source)
+    elif isinstance(definition, Concat):
+        used += definition.parts
+        used += dim_tensors(definition.offsets)
+    elif isinstance(definition, Result):
+        used += [x for x in definition.call.inputs if x is not None]
+        if isinstance(definition.call, TemplateCall):
+            used += dim_tensors([*definition.call.dims, definition.call.total, definition.call.scratch])
+    return used
+
+
+def stored_tensors(program: Program, values: Sequence[Tensor | Object], templated: Templated) -> tuple[set[Tensor], set[Tensor]]:
+    """Tensors that lie in memory, and those among them that do so only because recomputing them would cost more."""
+    forced: set[Tensor] = {root(v) for _, v in program.outputs if isinstance(v, Tensor)}
+    readers: dict[Tensor, list[Tensor]] = defaultdict(list)
+    for value in values:
+        definition = value.definition
+        if isinstance(definition, Result):
+            forced |= {root(t) for t in definition.call.inputs if isinstance(t, Tensor)}
+        if isinstance(value, Tensor):
+            if not isinstance(definition, (Map, Reshape)):
+                forced.add(value)
+            if isinstance(definition, Reduce) and definition.hint and templated(value):
+                forced |= {root(t) for t in definition.hint.operands}
+            for used in _uses(value):
+                if isinstance(used, Tensor):
+                    readers[root(used)].append(value)
+        if isinstance(value, Tensor) or isinstance(definition, Result):
+            dims = value.shape if isinstance(value, Tensor) else ()
+            forced |= dim_tensors(dims) | {t for u in _definition_dims(definition) for t in dim_tensors([u])}
+            if isinstance(value, Tensor):
+                forced |= dim_tensors(x for c in value.checks for x in (c.a, c.b))
+    worth: set[Tensor] = set()
+    total: dict[Tensor, int] = {}
+    for value in values:
+        if not isinstance(value, Tensor) or not isinstance(value.definition, Map) or value in forced:
+            continue
+        used = {root(x.tensor) for x in loads(value.definition.expr)}
+        own = cost(value.definition.expr)
+        total[value] = own + sum(total.get(t, 0) for t in used if t not in forced and t not in worth)
+        consumers = [c for c in dict.fromkeys(readers[value]) if not isinstance(c.definition, Reshape)]
+        consumers += [c for r in readers[value] if isinstance(r.definition, Reshape) for c in readers.get(r, ())]
+        reused = len(consumers) > 1 or any(_repeats(c, value) for c in consumers)
+        if total[value] > INLINE_LIMIT or (reused and total[value] > INLINE_COST):
+            worth.add(value)
+    return forced | worth, worth
+
+
+def _definition_dims(definition: object) -> list[Dim | int]:
+    if isinstance(definition, (Map, Reduce)):
+        found = expression_dims(definition.expr)
+        if isinstance(definition, Reduce):
+            found += [v.extent for v in definition.rvars if v.extent is not None]
+        return found
+    if isinstance(definition, Concat):
+        return list(definition.offsets)
+    if isinstance(definition, Result) and isinstance(definition.call, TemplateCall):
+        return [*definition.call.dims, definition.call.total, definition.call.scratch]
+    return []
+
+
+def _repeats(consumer: Tensor, used: Tensor) -> bool:
+    """Whether the consumer reads elements of ``used`` more than once (by broadcast, a gather, or an inner product)."""
+    definition = consumer.definition
+    if isinstance(definition, Map):
+        domain = consumer.size
+    elif isinstance(definition, Reduce):
+        domain = d.product(v.extent for v in definition.order if v.extent is not None)
+    else:
+        return False
+    return domain != used.size
+
+
+def members_of(tensor: Tensor, expander: Expander) -> Iterable[tuple[Member, tuple[Sym, ...], tuple[Sym, ...], tuple[Sym, ...]]]:
+    """The loops that compute a stored map, reduction or concatenation: (member, pvars, rvars, order)."""
+    definition = tensor.definition
+    if isinstance(definition, Map):
+        position = linear([d.dim(v) for v in definition.vars], tensor.shape)
+        yield Member(tensor, "map", expander(definition.expr), position, tensor, False), definition.vars, (), definition.vars
+    elif isinstance(definition, Reduce):
+        position = linear([d.dim(v) for v in definition.vars], tensor.shape)
+        member = Member(
+            tensor, definition.kind, expander(definition.expr), position, tensor, False, rvars=definition.rvars, hint=definition.hint
+        )
+        yield member, definition.vars, definition.rvars, definition.order
+    elif isinstance(definition, Concat):
+        for part, offset in zip(definition.parts, definition.offsets, strict=True):
+            variables = tuple(Sym(f"i{k}", extent=x) for k, x in enumerate(part.shape))
+            at: list[Dim | int] = [d.dim(v) for v in variables]
+            value = expander(part[tuple(at)])
+            at[definition.axis] = at[definition.axis] + offset
+            yield Member(part, "map", value, linear(at, tensor.shape), tensor, False), variables, (), variables
+
+
+class Fuser:
+    """Builds the steps of a program one stored tensor at a time."""
+
+    def __init__(self, stored: set[Tensor], optional: set[Tensor]) -> None:
+        self.stored = stored
+        self.optional = optional
+        self.steps: list[Step] = []
+        self.step_of: dict[object, list[Step]] = defaultdict(list)  # tensor or object → steps that write it
+        self.needs: dict[int, set[int]] = {}  # step id → ids of steps it depends on
+        self.by_id: dict[int, Step] = {}
+
+    def add(self, value: Tensor | Object) -> None:
+        """Schedule one value, if it is computed at all."""
+        definition = value.definition
+        if isinstance(definition, Result):
+            self._add_call(value, definition)
+        elif isinstance(value, Tensor) and value in self.stored and not isinstance(definition, (Input, Weight, Reshape)):
+            expander = Expander(lambda t: t in self.stored)
+            for member, pvars, rvars, order in members_of(value, expander):
+                checks = list(dict.fromkeys([*value.checks, *expander.checks]))
+                origins = list(dict.fromkeys([*expander.origins, *([value.origin] if value.origin else [])]))
+                self._add_member(member, pvars, rvars, order, checks, origins)
+
+    def _add_call(self, value: Tensor | Object, result: Result) -> None:
+        existing = self.step_of[result.call]
+        if existing:
+            step = existing[0]
+            assert isinstance(step, CallStep)
+        else:
+            step = CallStep(result.call, [], [], [value.origin] if value.origin else [])
+            self._register(step)
+            self.step_of[result.call].append(step)
+            call = result.call
+            used: set[object] = {root(x) if isinstance(x, Tensor) else x for x in call.inputs if x is not None}
+            if isinstance(call, TemplateCall):
+                used |= dim_tensors([*call.dims, call.total, call.scratch])
+            self._depend(step, used)
+        step.outputs.append(value)
+        if isinstance(value, Tensor):
+            step.checks += value.checks
+            self._depend(step, dim_tensors([x for s in value.shape for x in [s] if not self._own_dim(s, step)]))
+        self.step_of[value].append(step)
+
+    def _own_dim(self, value: Dim | int, step: CallStep) -> bool:
+        return isinstance(step.call, HostCall) and any(
+            isinstance(s.source, tuple) and s.source[0] in step.outputs for s in d.symbols(value)
+        )
+
+    def _register(self, step: Step) -> None:
+        self.steps.append(step)
+        self.needs[id(step)] = set()
+        self.by_id[id(step)] = step
+
+    def _depend(self, step: Step, used: Iterable[object]) -> None:
+        for item in used:
+            self.needs[id(step)] |= {id(s) for s in self.step_of.get(item, ()) if s is not step}
+
+    def _add_member(
+        self, member: Member, pvars: tuple[Sym, ...], rvars: tuple[Sym, ...], order: tuple[Sym, ...], checks: list[Check], origins: list[str]
+    ) -> None:
+        used = {x.tensor for x in loads(member.expr)}
+        dims = dim_tensors(
+            [*expression_dims(member.expr), *member.tensor.shape, *(v.extent for v in order if v.extent is not None)]
+            + [x for c in checks for x in (c.a, c.b)]
+        )
+        candidates = [s for t in sorted(used, key=lambda t: t.name) for s in self.step_of.get(t, ()) if isinstance(s, Group)]
+        for group in sorted(dict.fromkeys(map(id, candidates)), key=lambda k: -self.steps.index(self.by_id[k])):
+            target = self.by_id[group]
+            assert isinstance(target, Group)
+            joined = _legal(target, member, pvars, rvars, order)
+            if joined is None or self._cycle(target, used | dims) or any(t in target.writes for t in dims):
+                continue
+            _join(target, joined, rvars, order)
+            target.checks = list(dict.fromkeys([*target.checks, *checks]))
+            target.origins = list(dict.fromkeys([*target.origins, *origins]))
+            self._depend(target, used | dims)
+            self.step_of[member.target].append(target)
+            return
+        member.inner = False
+        step = Group(pvars, rvars, order, [member], checks, origins)
+        self._register(step)
+        self._depend(step, used | dims)
+        self.step_of[member.target].append(step)
+
+    def _cycle(self, group: Group, used: Iterable[object]) -> bool:
+        """Whether something among ``used`` that the group does not compute depends on the group."""
+        stack = [id(s) for item in used for s in self.step_of.get(item, ()) if s is not group]
+        seen: set[int] = set()
+        while stack:
+            step = stack.pop()
+            if step == id(group):
+                return True
+            if step not in seen:
+                seen.add(step)
+                stack.extend(self.needs[step])
+        return False
+
+    def finish(self) -> list[Step]:
+        """Drop writes nobody needs and order the steps."""
+        readers: dict[Tensor, set[int]] = defaultdict(set)
+        for step in self.steps:
+            if isinstance(step, Group):
+                for member in step.members:
+                    for load in loads(member.expr):
+                        readers[load.tensor].add(id(step))
+        for step in self.steps:
+            if isinstance(step, Group):
+                for member in step.members:
+                    if self._internal(member, readers[member.target], step):
+                        member.stored = False
+        done: dict[int, None] = {}
+        for step in self.steps:
+            self._visit(id(step), done)
+        return [self.by_id[s] for s in done]
+
+    def _internal(self, member: Member, readers: set[int], step: Step) -> bool:
+        movable = member.target in self.optional or (member.kind != "map" and member.target not in self.pinned)
+        return movable and readers == {id(step)}
+
+    pinned: set[Tensor] = frozenset()  # type: ignore[assignment]
+
+    def _visit(self, step: int, done: dict[int, None]) -> None:
+        stack = [(step, iter(sorted(self.needs[step], key=lambda s: self.steps.index(self.by_id[s]))))]
+        active = {step}
+        while stack:
+            current, needs = stack[-1]
+            following = next((n for n in needs if n not in done and n not in active), None)
+            if following is None:
+                stack.pop()
+                active.discard(current)
+                done[current] = None
+            else:
+                active.add(following)
+                stack.append((following, iter(sorted(self.needs[following], key=lambda s: self.steps.index(self.by_id[s])))))
+
+
+def _strip(variables: Iterable[Sym]) -> list[Sym]:
+    return [v for v in variables if v.extent != 1]
+
+
+def _legal(group: Group, member: Member, pvars: tuple[Sym, ...], rvars: tuple[Sym, ...], order: tuple[Sym, ...]) -> Member | None:
+    """The member rewritten over the group's variables, or None where it may not join."""
+    full, level = _strip(group.order), [v for v in _strip(group.order) if v in group.pvars]
+    own = _strip(order)
+    hinted = member.hint is not None or any(m.hint for m in group.members)
+    if rvars:
+        if hinted or [v.extent for v in own] != [v.extent for v in full]:
+            return None
+        reduced = {full[k] for k, v in enumerate(own) if v in rvars}
+        if _serial(pvars, rvars) or (group.rvars and reduced != {v for v in group.rvars if v.extent != 1}):
+            return None
+        onto, inner = full, True
+    elif [v.extent for v in own] == [v.extent for v in level]:
+        onto, inner = level, False
+    elif group.rvars and not hinted and [v.extent for v in own] == [v.extent for v in full]:
+        onto, inner = full, True
+    else:
+        return None
+    if group.rvars and _serial(group.pvars, group.rvars):
+        return None
+    table: dict[Sym, Dim | int] = {v: 0 for v in order if v.extent == 1}
+    table |= {v: d.dim(w) for v, w in zip(own, onto, strict=True)}
+    value = e.substitute(member.expr, table)
+    position = d.substitute(member.position, table)
+    places = {m.target: m.position for m in group.members}
+    inside = [x for x in loads(value) if x.tensor in places]
+    if any(x.index[0] != places[x.tensor] or isinstance(x.tensor.definition, Concat) for x in inside):
+        return None
+    buffers = {x.tensor for m in group.members for x in loads(m.expr)} | {x.tensor for x in loads(value)} | set(group.writes)
+    if len(buffers) >= BUFFER_LIMIT:
+        return None
+    return Member(
+        member.tensor, member.kind, value, position, member.target, inner and member.kind == "map",
+        rvars=tuple(w for v, w in zip(own, onto, strict=True) if v in rvars), hint=member.hint,
+    )  # fmt: skip
+
+
+def _serial(pvars: Sequence[Sym], rvars: Sequence[Sym]) -> bool:
+    rows = d.product(v.extent for v in pvars if v.extent is not None)
+    work = d.product(v.extent for v in rvars if v.extent is not None)
+    return isinstance(rows, int) and rows <= SERIAL_ROWS and isinstance(work, int) and work >= SERIAL_WORK
+
+
+def _join(group: Group, member: Member, rvars: tuple[Sym, ...], order: tuple[Sym, ...]) -> None:
+    if rvars and not group.rvars:  # a group of maps becomes the rows and columns of a reduction
+        group.rvars = tuple(v for v in group.order if v in member.rvars)
+        group.pvars = tuple(v for v in group.pvars if v not in group.rvars)
+        for earlier in group.members:
+            earlier.inner = True
+    group.members.append(member)
+
+
+def fuse(program: Program, templated: Templated = lambda _: False) -> list[Step]:
+    """The program's steps in an order in which each comes after what it reads.
+
+    Parameters
+    ----------
+    program : Program
+    templated : callable
+        Whether a contraction will be computed by a tuned kernel, whose operands must be stored.
+    """
+    values = live_values(program)
+    stored, optional = stored_tensors(program, values, templated)
+    fuser = Fuser(stored, optional)
+    pinned = {root(v) for _, v in program.outputs if isinstance(v, Tensor)}
+    for value in values:
+        if isinstance(value.definition, Result):
+            pinned |= {root(t) for t in value.definition.call.inputs if isinstance(t, Tensor)}
+        if isinstance(value, Tensor):
+            pinned |= dim_tensors([*value.shape, *_definition_dims(value.definition)])
+            pinned |= dim_tensors(x for c in value.checks for x in (c.a, c.b))
+            if isinstance(value.definition, Reduce) and value.definition.hint and templated(value):
+                pinned |= {root(t) for t in value.definition.hint.operands}
+    fuser.pinned = pinned
+    for value in values:
+        fuser.add(value)
+    return fuser.finish()

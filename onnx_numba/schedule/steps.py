@@ -1,0 +1,59 @@
+"""What the schedule is made of: groups of tensors computed by one kernel, and calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from onnx_numba.ir.dims import Dim, Sym
+from onnx_numba.ir.expr import Expr
+from onnx_numba.ir.loop import Check, Contraction, HostCall, TemplateCall, Tensor
+
+
+@dataclass
+class Member:
+    """A tensor that a kernel computes.
+
+    ``expr`` is over the group's variables and loads stored tensors at row-major positions; ``position`` is where element
+    (vars) lies in ``target``, the tensor whose memory receives it (itself, or the concatenation that it is a part of).
+    ``kind`` is ``map`` or the kind of a reduction; ``inner`` says that a map runs over the reduction variables too.
+    """
+
+    tensor: Tensor
+    kind: str
+    expr: Expr
+    position: Dim | int
+    target: Tensor
+    inner: bool
+    stored: bool = True
+    rvars: tuple[Sym, ...] = ()
+    hint: Contraction | None = None
+
+
+@dataclass
+class Group:
+    """Members with one parallel domain ``pvars`` and one reduced domain ``rvars``; ``order`` has all variables in axis order."""
+
+    pvars: tuple[Sym, ...]
+    rvars: tuple[Sym, ...]
+    order: tuple[Sym, ...]
+    members: list[Member]
+    checks: list[Check] = field(default_factory=list)
+    origins: list[str] = field(default_factory=list)
+
+    @property
+    def writes(self) -> list[Tensor]:
+        """Tensors whose memory the kernel writes."""
+        return list(dict.fromkeys(m.target for m in self.members if m.stored))
+
+
+@dataclass
+class CallStep:
+    """A template or host call with the tensors it makes."""
+
+    call: TemplateCall | HostCall
+    outputs: list[object]
+    checks: list[Check]
+    origins: list[str]
+
+
+Step = Group | CallStep
