@@ -34,7 +34,7 @@ class Target:
 
     @classmethod
     def named(cls, cpu: str) -> Target:
-        """The target that ``Options(cpu=…)`` asks for: ``"host"``, ``"generic"``, or an LLVM CPU name of the host's architecture."""
+        """The target that ``Options(cpu=…)`` asks for: ``"host"``, ``"generic"``, or an LLVM CPU name of this architecture."""
         if cpu == "host":
             return host_target()
         return cls.generic() if cpu == "generic" else cls(host_triple(), cpu)

@@ -12,8 +12,8 @@ from typing import Any
 def jit_namespace() -> Mapping[str, Any]:
     """The names that kernels may use, as globals for code that is to be compiled.
 
-    The values are the records of `onnx_numba.native` themselves: the typing context of `onnx_numba.compile.numba_internals` knows them
-    by their class, wherever they turn up, in a kernel's globals as well as in those of a composite's Python function.
+    The values are the records of `onnx_numba.native` themselves: `onnx_numba.compile.numba_internals` types them by their class,
+    wherever they turn up, in a kernel's globals as well as in those of a composite's Python function.
     """
     from onnx_numba.native import RECORDS
 

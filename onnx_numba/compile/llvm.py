@@ -86,7 +86,7 @@ def wrapper_text(symbol: str, inner: str, signature: str) -> str:
 
 
 def isolate(module: Any, symbol: str) -> None:
-    """Make ``symbol`` the only definition that is visible, and name the rest by position, so that names of a process do not stay."""
+    """Make ``symbol`` the only visible definition and name the rest by position, so that no name depends on the process."""
     for position, value in enumerate([*module.functions, *module.global_variables]):
         if value.is_declaration or value.name == symbol:
             continue

@@ -2,33 +2,34 @@
 
 Typing and lowering are numba's; everything around them is left out, because it costs more than a kernel does:
 
-* contexts of our own, with only the registries that kernels need, so that nothing of ours shows in the user's numba or the other way;
+* contexts of our own, with only the registries that kernels need, so that neither the user's numba nor ours sees the other;
 * a short list of passes (kernels have no closures, exceptions, ``with`` or objects);
 * the minimal calling convention, ``int32 f(result*, arguments...)``, without exception slots;
 * a code library that links and never optimises or loads: `onnx_numba.compile.llvm` does the first, once, and nobody the second.
 
-Callables are typed by what they are: records of `onnx_numba.native`, plain Python functions and numba dispatchers. The latter two are
-compiled for each signature and marked ``alwaysinline``, so that LLVM vectorises the loop around the call.
+Callables are typed by what they are: records of `onnx_numba.native`, plain Python functions and numba dispatchers. The latter
+two are compiled for each signature and marked ``alwaysinline``, so that LLVM vectorises the loop around the call.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType
 from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir as llvm_ir
-from numba.core import bytecode, callconv, cgutils, codegen, compiler, cpu, datamodel, types, typing, utils
+from numba.core import callconv, cgutils, codegen, compiler, cpu, datamodel, typing
+from numba.core import types as numba_types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager
 from numba.core.dispatcher import Dispatcher
 from numba.core.errors import TypingError
 from numba.core.typed_passes import NativeLowering, NoPythonBackend, NopythonTypeInference, PreLowerStripPhis
 from numba.core.typing import templates
-from numba.core.untyped_passes import ExtractByteCode, FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
+from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 
 from onnx_numba.compile.bridge import define
 from onnx_numba.compile.llvm import KERNEL_SIGNATURE, emit, isolate, optimise, parse_signature, target_machine, wrapper_text
@@ -37,6 +38,7 @@ from onnx_numba.native.registry import Function, Intrinsic, Overloaded
 from onnx_numba.target import Target
 
 compiler_lock = global_compiler_lock
+types: Any = numba_types  # most of its names are made at run time
 
 
 # Code library and contexts
@@ -97,7 +99,7 @@ class _TypingContext(typing.Context):
         self.install_registry(mathdecl.registry)
 
     def install_registry(self, registry: Any) -> None:
-        # Attributes written as overloads pull all of numba (and SciPy) in as soon as they are installed; kernels have no attributes.
+        # Attributes written as overloads pull in all of numba, and SciPy, as soon as they are installed; kernels have none.
         loader = self._registries.setdefault(registry, templates.RegistryLoader(registry))
         for template in loader.new_registrations("functions"):
             self.insert_function(template(self))
@@ -190,6 +192,9 @@ class _Callable(types.Callable, types.Opaque):
     def key(self) -> Any:
         return self.source
 
+    def lower(self, context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        raise NotImplementedError
+
     def get_call_signatures(self) -> tuple[list[Any], bool]:
         return [], True
 
@@ -231,14 +236,12 @@ class _FunctionType(_Callable):
         super().__init__(source, self.python.__qualname__)
 
     def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
-        bound = utils.pysignature(self.python).bind(*args, **kws)
-        bound.apply_defaults()
-        plain = tuple(
-            types.unliteral(arg if isinstance(arg, types.Type) else context.resolve_value_type(arg)) for arg in bound.arguments.values()
-        )
+        if kws or len(args) != self.python.__code__.co_argcount:
+            raise self.refuse(args)
+        plain = tuple(types.unliteral(arg) for arg in args)
         if plain not in self.compiled:
-            self.compiled[plain] = _compile(self.python, plain, None, context, context.target_context, inline=True)
-        return templates.signature(self.compiled[plain].signature.return_type, *plain).replace(pysig=utils.pysignature(self.python))
+            self.compiled[plain] = _compile(self.python, plain, None, context, context.target_context)
+        return templates.signature(self.compiled[plain].signature.return_type, *plain)
 
     def lower(self, context: Any, builder: Any, signature: Any, args: Any) -> Any:
         result = self.compiled[signature.args]
@@ -265,7 +268,7 @@ class _OverloadedType(_Callable):
         return self._variant(context.typing_context, signature.args).lower(context, builder, signature, args)
 
 
-_CALLABLE_TYPES: dict[type, type[_Callable]] = {
+_CALLABLE_TYPES: dict[type, Any] = {
     Intrinsic: _IntrinsicType, Function: _FunctionType, FunctionType: _FunctionType, Overloaded: _OverloadedType,
 }  # fmt: skip
 
@@ -281,7 +284,7 @@ def _max(a, b):  # type: ignore[no-untyped-def]
     return b if b > a else a
 
 
-_BUILTINS: dict[Any, FunctionType] = {min: _min, max: _max}
+_BUILTINS: dict[Any, Any] = {min: _min, max: _max}
 
 
 # Compilation
@@ -301,17 +304,17 @@ class _Pipeline(compiler.CompilerBase):
         return [manager]
 
 
-def _flags(inline: bool) -> Any:
+def _flags() -> Any:
     flags = compiler.Flags()
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.error_model = "numpy"
     flags.nrt = False
-    flags.forceinline = inline
+    flags.forceinline = True
     return flags
 
 
-def _compile(python: FunctionType, args: Any, result: Any, typing_context: Any, target_context: Any, inline: bool) -> Any:
-    return compiler.compile_extra(typing_context, target_context, python, args, result, _flags(inline), {}, pipeline_class=_Pipeline)
+def _compile(python: FunctionType, args: Any, result: Any, typing_context: Any, target_context: Any) -> Any:
+    return compiler.compile_extra(typing_context, target_context, python, args, result, _flags(), {}, pipeline_class=_Pipeline)
 
 
 @functools.cache
@@ -353,7 +356,7 @@ def compile_ir(python: FunctionType, signature: str, target: Target) -> tuple[An
     """
     result, arguments = parse_signature(signature)
     with compiler_lock:
-        compiled = _compile(python, tuple(map(numba_type, arguments)), numba_type(result), *_contexts(target), inline=True)
+        compiled = _compile(python, tuple(map(numba_type, arguments)), numba_type(result), *_contexts(target))
         return compiled.library.module, compiled.fndesc.llvm_func_name
 
 
@@ -387,25 +390,35 @@ def compile_functions(
     dict
         Relocatable object by function name: the same bytes for the same arguments in every process.
     """
+    return dict(compile_each(source, names, symbols, target, signatures, namespace))
+
+
+def compile_each(
+    source: str,
+    names: Iterable[str],
+    symbols: Mapping[str, str],
+    target: Target,
+    signatures: Mapping[str, str] | None = None,
+    namespace: Mapping[str, Any] | None = None,
+) -> Iterator[tuple[str, bytes]]:
+    """Like `compile_functions`, one pair at a time."""
     scope = define(source, names=namespace)
-    objects = {}
-    with compiler_lock:
-        for name in names:
-            signature = (signatures or {}).get(name, KERNEL_SIGNATURE)
-            try:
-                objects[name] = _compile_object(scope[name], signature, symbols[name], target)
-            except Exception as error:
-                error.add_note(f"while compiling {name} for {target.triple}")
-                raise
-    return objects
+    for name in names:
+        signature = (signatures or {}).get(name, KERNEL_SIGNATURE)
+        try:
+            yield name, _compile_object(scope[name], signature, symbols[name], target)
+        except Exception as error:
+            error.add_note(f"while compiling {name} for {target.triple}")
+            raise
 
 
 def _compile_object(python: FunctionType, signature: str, symbol: str, target: Target) -> bytes:
-    linked, inner = compile_ir(python, signature, target)
-    # In the context of another module's types, structurally equal ones would get new names; text does not depend on what came before.
-    module = llvm.parse_assembly(str(linked) + wrapper_text(symbol, inner, signature))
-    isolate(module, symbol)
-    optimise(module, target)
-    data = emit(module, target)
+    with compiler_lock:
+        linked, inner = compile_ir(python, signature, target)
+        # As text it does not depend on what was compiled before: modules share LLVM's context and number equal types through it.
+        module = llvm.parse_assembly(str(linked) + wrapper_text(symbol, inner, signature))
+        isolate(module, symbol)
+        optimise(module, target)
+        data = emit(module, target)
     check_symbols(data, target, symbol)
     return data

@@ -1,8 +1,8 @@
 """Relocatable objects: what they need, and loading them without numba.
 
-LLVM trusts what it loads: a truncated object ends the process, an unresolved symbol becomes an address that crashes at the call, and a
-name that several objects define is any of them. So symbol tables are read here first, in bounds-checked Python, and every undefined
-symbol is bound from a table of ours. Whatever does not fit raises `ObjectError`, which callers treat as a miss.
+LLVM trusts what it loads: a truncated object ends the process, an unresolved symbol becomes an address that crashes at the call,
+and a name that several objects define is any of them. So symbol tables are read here first, in bounds-checked Python, and every
+undefined symbol is bound from a table of ours. Whatever does not fit raises `ObjectError`, which callers treat as a miss.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from onnx_numba.errors import CompileError
 from onnx_numba.target import Target, host_target
 
 
-class ObjectError(Exception):
+class ObjectError(CompileError):
     """An object is damaged, or needs what no process of ours provides."""
 
 
@@ -37,7 +38,8 @@ class Symbols:
 
 def read_symbols(data: bytes) -> Symbols:
     """Read the symbol table of an ELF, Mach-O or COFF object for a 64-bit little-endian machine."""
-    defined, undefined = set(), set()
+    defined: set[str] = set()
+    undefined: set[str] = set()
     try:
         for name, is_defined in _reader(data)(data):
             (defined if is_defined else undefined).add(name)
@@ -114,14 +116,16 @@ def _read_coff(data: bytes) -> Iterator[tuple[str, bool]]:
 
 # What objects may need
 
-_LIBM = (
-    "acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 fabs floor fma fmax fmin fmod frexp ldexp log "
-    "log10 log1p log2 nearbyint pow rint round roundeven sin sinh sqrt tan tanh trunc"
-).split()
+_LIBM = [
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "copysign", "cos", "cosh", "erf", "erfc", "exp",
+    "exp2", "expm1", "fabs", "floor", "fma", "fmax", "fmin", "fmod", "frexp", "ldexp", "log", "log10", "log1p", "log2",
+    "nearbyint", "pow", "rint", "round", "roundeven", "sin", "sinh", "sqrt", "tan", "tanh", "trunc",
+]  # fmt: skip
 _COMMON = frozenset([*_LIBM, *(f"{name}f" for name in _LIBM), "memcpy", "memmove", "memset", "memcmp"])
+_APPLE = ["bzero", "__bzero", "memset_pattern4", "memset_pattern8", "memset_pattern16", "__sincos_stret", "__sincosf_stret"]
 ALLOWED: dict[str, frozenset[str]] = {
     "linux": _COMMON | {"sincos", "sincosf"},
-    "macos": _COMMON | {"bzero", "__bzero", "memset_pattern4", "memset_pattern8", "memset_pattern16", "__sincos_stret", "__sincosf_stret"},
+    "macos": _COMMON.union(_APPLE),
     "windows": _COMMON | {"__chkstk", "_fltused"},
 }
 """Names that an object may leave undefined, by system: the C library's, never a compiler's run-time library."""
@@ -179,8 +183,8 @@ class Library:
     Parameters
     ----------
     objects : mapping
-        Object by the symbol it defines. The bytes must come from `onnx_numba.compile.store`, which has checked their digest, or from
-        the compiler.
+        Object by the symbol it defines. The bytes must come from the compiler or from `onnx_numba.compile.store`, which has
+        checked their digest.
     """
 
     def __init__(self, objects: Mapping[str, bytes] | None = None) -> None:
@@ -197,7 +201,7 @@ class Library:
             self.add(objects)
 
     def add(self, objects: Mapping[str, bytes]) -> None:
-        """Load more objects; those whose symbol is there already are skipped. Either all are loaded or, with `ObjectError`, none."""
+        """Load more objects, except those whose symbol is there already: either all or, with `ObjectError`, none."""
         with self._lock:
             fresh = {symbol: data for symbol, data in objects.items() if symbol not in self._loaded}
             needed: set[str] = set()
@@ -227,7 +231,5 @@ class Library:
         return self._engine.get_function_address(symbol)
 
     def __contains__(self, symbol: object) -> bool:
+        """Whether a symbol is loaded."""
         return symbol in self._loaded
-
-    def __len__(self) -> int:
-        return len(self._loaded)
