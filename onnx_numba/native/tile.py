@@ -1,0 +1,453 @@
+"""Register tiles of matrix products: the innermost loop of gemm and convolution.
+
+``gemm_tile`` multiplies a few rows of A by a few vectors of columns of B with all sums in registers. Both operands are
+addressed by strides, so that packed panels (constant strides, folded into the addresses) and matrices in place go through one
+emitter; ``gemm_tile_at`` takes the rows of B from a table of offsets instead, which is how a convolution reads its input
+without copies.
+
+Every element is one chain of multiply-adds over k, from zero, whatever the shape of the tile and its place in the matrix, and
+is then added to C or stored there. So the bits of a product do not depend on tiles, edges or threads, as long as the blocks
+of K are the same.
+
+The twins run the same chain in NumPy. For float32 they form each multiply-add in float64 and round once more to float32; that
+double rounding differs from a fused operation in about one of 2**29 cases by one unit in the last place. For float64 they
+round the product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnx_numba.native.emit import call
+from onnx_numba.native.registry import Intrinsic
+from onnx_numba.target import Target
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The shape of a register tile: ``rows`` × ``vectors`` vectors of ``lanes`` elements.
+
+    ``fused`` tells whether the target multiplies and adds in one instruction; where it does not, ``llvm.fma`` would be a call
+    of libm for every element, and the tile multiplies and adds in two steps.
+    """
+
+    rows: int
+    vectors: int
+    lanes: int
+    fused: bool = True
+
+    @property
+    def columns(self) -> int:
+        """The width of the tile in elements, which is the width of a packed panel of B."""
+        return self.vectors * self.lanes
+
+    def literals(self, rows: int | None = None, panels: int = 1) -> str:
+        """The leading arguments of ``gemm_tile``: this tile, or another number of rows over several panels."""
+        return f"{rows or self.rows}, {self.vectors}, {self.lanes}, {panels}, {int(self.fused)}"
+
+
+def tile_shape(target: Target, dtype: str, columns: int | None = None) -> Tile:
+    """The measured tile of a target.
+
+    Parameters
+    ----------
+    target : Target
+        What the code is for.
+    dtype : str
+        ``f32`` or ``f64``.
+    columns : int, optional
+        The number of columns of the matrix, where it is known: a narrow one is multiplied in tiles of one vector.
+
+    Examples
+    --------
+    >>> tile_shape(Target("x86_64-unknown-linux-gnu", "znver4"), "f32")
+    Tile(rows=14, vectors=2, lanes=16, fused=True)
+    """
+    lanes = target.lanes if dtype == "f32" else target.lanes // 2
+    rows = {16: 14, 8: 6}.get(target.lanes, 8 if target.arch == "aarch64" else 4)
+    vectors = 1 if columns is not None and columns <= lanes else 2
+    return Tile(rows, vectors, lanes, target.has_fma)
+
+
+def _multiply_add(a: Any, b: Any, c: Any) -> Any:
+    if c.dtype == np.float32:
+        return (a.astype(np.float64) * b.astype(np.float64) + c.astype(np.float64)).astype(np.float32)
+    return a * b + c
+
+
+def _twin(rows: int, keep: int, a: Any, a_row: int, a_k: int, right: Callable[[int], Any], c: Any, c_row: int,
+          valid_rows: int, valid_columns: int, depth: int) -> None:  # fmt: skip
+    sums = np.zeros((valid_rows, valid_columns), c.dtype)
+    with np.errstate(all="ignore"):
+        for k in range(depth):
+            left = np.array([a[i * a_row + k * a_k] for i in range(valid_rows)], c.dtype)
+            sums = _multiply_add(left[:, None], right(k)[None, :valid_columns], sums)
+        for i in range(valid_rows):
+            place = slice(i * c_row, i * c_row + valid_columns)
+            c[place] = c[place] + sums[i] if keep else sums[i]
+
+
+def _gemm_tile(
+    rows: int,
+    vectors: int,
+    lanes: int,
+    panels: int,
+    fused: int,
+    keep: int,
+    a: Any,
+    a_row: int,
+    a_k: int,
+    b: Any,
+    b_panel: int,
+    b_k: int,
+    c: Any,
+    c_row: int,
+    valid_rows: int,
+    valid_columns: int,
+    depth: int,
+) -> None:
+    """``c[i * c_row + j] (+)= sum over k of a[i * a_row + k * a_k] * b[panel(j) * b_panel + k * b_k + j % width]``.
+
+    All of A's ``rows`` are read, and of every panel of B with a valid column the whole width; only the valid part of C is
+    touched.
+    """
+    width = vectors * lanes
+    used = -(-valid_columns // width)
+
+    def right(k: int) -> Any:
+        return np.concatenate([b[p * b_panel + k * b_k : p * b_panel + k * b_k + width] for p in range(used)])
+
+    _twin(rows, keep, a, a_row, a_k, right, c, c_row, min(rows, valid_rows), min(panels * width, valid_columns), depth)
+
+
+def _gemm_tile_at(rows: int, vectors: int, lanes: int, panels: int, fused: int, keep: int, a: Any, a_row: int, a_k: int,
+                  b: Any, offsets: Any, c: Any, c_row: int, valid_rows: int, valid_columns: int, depth: int) -> None:  # fmt: skip
+    """``c[i * c_row + j] (+)= sum over k of a[i * a_row + k * a_k] * b[offsets[k] + j]``."""
+    columns = min(panels * vectors * lanes, valid_columns)
+
+    def right(k: int) -> Any:
+        return b[int(offsets[k]) : int(offsets[k]) + columns]
+
+    _twin(rows, keep, a, a_row, a_k, right, c, c_row, min(rows, valid_rows), columns, depth)
+
+
+def _pack_panel(width: int, lanes: int, target: Any, source: Any, valid: int, across: int, along: int, depth: int) -> None:
+    """``target[q * width + r] = source[r * across + q * along]``; places from r = ``valid`` on repeat the last valid one."""
+    for q in range(depth):
+        for r in range(width):
+            target[q * width + r] = source[min(r, valid - 1) * across + q * along]
+
+
+def _typing(literals: int, floats: tuple[int, ...], offsets: int | None, count: int) -> Callable[..., Any]:
+    """Typing with ``literals`` leading literals, ``floats`` pointers to one floating type, and int64 for the rest."""
+
+    def typing(*args: Any) -> Any:
+        from numba import types
+        from numba.core.typing import signature
+
+        if len(args) != count or not all(isinstance(arg, types.IntegerLiteral) for arg in args[:literals]):
+            return None
+        wanted = [types.int64] * count
+        wanted[:literals] = args[:literals]
+        for position in floats:
+            wanted[position] = args[floats[0]]
+        if offsets is not None:
+            wanted[offsets] = types.CPointer(types.int64)
+        return signature(types.void, *wanted)
+
+    return typing
+
+
+class _Emitter:
+    """What tiles and packing share: loops, vectors, addresses."""
+
+    def __init__(self, builder: Any, element: Any, lanes: int) -> None:
+        from llvmlite import ir
+
+        self.ir, self.builder = ir, builder
+        self.element, self.lanes = element, lanes
+        self.vector = ir.VectorType(element, lanes)
+        self.i64 = ir.IntType(64)
+        self.align = 4 if isinstance(element, ir.FloatType) else 8
+
+    def number(self, n: int) -> Any:
+        return self.ir.Constant(self.i64, n)
+
+    def shift(self, pointer: Any, offset: Any) -> Any:
+        return self.builder.gep(pointer, [offset])
+
+    def load(self, pointer: Any, kind: Any = None) -> Any:
+        kind = kind or self.vector
+        return self.builder.load(self.builder.bitcast(pointer, kind.as_pointer()), align=self.align)
+
+    def store(self, value: Any, pointer: Any) -> None:
+        self.builder.store(value, self.builder.bitcast(pointer, value.type.as_pointer()), align=self.align)
+
+    def shuffle(self, a: Any, b: Any, lanes: list[int]) -> Any:
+        return self.builder.shuffle_vector(a, b, self.ir.Constant(self.ir.VectorType(self.ir.IntType(32), len(lanes)), lanes))
+
+    def splat(self, value: Any) -> Any:
+        undefined = self.ir.Constant(self.vector, self.ir.Undefined)
+        one = self.builder.insert_element(undefined, value, self.ir.Constant(self.ir.IntType(32), 0))
+        return self.shuffle(one, undefined, [0] * self.lanes)
+
+    def smaller(self, a: Any, b: Any) -> Any:
+        return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
+
+    def loop(
+        self, start: Any, stop: Any, step: int, values: list[Any], body: Callable[[Any, list[Any]], list[Any]]
+    ) -> tuple[Any, list[Any]]:
+        """Rounds of ``step`` while as many are left: the count reached and the values carried from round to round.
+
+        LLVM is told to leave the loop as it is: it would vectorise and unroll copies of a few elements at a great cost of
+        compile time.
+        """
+        builder = self.builder
+        before = builder.block
+        head, inside, after = (builder.append_basic_block(name) for name in ("tile.head", "tile.body", "tile.after"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        k = builder.phi(self.i64)
+        k.add_incoming(start, before)
+        phis = [builder.phi(value.type) for value in values]
+        for phi, value in zip(phis, values, strict=True):
+            phi.add_incoming(value, before)
+        following = builder.add(k, self.number(step), flags=["nsw"])
+        builder.cbranch(builder.icmp_signed("<=", following, stop), inside, after)
+        builder.position_at_end(inside)
+        for phi, value in zip(phis, body(k, list(phis)), strict=True):
+            phi.add_incoming(value, builder.block)
+        k.add_incoming(following, builder.block)
+        builder.branch(head).set_metadata("llvm.loop", self._unchanged())
+        builder.position_at_end(after)
+        return k, phis
+
+    def _unchanged(self) -> Any:
+        ir, module = self.ir, self.builder.module
+        flags = [
+            module.add_metadata([ir.MetaDataString(module, "llvm.loop.vectorize.enable"), ir.Constant(ir.IntType(1), 0)]),
+            module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")]),
+        ]
+        return module.add_metadata(flags)
+
+
+class _TileEmitter(_Emitter):
+    """One tile; ``right(k, panel)`` gives the pointer to a panel's part of B's row k."""
+
+    def __init__(self, builder: Any, literals: list[int], element: Any) -> None:
+        self.rows, self.vectors, lanes, self.panels, self.fused = literals
+        super().__init__(builder, element, lanes)
+        self.across = self.panels * self.vectors
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        if not self.fused:
+            return self.builder.fadd(self.builder.fmul(a, b), c)
+        return call(self.builder, f"llvm.fma.v{self.lanes}f{8 * self.align}", self.vector, [a, b, c])
+
+    def sums(self, a: Any, a_row: Any, a_k: Any, right: Callable[[Any, int], Any], depth: Any) -> list[Any]:
+        """The sums of the tile, row by row."""
+        builder = self.builder
+
+        def step(k: Any, sums: list[Any]) -> list[Any]:
+            starts = [right(k, p) for p in range(self.panels)]
+            rights = [self.load(self.shift(p, self.number(j * self.lanes))) for p in starts for j in range(self.vectors)]
+            column = self.shift(a, builder.mul(k, a_k))
+            new = []
+            for i in range(self.rows):
+                left = self.splat(builder.load(self.shift(column, builder.mul(a_row, self.number(i))), align=self.align))
+                new += [self.multiply_add(left, value, sums[i * self.across + j]) for j, value in enumerate(rights)]
+            return new
+
+        zero = self.ir.Constant(self.vector, [0.0] * self.lanes)
+        return self.loop(self.number(0), depth, 1, [zero] * (self.rows * self.across), step)[1]
+
+    def write(self, sums: list[Any], keep: Any, c: Any, c_row: Any, rows: Any, columns: Any) -> None:
+        """Put the valid part of the sums into C, or add it to C."""
+        builder = self.builder
+        whole, part, add, put, done = (builder.append_basic_block("tile." + n) for n in ("whole", "part", "add", "put", "done"))
+        width = self.across * self.lanes
+        enough = builder.icmp_signed(">=", rows, self.number(self.rows))
+        builder.cbranch(builder.and_(enough, builder.icmp_signed(">=", columns, self.number(width))), whole, part)
+        builder.position_at_end(whole)
+        kept = builder.icmp_signed("!=", keep, self.number(0))
+        builder.cbranch(kept, add, put)
+        for block, adds in ((add, True), (put, False)):
+            builder.position_at_end(block)
+            self._write_whole(sums, c, c_row, adds)
+            builder.branch(done)
+        builder.position_at_end(part)
+        self._write_part(
+            sums, keep, c, c_row, self.smaller(rows, self.number(self.rows)), self.smaller(columns, self.number(width))
+        )
+        builder.branch(done)
+        builder.position_at_end(done)
+
+    def _write_whole(self, sums: list[Any], c: Any, c_row: Any, adds: bool) -> None:
+        for i in range(self.rows):
+            row = self.shift(c, self.builder.mul(c_row, self.number(i)))
+            for j in range(self.across):
+                place = self.shift(row, self.number(j * self.lanes))
+                value = sums[i * self.across + j]
+                self.store(self.builder.fadd(self.load(place), value) if adds else value, place)
+
+    def _write_part(self, sums: list[Any], keep: Any, c: Any, c_row: Any, rows: Any, columns: Any) -> None:
+        from numba.core import cgutils
+
+        builder, width = self.builder, self.across * self.lanes
+        kept = builder.icmp_signed("!=", keep, self.number(0))
+        held = cgutils.alloca_once(builder, self.ir.ArrayType(self.element, self.rows * width))
+        held = builder.bitcast(held, self.element.as_pointer())
+        self._write_whole(sums, held, self.number(width), False)
+
+        def copy_row(i: Any, values: list[Any]) -> list[Any]:
+            source, target = self.shift(held, builder.mul(i, self.number(width))), self.shift(c, builder.mul(i, c_row))
+
+            def copy(j: Any, values: list[Any]) -> list[Any]:
+                value = builder.load(self.shift(source, j))
+                with builder.if_else(kept) as (then, otherwise):
+                    with then:
+                        builder.store(builder.fadd(builder.load(self.shift(target, j)), value), self.shift(target, j))
+                    with otherwise:
+                        builder.store(value, self.shift(target, j))
+                return values
+
+            self.loop(self.number(0), columns, 1, [], copy)
+            return values
+
+        self.loop(self.number(0), rows, 1, [], copy_row)
+
+
+def _outlined(name: str, literals: int, build: Callable[[Any, Any, Any], None]) -> Callable[..., Any]:
+    """Emitter of a call to an internal function of its own, which ``build(builder, literal values, arguments)`` fills.
+
+    Inlined, the loops around a tile would be unswitched on its conditions and the tile be compiled several times over.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        from llvmlite import ir
+
+        values, rest = [t.literal_value for t in signature.args[:literals]], args[literals:]
+        element = next(arg.type.pointee for arg in rest if isinstance(arg.type, ir.PointerType))
+        full = ".".join([name, *map(str, values), str(element)])
+        function = builder.module.globals.get(full)
+        if function is None:
+            function = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [arg.type for arg in rest]), full)
+            function.linkage = "internal"
+            function.attributes.add("noinline")
+            inner = ir.IRBuilder(function.append_basic_block("entry"))
+            build(inner, values, function.args)
+            inner.ret_void()
+        builder.call(function, rest)
+        return context.get_dummy_value()
+
+    return emit
+
+
+def _build_tile(builder: Any, literals: list[int], args: Any) -> None:
+    keep, a, a_row, a_k, b, b_panel, b_k, c, c_row, rows, columns, depth = args
+    emitter = _TileEmitter(builder, literals, a.type.pointee)
+    number, width = emitter.number, emitter.vectors * emitter.lanes
+    panels = [b]
+    for p in range(1, emitter.panels):  # a panel without a valid column may not exist: the one before is read again
+        there = builder.icmp_signed(">", columns, number(p * width))
+        panels.append(builder.select(there, builder.gep(b, [builder.mul(b_panel, number(p))]), panels[-1]))
+    sums = emitter.sums(a, a_row, a_k, lambda k, p: builder.gep(panels[p], [builder.mul(k, b_k)]), depth)
+    emitter.write(sums, keep, c, c_row, rows, columns)
+
+
+def _build_tile_at(builder: Any, literals: list[int], args: Any) -> None:
+    keep, a, a_row, a_k, b, offsets, c, c_row, rows, columns, depth = args
+    emitter = _TileEmitter(builder, literals, a.type.pointee)
+    width = emitter.vectors * emitter.lanes
+
+    def right(k: Any, panel: int) -> Any:
+        offset = builder.load(builder.gep(offsets, [k]), align=8)
+        return builder.gep(b, [builder.add(offset, emitter.number(panel * width))])
+
+    emitter.write(emitter.sums(a, a_row, a_k, right, depth), keep, c, c_row, rows, columns)
+
+
+class _PackEmitter(_Emitter):
+    """One panel: whole rows copied, or squares of vectors transposed in registers, or element by element."""
+
+    def __init__(self, builder: Any, literals: list[int], args: Any) -> None:
+        self.width, lanes = literals
+        self.target, self.source, self.valid, self.across, self.along, self.depth = args
+        super().__init__(builder, self.target.type.pointee, lanes)
+
+    def emit(self) -> None:
+        builder = self.builder
+        whole = builder.icmp_signed(">=", self.valid, self.number(self.width))
+        rows = builder.and_(whole, builder.icmp_signed("==", self.across, self.number(1)))
+        with builder.if_else(rows) as (then, otherwise):
+            with then:
+                self.loop(self.number(0), self.depth, 1, [], self._copy)
+            with otherwise:
+                contiguous = builder.icmp_signed("==", self.along, self.number(1))
+                stop = builder.select(contiguous, self.depth, self.number(0))
+                starts = [self.shift(self.source, self._row(self.number(r))) for r in range(self.width)]
+                q, _ = self.loop(self.number(0), stop, self.lanes, [], lambda q, _: self._transpose(starts, q))
+                self.loop(q, self.depth, 1, [], self._gather)
+
+    def _row(self, r: Any) -> Any:
+        return self.builder.mul(self.smaller(r, self.builder.sub(self.valid, self.number(1))), self.across)
+
+    def _to(self, q: Any) -> Any:
+        return self.shift(self.target, self.builder.mul(q, self.number(self.width)))
+
+    def _copy(self, q: Any, values: list[Any]) -> list[Any]:
+        row = self.ir.VectorType(self.element, self.width)
+        self.store(self.load(self.shift(self.source, self.builder.mul(q, self.along)), row), self._to(q))
+        return values
+
+    def _gather(self, q: Any, values: list[Any]) -> list[Any]:
+        source, target = self.shift(self.source, self.builder.mul(q, self.along)), self._to(q)
+
+        def one(r: Any, values: list[Any]) -> list[Any]:
+            self.builder.store(self.builder.load(self.shift(source, self._row(r))), self.shift(target, r))
+            return values
+
+        self.loop(self.number(0), self.number(self.width), 1, [], one)
+        return values
+
+    def _transpose(self, starts: list[Any], q: Any) -> list[Any]:
+        undefined = self.ir.Constant(self.vector, self.ir.Undefined)
+        for first in range(0, self.width, self.lanes):
+            group = [self.load(self.shift(start, q)) for start in starts[first : first + self.lanes]]
+            count = len(group)
+            square = self._transposed(group + [undefined] * (self.lanes - count))
+            for s, vector in enumerate(square):
+                target = self.shift(self._to(self.builder.add(q, self.number(s))), self.number(first))
+                self.store(self.shuffle(vector, undefined, list(range(count))), target)
+        return []
+
+    def _transposed(self, vectors: list[Any]) -> list[Any]:
+        """A square of vectors transposed in log2(lanes) rounds, which exchange blocks of ``s`` lanes between vectors."""
+        n, s = self.lanes, 1
+        while s < n:
+            low = [n + j - s if j & s else j for j in range(n)]
+            high = [n + j if j & s else j + s for j in range(n)]
+            new = list(vectors)
+            for i in range(n):
+                if not i & s:
+                    new[i] = self.shuffle(vectors[i], vectors[i + s], low)
+                    new[i + s] = self.shuffle(vectors[i], vectors[i + s], high)
+            vectors, s = new, 2 * s
+        return vectors
+
+
+def _build_pack(builder: Any, literals: list[int], args: Any) -> None:
+    _PackEmitter(builder, literals, args).emit()
+
+
+gemm_tile = Intrinsic("gemm_tile", _gemm_tile, _typing(5, (6, 9, 12), None, 17), _outlined("gemm_tile", 5, _build_tile))
+gemm_tile_at = Intrinsic(
+    "gemm_tile_at", _gemm_tile_at, _typing(5, (6, 9, 11), 10, 16), _outlined("gemm_tile_at", 5, _build_tile_at)
+)
+pack_panel = Intrinsic("pack_panel", _pack_panel, _typing(2, (2, 3), None, 8), _outlined("pack_panel", 2, _build_pack))
+
+RECORDS = (gemm_tile, gemm_tile_at, pack_panel)

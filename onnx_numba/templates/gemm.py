@@ -1,0 +1,299 @@
+"""Matrix products on the CPU for float32 and float64: packed panels, a register tile, any strides, a fused epilogue.
+
+``C[m, n] = A[m, k] @ B[k, n]``, batched with broadcasting. B is packed by `pack_b_source`: once at prepare for a weight, as a step
+before the product otherwise. A is read in place through its two strides, so transposed operands and views need no copies.
+
+A work unit is one block of `Gemm.block_rows` × `Gemm.block_columns` elements of C, with the whole of K. Inside, K goes in
+blocks of `Gemm.block_depth`; every element is the sum of its blocks in order, each block one chain of multiply-adds. This
+holds for full tiles, padded edges and single rows, so the bits of an element depend on nothing but its row of A, its column
+of B and K.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from onnx_numba.native.tile import Tile
+
+LOW_TILES = ((4, 2), (1, 4))
+"""Rows and panels of the tiles for rows that do not fill the main one: sums in flight hide the latency of a multiply-add."""
+
+ELEMENT_BYTES = {"f32": 4, "f64": 8}
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """What is fixed in the code of a product.
+
+    Attributes
+    ----------
+    dtype : str
+        ``f32`` or ``f64``.
+    tile : Tile
+        The register tile, see `onnx_numba.native.tile.tile_shape`.
+    batch_rank : int
+        Number of batch dims of C.
+    bias : bool
+        Whether C starts from a row of N numbers instead of zero.
+    in_scratch : bool
+        Whether C is only ever seen by the epilogue: blocks of it then lie in the worker's scratch and there is no buffer for C.
+    block_depth, row_tiles, column_panels : int
+        Depth of a block of K; tiles and panels along one block of C.
+
+    Notes
+    -----
+    Buffers of the kernel: A, packed B, C (unless ``in_scratch``), the bias (if there is one), then the epilogue's own from
+    `first_buffer` on. Dims: M, N, K, stride of A along M, stride of A along K, and for every batch dim, outermost first, its
+    extent, the stride of A in elements and the stride of B in packed matrices (0 where it is broadcast); the epilogue's own
+    from `first_dim` on. C is contiguous. A must have no axis of stride 0 but batch dims.
+    """
+
+    dtype: str
+    tile: Tile
+    batch_rank: int = 0
+    bias: bool = False
+    in_scratch: bool = False
+    block_depth: int = 256
+    row_tiles: int = 8
+    column_panels: int = 16
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of C in one work unit."""
+        return self.tile.rows * self.row_tiles
+
+    @property
+    def block_columns(self) -> int:
+        """Columns of C in one work unit."""
+        return self.tile.columns * self.column_panels
+
+    @property
+    def first_buffer(self) -> int:
+        """Index of the epilogue's first buffer."""
+        return 2 + (not self.in_scratch) + self.bias
+
+    @property
+    def first_dim(self) -> int:
+        """Index of the epilogue's first dim."""
+        return 5 + 3 * self.batch_rank
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of scratch that every worker needs."""
+        elements = self.block_rows * self.block_depth
+        if self.in_scratch:
+            elements += self.block_rows * self.block_columns
+        return elements * ELEMENT_BYTES[self.dtype]
+
+    def work_units(self, m: int, n: int, batch: int = 1) -> int:
+        """The number of work units: ``batch * ceil(m / block_rows) * ceil(n / block_columns)``."""
+        return batch * -(-m // self.block_rows) * -(-n // self.block_columns)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Names of the variables that an epilogue may use: the element (i, j) of C is ``block[(i - i0) * pitch + (j - j0)]``.
+
+    ``batch`` is the flat index of the matrix, rows are ``i0 <= i < i1`` and columns ``j0 <= j < j1`` of it. For a convolution
+    it counts images, rows are output channels of all groups and columns are flat positions of the output.
+    """
+
+    batch: str = "batch"
+    i0: str = "i0"
+    i1: str = "i1"
+    j0: str = "j0"
+    j1: str = "j1"
+    block: str = "block"
+    pitch: str = "pitch"
+
+
+Epilogue = Callable[[Block], list[str]]
+
+
+def no_epilogue(block: Block) -> list[str]:
+    """Nothing is done to a finished block."""
+    return []
+
+
+def indent(lines: list[str], by: int) -> str:
+    """Lines of code as text at a depth of indentation."""
+    return "\n".join("    " * by + line if line else line for line in lines)
+
+
+def packed_size(n: int, k: int, tile: Tile, batch: int = 1) -> int:
+    """Elements of packed B: ``batch * ceil(n / columns) * columns * k``; matrices, then panels, then k, then columns."""
+    return batch * -(-n // tile.columns) * tile.columns * k
+
+
+def pack_b_source(name: str, dtype: str, tile: Tile, batch_rank: int = 0) -> str:
+    """The kernel that packs B for `gemm_source`.
+
+    Buffers: B, packed B. Dims: N, K, stride of B along K, stride along N, and for every batch dim of B its extent and stride.
+    A work unit is one panel: there are ``batch * ceil(N / tile.columns)`` of them.
+    """
+    width = tile.columns
+    lines = ["matrix = udiv(unit, panels)", f"j0 = (unit - matrix * panels) * {width}", "start = j0 * b_col"]
+    for d in reversed(range(batch_rank)):
+        lines += [
+            f"outer = udiv(matrix, dims[{4 + 2 * d}])",
+            f"start += (matrix - outer * dims[{4 + 2 * d}]) * dims[{5 + 2 * d}]",
+            "matrix = outer",
+        ]
+    lines += [f"source = {dtype}_at(b, start)", f"target = {dtype}_at(packed, unit * {width} * k)"]
+    lines.append(f"pack_panel({width}, {tile.lanes}, target, source, n - j0, b_col, b_row, k)")
+    return f"""\
+def {name}(ctx, bufs, dims, lo, hi):
+    b = {dtype}_p(bufs, 0)
+    packed = {dtype}_p(bufs, 1)
+    n = dims[0]
+    k = dims[1]
+    b_row = dims[2]
+    b_col = dims[3]
+    panels = udiv(n + {width - 1}, {width})
+    for unit in range(lo, hi):
+{indent(lines, 2)}
+    return 0
+"""
+
+
+def gemm_source(name: str, gemm: Gemm, epilogue: Epilogue = no_epilogue) -> str:
+    """The source of a kernel that multiplies; see `Gemm` for its buffers, dims and work units.
+
+    Parameters
+    ----------
+    name : str
+        Name of the kernel.
+    gemm : Gemm
+        What is fixed in the code.
+    epilogue : callable
+        Gives the lines that are run on every finished block, see `Block`. They may write the block itself or other buffers.
+
+    Examples
+    --------
+    A product followed by a relu in place::
+
+        def relu(b):
+            return [
+                f"for i in range({b.i1} - {b.i0}):",
+                f"    for j in range({b.j1} - {b.j0}):",
+                f"        at = i * {b.pitch} + j",
+                f"        {b.block}[at] = max_({b.block}[at], f32(0.0))",
+            ]
+
+        gemm_source("dense_relu", Gemm("f32", tile_shape(target, "f32"), bias=True), relu)
+    """
+    t, tile, width = gemm.dtype, gemm.tile, gemm.tile.columns
+    return f"""\
+def {name}(ctx, bufs, dims, lo, hi):
+{indent(_arguments(gemm), 1)}
+    packed = {t}_scratch(ctx, 0)
+    row_blocks = udiv(m + {gemm.block_rows - 1}, {gemm.block_rows})
+    column_blocks = udiv(n + {gemm.block_columns - 1}, {gemm.block_columns})
+    matrix_size = udiv(n + {width - 1}, {width}) * {width} * k
+    for unit in range(lo, hi):
+{indent(_locate(gemm), 2)}
+{indent(_start(gemm), 2)}
+        tiled = rows - urem(rows, {tile.rows})
+        if 4 * (rows - tiled) > {3 * tile.rows}:
+            tiled += {tile.rows}
+        for k0 in range(0, k, {gemm.block_depth}):
+            depth = min({gemm.block_depth}, k - k0)
+            keep = {1 if gemm.bias else "k0"}
+            source = {t}_at(left, k0 * a_col)
+{indent(_tiles(gemm), 3)}
+{indent(_last_rows(gemm), 3)}
+{indent(epilogue(Block()), 2)}
+    return 0
+"""
+
+
+def _arguments(gemm: Gemm) -> list[str]:
+    t = gemm.dtype
+    lines = [f"a = {t}_p(bufs, 0)", f"b = {t}_p(bufs, 1)"]
+    if not gemm.in_scratch:
+        lines.append(f"c = {t}_p(bufs, 2)")
+    if gemm.bias:
+        lines.append(f"bias = {t}_p(bufs, {gemm.first_buffer - 1})")
+    return lines + [f"{v} = dims[{i}]" for i, v in enumerate(("m", "n", "k", "a_row", "a_col"))]
+
+
+def _locate(gemm: Gemm) -> list[str]:
+    """From the number of the unit to its block of C and the places of its operands."""
+    t = gemm.dtype
+    lines = [
+        "rest = udiv(unit, column_blocks)",
+        f"j0 = (unit - rest * column_blocks) * {gemm.block_columns}",
+        f"j1 = min(j0 + {gemm.block_columns}, n)",
+        "batch = udiv(rest, row_blocks)",
+        f"i0 = (rest - batch * row_blocks) * {gemm.block_rows}",
+        f"i1 = min(i0 + {gemm.block_rows}, m)",
+        "rows = i1 - i0",
+        "columns = j1 - j0",
+        "a_start = i0 * a_row",
+        "b_start = j0 * k",
+    ]
+    if gemm.batch_rank:
+        lines.append("index = batch")
+    for d in reversed(range(gemm.batch_rank)):
+        extent = 5 + 3 * d
+        lines += [
+            f"outer = udiv(index, dims[{extent}])",
+            f"index -= outer * dims[{extent}]",
+            f"a_start += index * dims[{extent + 1}]",
+            f"b_start += index * dims[{extent + 2}] * matrix_size",
+            "index = outer",
+        ]
+    lines += [f"left = {t}_at(a, a_start)", f"right = {t}_at(b, b_start)"]
+    if gemm.in_scratch:
+        offset = gemm.block_rows * gemm.block_depth * ELEMENT_BYTES[t]
+        return lines + [f"block = {t}_scratch(ctx, {offset})", f"pitch = {gemm.block_columns}"]
+    return lines + [f"block = {t}_at(c, (batch * m + i0) * n + j0)", "pitch = n"]
+
+
+def _start(gemm: Gemm) -> list[str]:
+    """What C is before the first block of K; without a bias that block overwrites it."""
+    if gemm.bias:
+        return ["for i in range(rows):", "    for j in range(columns):", "        block[i * pitch + j] = bias[j0 + j]"]
+    return [
+        "if k == 0:",
+        "    for i in range(rows):",
+        "        for j in range(columns):",
+        f"            block[i * pitch + j] = {gemm.dtype}(0)",
+    ]
+
+
+def _tiles(gemm: Gemm) -> list[str]:
+    """Rows in full tiles, the last one padded if it is nearly full."""
+    t, tile, width = gemm.dtype, gemm.tile, gemm.tile.columns
+    return f"""\
+for i in range(0, tiled, {tile.rows}):
+    panel = {t}_at(packed, i * depth)
+    strip = {t}_at(source, i * a_row)
+    pack_panel({tile.rows}, {tile.lanes}, panel, strip, rows - i, a_row, a_col, depth)
+for j in range(0, columns, {width}):
+    strip = {t}_at(right, j * k + k0 * {width})
+    for i in range(0, tiled, {tile.rows}):
+        panel = {t}_at(packed, i * depth)
+        place = {t}_at(block, i * pitch + j)
+        gemm_tile({tile.literals()}, keep, panel, 1, {tile.rows}, strip, 0, {width}, place, pitch, rows - i, columns - j, depth)\
+""".splitlines()
+
+
+def _last_rows(gemm: Gemm) -> list[str]:
+    """The rows that are left, in low and wide tiles, straight from A."""
+    t, width = gemm.dtype, gemm.tile.columns
+    lines = ["first = min(tiled, rows)"]
+    for rows, panels in LOW_TILES:
+        literals, step = gemm.tile.literals(rows, panels), panels * width
+        lines += f"""\
+last = rows - urem(rows - first, {rows})
+if first < last:
+    for j in range(0, columns, {step}):
+        strip = {t}_at(right, j * k + k0 * {width})
+        for i in range(first, last, {rows}):
+            row = {t}_at(source, i * a_row)
+            place = {t}_at(block, i * pitch + j)
+            gemm_tile({literals}, keep, row, a_row, a_col, strip, {width} * k, {width}, place, pitch, {rows}, columns - j, depth)
+first = last""".splitlines()
+    return lines

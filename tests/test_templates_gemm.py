@@ -1,0 +1,219 @@
+"""Matrix products against float64, at every kind of edge, stride and split."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from template_kernels import check_guards, guarded, run, splits
+
+from onnx_numba.native.tile import Tile, tile_shape
+from onnx_numba.target import TARGETS, host_target
+from onnx_numba.templates.gemm import Gemm, gemm_source, pack_b_source, packed_size
+
+TYPES = {"f32": (np.float32, 2e-5), "f64": (np.float64, 1e-13)}
+SMALL = {"block_depth": 16, "row_tiles": 2, "column_panels": 2}
+
+
+def relu(b):
+    return [
+        f"for i in range({b.i1} - {b.i0}):",
+        f"    for j in range({b.j1} - {b.j0}):",
+        f"        {b.block}[i * {b.pitch} + j] = max_({b.block}[i * {b.pitch} + j], f32(0.0))",
+    ]
+
+
+def to_other_buffer(b):
+    """Twice the value, as float64, into a buffer of its own, whose row length is the epilogue's first dim."""
+    return [
+        "other = f64_p(bufs, 2)",
+        f"for i in range({b.i0}, {b.i1}):",
+        f"    for j in range({b.j0}, {b.j1}):",
+        f"        value = {b.block}[(i - {b.i0}) * {b.pitch} + j - {b.j0}]",
+        f"        other[({b.batch} * m + i) * dims[5] + j] = f64(value) * 2.0",
+    ]
+
+
+def numbers(shape, dtype, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def element_strides(array):
+    return [s // array.itemsize for s in array.strides]
+
+
+def pack(gemm, b, python=False):
+    """Pack the matrices of B, an array of rank 2 + n with any strides; gives the buffer."""
+    *batch, k, n = b.shape
+    count = int(np.prod(batch))
+    memory, packed = guarded((packed_size(n, k, gemm.tile, count),), b.dtype)
+    *outer, row, col = element_strides(b)
+    dims = [n, k, row, col, *(x for pair in zip(batch, outer, strict=True) for x in pair)]
+    source = pack_b_source("kernel", gemm.dtype, gemm.tile, len(batch))
+    run(source, [b, packed], dims, splits(count * -(-n // gemm.tile.columns)), python=python)
+    check_guards(memory)
+    return packed
+
+
+def multiply(gemm, a, b, bias=None, epilogue=None, ranges=None, python=False, extra=(), extra_dims=()):
+    """C from A and B, arrays whose batch dims broadcast."""
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    packed = pack(gemm, b, python)
+    memory, c = guarded((*batch, m, n), a.dtype)
+    *a_batch, a_row, a_col = element_strides(np.broadcast_to(a, (*batch, m, k)))
+    stored = np.arange(int(np.prod(b.shape[:-2]))).reshape(b.shape[:-2])
+    b_batch = element_strides(np.broadcast_to(stored, batch))
+    dims = [m, n, k, a_row, a_col]
+    for d, extent in enumerate(batch):
+        dims += [extent, a_batch[d], b_batch[d]]
+    buffers = [a, packed, *([] if gemm.in_scratch else [c]), *([] if bias is None else [bias]), *extra]
+    source = gemm_source("kernel", gemm, *([epilogue] if epilogue else []))
+    units = gemm.work_units(m, n, int(np.prod(batch)))
+    run(source, buffers, [*dims, *extra_dims], ranges or [(0, units)], gemm.scratch_bytes, python)
+    check_guards(memory)
+    return c
+
+
+def exact(a, b):
+    return a.astype(np.float64) @ b.astype(np.float64)
+
+
+def close(found, a, b, tolerance, plus=0.0):
+    scale = np.abs(a.astype(np.float64)) @ np.abs(b.astype(np.float64)) + np.abs(plus) + 1e-30
+    np.testing.assert_array_less(np.abs(found - (exact(a, b) + plus)) / scale, tolerance)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("blocks", [{}, SMALL], ids=["blocks", "small_blocks"])
+def test_odd_sizes(dtype, blocks):
+    kind, tolerance = TYPES[dtype]
+    gemm = Gemm(dtype, tile_shape(host_target(), dtype), **blocks)
+    random = np.random.default_rng(1)
+    sizes = [(i, j, k) for i, j, k in random.integers(1, 41, (60, 3)).tolist()]
+    for m, n, k in [
+        *sizes,
+        *((i, 33, 17) for i in range(1, 41)),
+        *((15, j, 17) for j in range(1, 41)),
+        (150, 300, 300),
+        (57, 1100, 70),
+    ]:
+        a, b = numbers((m, k), kind), numbers((k, n), kind, 1)
+        close(multiply(gemm, a, b), a, b, tolerance)
+
+
+def test_nothing_to_sum_or_to_write():
+    gemm = Gemm("f32", tile_shape(host_target(), "f32"))
+    assert (multiply(gemm, np.ones((5, 0), "f4"), np.ones((0, 7), "f4")) == 0).all()
+    assert multiply(gemm, np.ones((0, 3), "f4"), np.ones((3, 7), "f4")).shape == (0, 7)
+    assert multiply(gemm, np.ones((3, 3), "f4"), np.ones((3, 0), "f4")).shape == (3, 0)
+    assert gemm.work_units(0, 7) == gemm.work_units(7, 0) == 0
+    bias = numbers(7, np.float32)
+    biased = Gemm("f32", gemm.tile, bias=True)
+    assert (multiply(biased, np.ones((5, 0), "f4"), np.ones((0, 7), "f4"), bias) == bias).all()
+
+
+@pytest.mark.parametrize("blocks", [{}, SMALL], ids=["blocks", "small_blocks"])
+def test_bias_and_epilogue(blocks):
+    gemm = Gemm("f32", tile_shape(host_target(), "f32"), bias=True, **blocks)
+    for m, n, k in [(1, 256, 256), (30, 45, 60), (100, 130, 40)]:
+        a, b, bias = numbers((m, k), "f4"), numbers((k, n), "f4", 1), numbers(n, "f4", 2)
+        plain = multiply(gemm, a, b, bias)
+        close(plain, a, b, 2e-5, bias)
+        assert (multiply(gemm, a, b, bias, relu) == np.maximum(plain, 0)).all()
+
+
+@pytest.mark.parametrize("blocks", [{}, SMALL], ids=["blocks", "small_blocks"])
+def test_epilogue_from_scratch(blocks):
+    gemm = Gemm("f32", tile_shape(host_target(), "f32"), in_scratch=True, **blocks)
+    direct = Gemm("f32", gemm.tile, **blocks)
+    for m, n, k in [(1, 5, 3), (30, 45, 60), (130, 600, 40)]:
+        a, b = numbers((m, k), "f4"), numbers((k, n), "f4", 1)
+        memory, other = guarded((m, n), np.float64)
+        multiply(gemm, a, b, epilogue=to_other_buffer, extra=[other], extra_dims=[n])
+        check_guards(memory)
+        assert (other == multiply(direct, a, b).astype(np.float64) * 2).all()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_strides_and_transposes(dtype):
+    kind, tolerance = TYPES[dtype]
+    gemm = Gemm(dtype, tile_shape(host_target(), dtype), **SMALL)
+    for m, n, k in [(31, 70, 45), (3, 5, 20), (14, 32, 33)]:
+        left = [numbers((m, k), kind), numbers((k, m), kind).T, numbers((2 * m, 3 * k), kind)[::2, ::3]]
+        right = [numbers((k, n), kind, 1), numbers((n, k), kind, 1).T, numbers((3 * k, 2 * n), kind, 1)[::3, ::2]]
+        for a in left:
+            for b in right:
+                found = multiply(gemm, a, b)
+                close(found, a, b, tolerance)
+                assert (found == multiply(gemm, a.copy(), b.copy())).all()
+
+
+def test_batches_broadcast():
+    gemm = Gemm("f32", tile_shape(host_target(), "f32"), batch_rank=2, **SMALL)
+    shapes = [((2, 3), (2, 3)), ((1, 3), (2, 1)), ((2, 1), (1, 1)), ((1, 1), (2, 3)), ((0, 3), (1, 3))]
+    for left, right in shapes:
+        a, b = numbers((*left, 17, 20), "f4"), numbers((*right, 20, 37), "f4", 1)
+        close(multiply(gemm, a, b), a, b, 2e-5)
+    heads = numbers((2, 17, 3, 20), "f4").transpose(0, 2, 1, 3)  # as attention has them
+    keys = numbers((2, 29, 3, 20), "f4", 1).transpose(0, 2, 3, 1)
+    close(multiply(gemm, heads, keys), heads, keys, 2e-5)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("blocks", [{}, SMALL], ids=["blocks", "small_blocks"])
+def test_equal_data_gives_equal_bits_everywhere(dtype, blocks):
+    """Rows and columns that hold the same numbers: all elements of C are the same, in tiles, edges and single rows."""
+    kind, _ = TYPES[dtype]
+    gemm = Gemm(dtype, tile_shape(host_target(), dtype), **blocks)
+    for k in (1, 5, 16, 100, 300, 700):
+        row, column = numbers(k, kind) * 1e5, numbers(k, kind, 1)
+        bits = set()
+        for m, n in [(1, 1), (1, 300), (13, 47), (14, 32), (33, 150), (120, 530)]:
+            c = multiply(gemm, np.tile(row, (m, 1)), np.tile(column[:, None], (1, n)))
+            bits |= set(np.unique(c).tolist())
+        assert len(bits) == 1
+
+
+def test_any_split_gives_the_same_bits():
+    gemm = Gemm("f32", tile_shape(host_target(), "f32"), batch_rank=1, **SMALL)
+    a, b = numbers((3, 61, 50), "f4"), numbers((1, 50, 170), "f4", 1)
+    whole = multiply(gemm, a, b)
+    units = gemm.work_units(61, 170, 3)
+    for seed in range(5):
+        assert (multiply(gemm, a, b, ranges=splits(units, seed)) == whole).all()
+    assert (multiply(gemm, a, b, ranges=[(u, u + 1) for u in range(units)]) == whole).all()
+
+
+def test_plain_python_agrees():
+    for tile in (Tile(3, 2, 2), tile_shape(host_target(), "f32")):
+        gemm = Gemm("f32", tile, bias=True, batch_rank=1, **SMALL)
+        a, b, bias = numbers((2, 23, 21), "f4"), numbers((1, 21, 37), "f4", 1), numbers(37, "f4", 2)
+        python = multiply(gemm, a, b, bias, relu, python=True)
+        np.testing.assert_allclose(python, multiply(gemm, a, b, bias, relu), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "tile", [Tile(6, 2, 8), Tile(8, 2, 4), Tile(4, 2, 4, False), Tile(14, 1, 16), Tile(5, 3, 4), Tile(1, 4, 8)], ids=str
+)
+def test_tiles_of_other_targets(tile):
+    gemm = Gemm("f32", tile, **SMALL)
+    for m, n, k in [(1, 1, 1), (7, 19, 33), (40, 100, 20), (29, 64, 37)]:
+        a, b = numbers((m, k), "f4"), numbers((k, n), "f4", 1)
+        close(multiply(gemm, a, b), a, b, 2e-5)
+
+
+def test_tile_shapes():
+    generic, arm = TARGETS["x86-64"], TARGETS["aarch64-linux"]
+    assert tile_shape(generic, "f32") == Tile(4, 2, 4, False)
+    assert tile_shape(arm, "f64") == Tile(8, 2, 2, True)
+    assert tile_shape(arm, "f32", columns=3).columns == 4
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_compiles_for_every_target(name):
+    from onnx_numba.compile.numba_internals import compile_functions
+
+    target = TARGETS[name]
+    tile = tile_shape(target, "f32")
+    source = gemm_source("kernel", Gemm("f32", tile)) + pack_b_source("pack", "f32", tile)
+    assert set(compile_functions(source, ["kernel", "pack"], {"kernel": "k1", "pack": "k2"}, target)) == {"kernel", "pack"}
