@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from onnx_numba.native import half, integer, memory, scalar
+from onnx_numba.native import error, exponential, half, integer, logarithm, memory, scalar, tile, trigonometric
 from onnx_numba.native.registry import Function, Intrinsic, Record
 
-RECORDS: Mapping[str, Record] = MappingProxyType(
-    {record.name: record for module in (scalar, integer, half, memory) for record in module.RECORDS}
-)
+_MODULES = (scalar, integer, half, memory, exponential, logarithm, trigonometric, error, tile)
+
+RECORDS: Mapping[str, Record] = MappingProxyType({record.name: record for module in _MODULES for record in module.RECORDS})
 """Every name that kernels may use."""
 
 

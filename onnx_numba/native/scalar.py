@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -220,11 +219,12 @@ def fma(a: Any, b: Any, c: Any) -> Any:
 def _fma_f64(a: float, b: float, c: float) -> Any:
     if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)) or a == 0 or b == 0 or c == 0:
         return np.float64(a) * np.float64(b) + np.float64(c)
-    exact = Fraction(a) * Fraction(b) + Fraction(c)
+    (a_over, a_under), (b_over, b_under), (c_over, c_under) = a.as_integer_ratio(), b.as_integer_ratio(), c.as_integer_ratio()
+    over, under = a_over * b_over * c_under + c_over * a_under * b_under, a_under * b_under * c_under
     try:
-        return np.float64(float(exact))
+        return np.float64(over / under)  # Python divides integers with one rounding
     except OverflowError:
-        return np.float64(math.copysign(math.inf, exact))
+        return np.float64(math.inf if over > 0 else -math.inf)
 
 
 def _emit_reassociable(float_op: str, int_op: str) -> Any:
