@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -267,7 +268,7 @@ def test_timing_alternates() -> None:
     medians = timing.alternate({"a": lambda: called.append("a"), "b": lambda: called.append("b")}, 0.01)
     assert set(medians) == {"a", "b"}
     assert all(0 < median < 1e-3 for median in medians.values())
-    changes = sum(one != two for one, two in zip(called, called[1:], strict=False))
+    changes = sum(one != two for one, two in itertools.pairwise(called))
     assert changes >= 5
 
 

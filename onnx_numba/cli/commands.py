@@ -92,11 +92,17 @@ def cache(arguments: argparse.Namespace) -> None:
     store = Store()
     if arguments.action == "path":
         print(store.path)
-    elif arguments.action == "info":
-        info = store.info()
-        _print_table([(str(key), str(value)) for key, value in info.items()])
-    else:
-        print(f"removed {store.clear()} entries from {store.path}")
+        return
+    entries = list(store.entries())
+    if arguments.action == "clear":
+        store.clear()
+        print(f"removed {len(entries)} entries from {store.path}")
+        return
+    rows = [("path", str(store.path)), ("limit", f"{store.limit / 1e6:.0f} MB")]
+    for kind in sorted({entry.kind for entry in entries}):
+        sizes = [entry.size for entry in entries if entry.kind == kind]
+        rows.append((kind, f"{len(sizes)} entries, {sum(sizes) / 1e6:.1f} MB"))
+    _print_table([*rows, ("all", f"{len(entries)} entries, {sum(entry.size for entry in entries) / 1e6:.1f} MB")])
 
 
 def _prepare(arguments: argparse.Namespace, model: str) -> BackendRep:

@@ -1,0 +1,1 @@
+"""``python -m bench``: onnx_numba beside onnxruntime."""
