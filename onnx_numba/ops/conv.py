@@ -1,0 +1,142 @@
+"""Convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.dims import Dim
+from onnx_numba.ir.expr import Expr
+from onnx_numba.ir.loop import Contraction, Tensor
+from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.registry import op
+from onnx_numba.ops.settle import elements, settle, unflatten
+from onnx_numba.ops.window import Window, window
+
+Extent = Dim | int
+Index = tuple[Dim, ...]
+Ints = Sequence[int] | None
+
+
+@op("Conv", since=1, reviewed=22)
+def conv(
+    b: Builder, x: Tensor, w: Tensor, bias: Tensor | None = None, *, auto_pad: str, dilations: Ints = None, group: int = 1,
+    kernel_shape: Ints = None, pads: Ints = None, strides: Ints = None,
+) -> Tensor:  # fmt: skip
+    """Sums over windows of all channels of a group, weighted."""
+    _check_kernel(b, x, w, kernel_shape)
+    b.require_equal(w.shape[1] * group, x.shape[1], "input channels")
+    view = window(b, x.shape[2:], w.shape[2:], strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad)
+    result = _convolve(b, x, w, view, group)
+    return result if bias is None else _biased(b, result, bias)
+
+
+def _check_kernel(b: Builder, x: Tensor, w: Tensor, kernel_shape: Ints) -> None:
+    if x.rank < 3 or w.rank != x.rank:
+        b.fail(f"an image of rank {x.rank} and weights of rank {w.rank}")
+    for k, extent in enumerate(kernel_shape or ()):
+        b.require_equal(w.shape[2 + k], extent, f"kernel_shape[{k}]")
+
+
+def _convolve(b: Builder, x: Tensor, w: Tensor, view: Window, group: int) -> Tensor:
+    features, channels = w.shape[:2]
+    shape = (x.shape[0], features, *view.outputs)
+
+    def element(p: Index, r: Index) -> Expr:
+        at, inside = view.source(p[2:], r[1:])
+        channel = r[0] + _group(p[1], features, group) * channels
+        return e.guard(inside, x[(p[0], channel, *at)] * w[(p[1], *r)], 0)
+
+    params = {"strides": view.strides, "dilations": view.dilations, "pads": (*view.before, *view.after), "group": group}
+    return b.reduction("sum", shape, (channels, *view.kernel), element, x.dtype, Contraction("conv", (x, w), params))
+
+
+def _group(feature: Extent, features: Extent, group: int) -> Extent:
+    return 0 if group == 1 else d.floordiv(feature, d.floordiv(features, group))
+
+
+def _biased(b: Builder, x: Tensor, bias: Tensor) -> Tensor:
+    b.require_equal(bias.size, x.shape[1], "elements of the bias")
+    return b.compute(x.shape, lambda *i: x[i] + bias[(i[1],)], x.dtype)
+
+
+@op("ConvTranspose", since=1, reviewed=22)
+def conv_transpose(
+    b: Builder, x: Tensor, w: Tensor, bias: Tensor | None = None, *, auto_pad: str, dilations: Ints = None, group: int = 1,
+    kernel_shape: Ints = None, output_padding: Ints = None, output_shape: Ints = None, pads: Ints = None, strides: Ints = None,
+) -> Tensor:  # fmt: skip
+    """What a convolution's gradient is: every input spreads over a window of the output."""
+    _check_kernel(b, x, w, kernel_shape)
+    b.require_equal(w.shape[0], x.shape[1], "input channels")
+    rank = x.rank - 2
+    steps, gaps, extra = (tuple(v or [fill] * rank) for v, fill in ((strides, 1), (dilations, 1), (output_padding, 0)))
+    outputs, before = _transposed_extents(x.shape[2:], w.shape[2:], steps, gaps, extra, auto_pad, pads, output_shape)
+    features = w.shape[1] * group
+    channels = d.floordiv(x.shape[1], group)
+
+    def element(p: Index, r: Index) -> Expr:
+        at: list[Extent] = []
+        inside: list[Expr] = []
+        for k in range(rank):
+            offset = p[2 + k] + before[k] - r[1 + k] * gaps[k]
+            place = d.floordiv(offset, steps[k])
+            inside += [e.dimval(offset) >= 0, e.dimval(place) < e.dimval(x.shape[2 + k])]
+            if steps[k] > 1:
+                inside.append(e.eq(e.dimval(place * steps[k]), e.dimval(offset)))
+            at.append(place)
+        which = _group(p[1], features, group)
+        channel = r[0] + which * channels
+        return e.guard(e.all_of(*inside), x[(p[0], channel, *at)] * w[(channel, p[1] - which * w.shape[1], *r[1:])], 0)
+
+    result = b.reduction("sum", (x.shape[0], features, *outputs), (channels, *w.shape[2:]), element, x.dtype)
+    return result if bias is None else _biased(b, result, bias)
+
+
+def _transposed_extents(
+    extents: Sequence[Extent], kernel: Sequence[Extent], strides: Sequence[int], dilations: Sequence[int], extra: Sequence[int],
+    auto_pad: str, pads: Ints, output_shape: Ints,
+) -> tuple[list[Extent], list[Extent]]:  # fmt: skip
+    """Extents of the output, and what is cut off before."""
+    rank = len(extents)
+    full = [(n - 1) * s + a + (k - 1) * g + 1 for n, k, s, g, a in zip(extents, kernel, strides, dilations, extra, strict=True)]
+    same = auto_pad in ("SAME_UPPER", "SAME_LOWER")
+    if output_shape or same:
+        outputs: list[Extent] = (
+            list(output_shape[-rank:]) if output_shape else [n * s for n, s in zip(extents, strides, strict=True)]
+        )
+        total = [f - o if output_shape and not same else d.dmax(f - o, 0) for f, o in zip(full, outputs, strict=True)]
+        halves = [d.floordiv(t, 2) for t in total]
+        return outputs, halves if auto_pad == "SAME_UPPER" else [t - h for t, h in zip(total, halves, strict=True)]
+    if auto_pad == "VALID" or not pads:
+        return full, [0] * rank
+    return [f - p - q for f, p, q in zip(full, pads[:rank], pads[rank:], strict=True)], list(pads[:rank])
+
+
+@op("Col2Im", since=18)
+def col2im(
+    b: Builder, x: Tensor, image_shape: Tensor, block_shape: Tensor, *, dilations: Ints = None, pads: Ints = None,
+    strides: Ints = None,
+) -> Tensor:  # fmt: skip
+    """Blocks of an image, given as columns, added up where they overlap."""
+    extents, kernel = settle(b, elements(b, image_shape)), settle(b, elements(b, block_shape))
+    view = window(b, extents, kernel, strides=strides, pads=pads, dilations=dilations)
+    size = d.product(kernel)
+    channels = d.floordiv(x.shape[1], size)
+    blocks = d.product(view.outputs)
+    b.require_equal(channels * size, x.shape[1], "rows of whole blocks")
+    b.require_equal(blocks, x.shape[2], "columns")
+    columns = b.reshape(x, (x.shape[0], channels, size, *view.outputs))
+
+    def element(p: Index, r: Index) -> Expr:
+        at: list[Extent] = []
+        inside: list[Expr] = []
+        for k, i in enumerate(unflatten(r[0], kernel)):
+            offset = p[2 + k] + view.before[k] - i * view.dilations[k]
+            place = d.floordiv(offset, view.strides[k])
+            inside += [e.dimval(offset) >= 0, e.dimval(place) < e.dimval(view.outputs[k])]
+            inside.append(e.eq(e.dimval(place * view.strides[k]), e.dimval(offset)))
+            at.append(place)
+        return e.guard(e.all_of(*inside), columns[(p[0], p[1], r[0], *at)], 0)
+
+    return b.reduction("sum", (x.shape[0], channels, *extents), (size,), element, x.dtype)

@@ -1,0 +1,122 @@
+"""Operators that read elements at positions given by data, and those that find positions."""
+
+from __future__ import annotations
+
+from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.dims import Dim
+from onnx_numba.ir.expr import Expr
+from onnx_numba.ir.loop import Shape, Tensor
+from onnx_numba.ir.types import BOOL, I64
+from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.registry import op
+from onnx_numba.ops.settle import checked_index, strings_too, unflatten, wrap_axis
+from onnx_numba.templates.index import count_true, find_true
+
+Extent = Dim | int
+
+
+@op("Gather", since=1, reviewed=13)
+@strings_too
+def gather(b: Builder, data: Tensor, indices: Tensor, *, axis: int) -> Tensor:
+    """Slices of ``data`` along an axis, by index."""
+    axis = wrap_axis(b, axis, data.rank)
+    rank = indices.rank
+    shape = (*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :])
+
+    def element(*i: Dim) -> Expr:
+        index = checked_index(b, indices[i[axis : axis + rank]], data.shape[axis])
+        return data[(*i[:axis], index, *i[axis + rank :])]
+
+    return b.compute(shape, element, data.dtype)
+
+
+@op("GatherElements", since=11, reviewed=13)
+@strings_too
+def gather_elements(b: Builder, data: Tensor, indices: Tensor, *, axis: int) -> Tensor:
+    """Elements of ``data`` at the position of the index, but for one axis, which the index gives."""
+    axis = wrap_axis(b, axis, data.rank)
+    fits_inside(b, indices.shape, data.shape, axis)
+
+    def element(*i: Dim) -> Expr:
+        return data[(*i[:axis], checked_index(b, indices[i], data.shape[axis]), *i[axis + 1 :])]
+
+    return b.compute(indices.shape, element, data.dtype)
+
+
+def fits_inside(b: Builder, inner: Shape, outer: Shape, axis: int) -> None:
+    """Demand that extents are not above those of another shape, but for one axis."""
+    if len(inner) != len(outer):
+        b.fail(f"indices of rank {len(inner)} for data of rank {len(outer)}")
+    for k, (small, large) in enumerate(zip(inner, outer, strict=True)):
+        if k != axis:
+            b.require_equal(
+                d.compare("le", small, large), 1, f"dim {k} of the indices ({small}) within that of the data ({large})"
+            )
+
+
+@op("GatherND", since=11, reviewed=11)
+@strings_too
+def gather_nd_11(b: Builder, data: Tensor, indices: Tensor) -> Tensor:
+    """Slices of ``data`` at index tuples."""
+    return gather_nd(b, data, indices, batch_dims=0)
+
+
+@op("GatherND", since=12, reviewed=13)
+@strings_too
+def gather_nd(b: Builder, data: Tensor, indices: Tensor, *, batch_dims: int) -> Tensor:
+    """Slices of ``data`` at index tuples, the leading dims being common to both."""
+    depth = indices.shape[-1] if indices.rank else 0
+    if not isinstance(depth, int):
+        b.unsupported("the last dim of the indices must be known before the run")
+    if not 1 <= depth <= data.rank - batch_dims:
+        b.fail(f"index tuples of {depth} for data of rank {data.rank} with {batch_dims} batch dims")
+    for k in range(batch_dims):
+        b.require_equal(indices.shape[k], data.shape[k], f"batch dim {k}")
+    outer = indices.rank - 1
+    shape = (*indices.shape[:-1], *data.shape[batch_dims + depth :])
+
+    def element(*i: Dim) -> Expr:
+        at = [checked_index(b, indices[(*i[:outer], k)], data.shape[batch_dims + k]) for k in range(depth)]
+        return data[(*i[:batch_dims], *at, *i[outer:])]
+
+    return b.compute(shape, element, data.dtype)
+
+
+def true_positions(b: Builder, mask: Tensor) -> Tensor:
+    """The positions at which a 1-d boolean tensor holds."""
+    (count,) = b.template(count_true, [mask], [(I64, (1,))], dims=mask.shape)
+    (found,) = b.dims(count)
+    return b.template(find_true, [mask], [(I64, (found,))], dims=mask.shape)[0]
+
+
+@op("NonZero", since=9, reviewed=13)
+def non_zero(b: Builder, x: Tensor) -> Tensor:
+    """The indices of elements that are not zero, a row per axis."""
+    mask = b.reshape(b.map(lambda v: e.cast(v, BOOL), x, dtype=BOOL), (x.size,))
+    positions = true_positions(b, mask)
+
+    def element(axis: Dim, k: Dim) -> Expr:
+        index = unflatten(e.as_index(positions[(k,)]), x.shape)
+        result = e.lit(0, I64)
+        for a in range(x.rank - 1, -1, -1):
+            result = e.where(e.eq(e.dimval(axis), a), e.dimval(index[a]), result)  # type: ignore[assignment]
+        return result
+
+    return b.compute((x.rank, positions.shape[0]), element, I64)
+
+
+@op("Compress", since=9, reviewed=28)
+@strings_too
+def compress(b: Builder, x: Tensor, condition: Tensor, *, axis: int | None = None) -> Tensor:
+    """The slices along an axis, or the elements, for which a condition holds."""
+    if axis is None:
+        x, axis = b.reshape(x, (x.size,)), 0
+    axis = wrap_axis(b, axis, x.rank)
+    positions = true_positions(b, condition)
+    shape = (*x.shape[:axis], positions.shape[0], *x.shape[axis + 1 :])
+
+    def element(*i: Dim) -> Expr:
+        return x[(*i[:axis], checked_index(b, positions[(i[axis],)], x.shape[axis]), *i[axis + 1 :])]
+
+    return b.compute(shape, element, x.dtype)

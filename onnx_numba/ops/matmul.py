@@ -1,0 +1,142 @@
+"""Matrix products: MatMul, Gemm, Einsum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.dims import Dim
+from onnx_numba.ir.expr import Expr
+from onnx_numba.ir.loop import Contraction, Shape, Tensor
+from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.registry import op
+
+Extent = Dim | int
+Index = tuple[Dim, ...]
+
+
+@op("MatMul", since=1, reviewed=13)
+def matmul(b: Builder, x: Tensor, y: Tensor) -> Tensor:
+    """NumPy's matrix product: leading dims broadcast, vectors are rows on the left and columns on the right."""
+    if not x.rank or not y.rank:
+        b.fail("a scalar cannot be multiplied as a matrix")
+    left = x if x.rank > 1 else b.reshape(x, (1, *x.shape))
+    right = y if y.rank > 1 else b.reshape(y, (*y.shape, 1))
+    result = product(b, left, right)
+    if x.rank > 1 and y.rank > 1:
+        return result
+    batch, (rows, columns) = result.shape[:-2], result.shape[-2:]
+    return b.reshape(result, (*batch, *([rows] if x.rank > 1 else []), *([columns] if y.rank > 1 else [])))
+
+
+def product(b: Builder, x: Tensor, y: Tensor) -> Tensor:
+    """``x[..., m, k] @ y[..., k, n]``."""
+    depth = x.shape[-1]
+    b.require_equal(y.shape[-2], depth, "rows of the second matrix")
+    batch = b.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    shape: Shape = (*batch, x.shape[-2], y.shape[-1])
+
+    def element(p: Index, r: Index) -> Expr:
+        return load(b, x, batch, p[:-2], p[-2], r[0]) * load(b, y, batch, p[:-2], r[0], p[-1])
+
+    return b.reduction("sum", shape, (depth,), element, x.dtype, Contraction("matmul", (x, y), {}))
+
+
+def load(b: Builder, matrix: Tensor, batch: Shape, at: Sequence[Extent], row: Extent, column: Extent) -> Expr:
+    """An element of a matrix in a stack of them that broadcasts to ``batch``."""
+    return b.broadcast_load(matrix, (*at, row, column), (*batch, *matrix.shape[-2:]))
+
+
+@op("Gemm", since=1, reviewed=6)
+def gemm_1(
+    b: Builder, x: Tensor, y: Tensor, c: Tensor, *, transA: int, transB: int, alpha: float, beta: float, broadcast: int
+) -> Tensor:  # fmt: skip
+    """``alpha x y + beta c``; ``c`` may broadcast as it may in later versions, whatever the attribute says."""
+    return gemm(b, x, y, c, transA=transA, transB=transB, alpha=alpha, beta=beta)
+
+
+@op("Gemm", since=7, reviewed=13)
+def gemm(
+    b: Builder, x: Tensor, y: Tensor, c: Tensor | None = None, *, transA: int, transB: int, alpha: float, beta: float
+) -> Tensor:  # fmt: skip
+    """``alpha x y + beta c`` of matrices that may be given transposed."""
+    if x.rank != 2 or y.rank != 2:
+        b.fail(f"two matrices are expected, inputs of rank {x.rank} and {y.rank} came")
+    rows, depth = x.shape[::-1] if transA else x.shape
+    inner, columns = y.shape[::-1] if transB else y.shape
+    b.require_equal(inner, depth, "rows of the second matrix")
+
+    def element(p: Index, r: Index) -> Expr:
+        left = x[(r[0], p[0])] if transA else x[(p[0], r[0])]
+        return left * (y[(p[1], r[0])] if transB else y[(r[0], p[1])])
+
+    hint = Contraction("matmul", (x, y), {"trans_a": bool(transA), "trans_b": bool(transB)})
+    result = b.reduction("sum", (rows, columns), (depth,), element, x.dtype, hint)
+    if alpha != 1:
+        result = b.map(lambda v: _scaled(v, alpha), result)
+    if c is None or beta == 0:
+        return result
+    return b.map(lambda v, w: v + (w if beta == 1 else _scaled(w, beta)), result, b.expand(c, result.shape))
+
+
+def _scaled(value: Expr, factor: float) -> Expr:
+    """A product with a float, taken as float where the value is an integer."""
+    if value.dtype.is_float:
+        return factor * value
+    return e.cast(factor * e.cast(value, e.F64), value.dtype)
+
+
+@op("Einsum", since=12, reviewed=28)
+def einsum(b: Builder, *xs: Tensor, equation: str) -> Tensor:
+    """The sum of products that an equation of axis labels describes."""
+    terms, result = parse_equation(b, equation.replace(" ", ""), [x.rank for x in xs])
+    extents: dict[str, Extent] = {}
+    for labels, x in zip(terms, xs, strict=True):
+        for label, extent in zip(labels, x.shape, strict=True):
+            known = extents.setdefault(label, extent)
+            if known != extent:
+                extents[label] = b.broadcast_shapes((known,), (extent,))[0]
+    summed = [label for label in extents if label not in result]
+    shape = tuple(extents[label] for label in result)
+
+    def element(p: Index, r: Index) -> Expr:
+        at = dict(zip([*result, *summed], [*p, *r], strict=True))
+        factors = []
+        for labels, x in zip(terms, xs, strict=True):
+            full = tuple(extents[label] for label in labels)
+            factors.append(b.broadcast_load(x, [at[label] for label in labels], full))
+        value = factors[0]
+        for factor in factors[1:]:
+            value = value * factor
+        return value
+
+    if not summed:
+        return b.compute(shape, lambda *p: element(p, ()), xs[0].dtype)
+    return b.reduction("sum", shape, tuple(extents[label] for label in summed), element, xs[0].dtype)
+
+
+def parse_equation(b: Builder, equation: str, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]]:
+    """The axis labels of every term and of the result; axes under an ellipsis are labelled by digits, counted from the last."""
+    left, arrow, right = equation.partition("->")
+    names = left.split(",")
+    if len(names) != len(ranks):
+        b.fail(f"equation {equation!r} has {len(names)} terms, {len(ranks)} inputs came")
+    terms = [_labels(b, name, rank) for name, rank in zip(names, ranks, strict=True)]
+    every = [label for term in terms for label in term]
+    hidden = sorted({label for label in every if label.isdigit()}, key=int, reverse=True)
+    if not arrow:
+        return terms, [*hidden, *sorted(label for label in set(every) if every.count(label) == 1 and not label.isdigit())]
+    result: list[str] = []
+    before, dots, after = right.partition("...")
+    result = [*before, *(hidden if dots else []), *after]
+    if not set(result) <= set(every) or len(set(result)) < len(result):
+        b.fail(f"equation {equation!r} has no such result")
+    return terms, result
+
+
+def _labels(b: Builder, term: str, rank: int) -> list[str]:
+    before, dots, after = term.partition("...")
+    covered = rank - len(before) - len(after)
+    if covered < 0 or (covered and not dots) or (not (before + after).replace(" ", "").isalpha() and before + after):
+        b.fail(f"term {term!r} of an equation does not fit an input of rank {rank}")
+    return [*before, *(str(k) for k in range(covered - 1, -1, -1)), *after]

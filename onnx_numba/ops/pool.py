@@ -1,0 +1,178 @@
+"""Pools: reductions over windows or over whole images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.dims import Dim
+from onnx_numba.ir.expr import Expr
+from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.types import DTYPES, I64, DType
+from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.registry import op
+from onnx_numba.ops.scatter import scatter_flat
+from onnx_numba.ops.settle import elements, flat_index, settle, unflatten
+from onnx_numba.ops.window import Window, window
+
+Extent = Dim | int
+Index = tuple[Dim, ...]
+Ints = Sequence[int] | None
+
+
+def lowest(dtype: DType) -> bool | int | float:
+    """What is not above any other value of a type."""
+    if dtype.kind == "f":
+        return -math.inf
+    return -(1 << (8 * dtype.size - 1)) if dtype.kind == "i" else 0
+
+
+def _pooled(b: Builder, kind: str, x: Tensor, view: Window, outside: Any, value: Callable[[Expr], Expr], dtype: DType) -> Tensor:
+    def element(p: Index, r: Index) -> Expr:
+        at, inside = view.source(p[2:], r)
+        return e.guard(inside, value(x[(p[0], p[1], *at)]), outside)
+
+    return b.reduction(kind, (*x.shape[:2], *view.outputs), view.kernel, element, dtype)
+
+
+@op("MaxPool", since=1, reviewed=22)
+def max_pool(
+    b: Builder, x: Tensor, *, kernel_shape: Sequence[int], auto_pad: str, ceil_mode: int = 0, dilations: Ints = None,
+    pads: Ints = None, storage_order: int = 0, strides: Ints = None,
+) -> Any:  # fmt: skip
+    """The greatest element of every window, and where it is if that is asked for."""
+    view = window(
+        b, x.shape[2:], kernel_shape, strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad, ceil_mode=ceil_mode
+    )
+    result = _pooled(b, "max", x, view, lowest(x.dtype), lambda v: v, x.dtype)
+    if len(b.wanted) < 2 or not b.wanted[1]:
+        return result
+    return result, _positions(b, x, view, storage_order)
+
+
+def _positions(b: Builder, x: Tensor, view: Window, storage_order: int) -> Tensor:
+    """Flat positions of the greatest elements, in a tensor whose spatial axes may be stored in reverse order."""
+    low = lowest(x.dtype)
+    size = d.product(view.kernel)
+
+    def candidate(*i: Dim) -> Expr:
+        at, inside = view.source(i[2:-1], unflatten(i[-1], view.kernel))
+        return e.guard(inside, x[(i[0], i[1], *at)], low)
+
+    every = b.compute((*x.shape[:2], *view.outputs, size), candidate, x.dtype)
+    best = b.reduce("argmax", every, [every.rank - 1])
+
+    def position(*i: Dim) -> Expr:
+        at, _ = view.source(i[2:], unflatten(e.as_index(best[i]), view.kernel))
+        spatial = flat_index(at[::-1], x.shape[:1:-1]) if storage_order else flat_index(at, x.shape[2:])
+        return e.dimval((i[0] * x.shape[1] + i[1]) * d.product(x.shape[2:]) + spatial)
+
+    return b.compute(best.shape, position, I64)
+
+
+@op("AveragePool", since=1, reviewed=22)
+def average_pool(
+    b: Builder, x: Tensor, *, kernel_shape: Sequence[int], auto_pad: str, ceil_mode: int = 0, count_include_pad: int = 0,
+    dilations: Ints = None, pads: Ints = None, strides: Ints = None,
+) -> Tensor:  # fmt: skip
+    """The mean of every window, with or without the padding in it."""
+    view = window(
+        b, x.shape[2:], kernel_shape, strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad, ceil_mode=ceil_mode
+    )
+    wide = DTYPES[x.dtype.compute]
+    total = _pooled(b, "sum", x, view, 0, lambda v: v, wide)
+
+    def mean(*i: Dim) -> Expr:
+        whole = not view.padded or (count_include_pad and not view.beyond)
+        count = d.product(view.kernel) if whole else view.covered(i[2:], bool(count_include_pad))
+        return total[i] / e.cast(e.dimval(count), wide)
+
+    return b.compute(total.shape, mean, x.dtype)
+
+
+def _norm(b: Builder, total: Tensor, p: float, dtype: DType) -> Tensor:
+    if p == 1:
+        return b.cast(total, dtype)
+    if p == 2:
+        return b.map(lambda v: e.unary("sqrt", v), total, dtype=dtype)
+    return b.map(lambda v: e.binary("pow", v, 1.0 / p), total, dtype=dtype)
+
+
+def _power(value: Expr, p: float) -> Expr:
+    if p == 2:
+        return value * value
+    magnitude = e.unary("abs", value)
+    return magnitude if p == 1 else e.binary("pow", magnitude, float(p))
+
+
+@op("LpPool", since=1, reviewed=22)
+def lp_pool(
+    b: Builder, x: Tensor, *, kernel_shape: Ints = None, auto_pad: str, ceil_mode: int = 0, dilations: Ints = None, p: float = 2,
+    pads: Ints = None, strides: Ints = None,
+) -> Tensor:  # fmt: skip
+    """The p-norm of every window."""
+    if kernel_shape is None:
+        b.fail("attribute kernel_shape is missing")
+    view = window(
+        b, x.shape[2:], kernel_shape, strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad, ceil_mode=ceil_mode
+    )
+    total = _pooled(b, "sum", x, view, 0, lambda v: _power(v, p), DTYPES[x.dtype.compute])
+    return _norm(b, total, p, x.dtype)
+
+
+def _spatial(x: Tensor) -> range:
+    return range(2, x.rank)
+
+
+@op("GlobalMaxPool", since=1, reviewed=22)
+def global_max_pool(b: Builder, x: Tensor) -> Tensor:
+    """The greatest element of every channel."""
+    return b.reduce("max", x, _spatial(x), keepdims=True)
+
+
+@op("GlobalAveragePool", since=1, reviewed=22)
+def global_average_pool(b: Builder, x: Tensor) -> Tensor:
+    """The mean of every channel."""
+    wide = DTYPES[x.dtype.compute]
+    total = b.reduce("sum", x, _spatial(x), keepdims=True, dtype=wide)
+    count = d.product(x.shape[2:])
+    return b.map(lambda v: v / e.cast(e.dimval(count), wide), total, dtype=x.dtype)
+
+
+@op("GlobalLpPool", since=1, reviewed=22)
+def global_lp_pool(b: Builder, x: Tensor, *, p: float = 2) -> Tensor:
+    """The p-norm of every channel."""
+    total = b.reduce("sum", x, _spatial(x), keepdims=True, dtype=DTYPES[x.dtype.compute], function=lambda v: _power(v, p))
+    return _norm(b, total, p, x.dtype)
+
+
+@op("MaxUnpool", since=9, reviewed=22)
+def max_unpool(
+    b: Builder, x: Tensor, indices: Tensor, output_shape: Tensor | None = None, *, kernel_shape: Sequence[int], pads: Ints = None,
+    strides: Ints = None,
+) -> Tensor:  # fmt: skip
+    """Elements put back where MaxPool found them, zeros elsewhere."""
+    rank = x.rank - 2
+    steps, cut = strides or [1] * rank, pads or [0] * (2 * rank)
+    spatial = [
+        (n - 1) * s - cut[k] - cut[rank + k] + kernel_shape[k] for k, (n, s) in enumerate(zip(x.shape[2:], steps, strict=True))
+    ]
+    shape = (*x.shape[:2], *spatial)
+    size = d.product(shape)
+
+    def position(*i: Dim) -> Expr:
+        return e.Op("check_index", (e.cast(indices[i], I64), e.dimval(size)), I64)
+
+    filled = scatter_flat(b, b.full(shape, 0, x.dtype), b.compute(indices.shape, position, I64), x, 1)
+    if output_shape is None:
+        return filled
+    wanted = tuple(settle(b, elements(b, output_shape, "output_shape")))
+
+    def element(*i: Dim) -> Expr:
+        inside = e.all_of(*(e.dimval(k) < e.dimval(n) for k, n in zip(i, shape, strict=True)))
+        return e.guard(inside, filled[i], 0)
+
+    return b.compute(wanted, element, x.dtype)

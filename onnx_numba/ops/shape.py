@@ -1,0 +1,247 @@
+"""Operators that give a tensor another shape, and those that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.dims import Dim
+from onnx_numba.ir.expr import Expr
+from onnx_numba.ir.loop import Object, Tensor
+from onnx_numba.ir.types import I64, TensorType
+from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.registry import op
+from onnx_numba.ops.settle import (
+    elements,
+    object_shape,
+    settle,
+    strings_too,
+    wrap_axes,
+    wrapped,
+)  # fmt: skip
+
+Extent = Dim | int
+
+
+@op("Identity", since=1, reviewed=25)
+def identity(b: Builder, x: Any) -> Any:
+    """The input itself."""
+    return x
+
+
+@op("Reshape", since=1)
+@strings_too
+def reshape_1(b: Builder, data: Tensor, *, shape: Sequence[int] = (), consumed_inputs: Any = None) -> Tensor:
+    """Reshape by an attribute."""
+    return _reshape(b, data, [e.lit(v, I64) for v in shape or ()], False)
+
+
+@op("Reshape", since=5, reviewed=13)
+@strings_too
+def reshape_5(b: Builder, data: Tensor, shape: Tensor) -> Tensor | Object:
+    """Reshape by an input."""
+    return reshape(b, data, shape, allowzero=0)
+
+
+@op("Reshape", since=14, reviewed=25)
+@strings_too
+def reshape(b: Builder, data: Tensor, shape: Tensor, *, allowzero: int) -> Tensor | Object:
+    """Reshape; without ``allowzero`` an extent of 0 is the input's."""
+    if not isinstance(shape.size, int):
+        return b.host("reshape", [data, shape], [TensorType(data.dtype, None)], allowzero=allowzero)[0]
+    return _reshape(b, data, elements(b, shape, "shape"), bool(allowzero))
+
+
+def _reshape(b: Builder, data: Tensor, target: list[Expr], allow_zero: bool) -> Tensor:
+    if all(isinstance(v, (e.Lit, e.DimVal)) for v in target):
+        return b.reshape(data, _static_target(b, data, [e.as_dim(v) for v in target], allow_zero))
+    one = e.lit(1, I64)
+    positive: list[Expr] = []
+    for k, v in enumerate(target):
+        kept = v if allow_zero or k >= data.rank else e.where(e.eq(v, 0), e.dimval(data.shape[k]), v)
+        positive.append(e.where(v < 0, one, kept))
+    rest: Expr = one
+    for v in positive:
+        rest = rest * v
+    # Only the run knows which extent is -1; a product of 0 leaves nothing to divide.
+    inferred = e.dimval(data.size) / e.where(e.eq(rest, 0), one, rest)
+    return b.reshape(data, settle(b, [e.where(v < 0, inferred, p) for v, p in zip(target, positive, strict=True)]))
+
+
+def _static_target(b: Builder, data: Tensor, target: Sequence[Any], allow_zero: bool) -> list[Extent]:
+    new: list[Extent] = []
+    open_axis = None
+    for k, v in enumerate(target):
+        if v == 0 and not allow_zero:
+            if k >= data.rank:
+                b.fail(f"shape {list(target)} copies dim {k} of an input of rank {data.rank}")
+            new.append(data.shape[k])
+        elif v == -1:
+            if open_axis is not None:
+                b.fail(f"shape {list(target)} has two extents to infer")
+            open_axis = k
+            new.append(1)
+        elif isinstance(v, int) and v < 0:
+            b.fail(f"shape {list(target)} has a negative extent")
+        else:
+            new.append(v)
+    if open_axis is not None:
+        new[open_axis] = _quotient(data.shape, new)
+    return new
+
+
+def _quotient(shape: Sequence[Extent], divisors: Sequence[Extent]) -> Extent:
+    """The size of ``shape`` over the product of ``divisors``; dims that stand in both go away first, whatever their value."""
+    left = list(shape)
+    rest: list[Extent] = []
+    for v in divisors:
+        if not isinstance(v, int) and v in left:
+            left.remove(v)
+        else:
+            rest.append(v)
+    return d.floordiv(d.product(left), d.product(rest))
+
+
+@op("Flatten", since=1, reviewed=25)
+@strings_too
+def flatten(b: Builder, x: Tensor, *, axis: int) -> Tensor:
+    """A matrix: dims before ``axis`` by dims from it on."""
+    if not -x.rank <= axis <= x.rank:
+        b.fail(f"axis {axis} is out of range for rank {x.rank}")
+    axis = axis + x.rank if axis < 0 else axis
+    return b.reshape(x, (d.product(x.shape[:axis]), d.product(x.shape[axis:])))
+
+
+@op("Squeeze", since=1, reviewed=11)
+@strings_too
+def squeeze_1(b: Builder, x: Tensor, *, axes: Sequence[int] | None = None) -> Tensor:
+    """Without the axes of extent 1 that an attribute names."""
+    return _squeeze(b, x, axes)
+
+
+@op("Squeeze", since=13, reviewed=25)
+@strings_too
+def squeeze(b: Builder, x: Tensor, axes: Tensor | None = None) -> Tensor:
+    """Without the axes of extent 1 that an input names."""
+    if axes is None:
+        return _squeeze(b, x, None)
+    known = b.constant(axes)
+    if known is not None:
+        return _squeeze(b, x, [int(a) for a in known.reshape(-1)])
+    gone = [wrapped(a, x.rank) for a in elements(b, axes, "axes")]
+    place: Expr = e.lit(0, I64)  # where the axis goes, if it stays
+    shape: list[Expr] = [e.lit(1, I64)] * (x.rank - len(gone))
+    for axis, extent in enumerate(x.shape):
+        stays = ~_any(e.eq(a, axis) for a in gone)
+        shape = [e.where(stays & e.eq(place, k), e.dimval(extent), v) for k, v in enumerate(shape)]
+        place = place + e.cast(stays, I64)
+    return b.reshape(x, settle(b, shape))
+
+
+def _any(conditions: Any) -> Expr:
+    result: Expr = e.lit(False, e.BOOL)
+    for condition in conditions:
+        result = condition if isinstance(result, e.Lit) else result | condition
+    return result
+
+
+def _squeeze(b: Builder, x: Tensor, axes: Sequence[int] | None) -> Tensor:
+    if axes is None:
+        if not all(isinstance(extent, int) for extent in x.shape):
+            b.unsupported("which axes have extent 1 must be known before the run")
+        axes = [k for k, extent in enumerate(x.shape) if extent == 1]
+    gone = wrap_axes(b, axes, x.rank)
+    for axis in gone:
+        b.require_equal(x.shape[axis], 1, f"dim {axis} of {x.name}")
+    return b.reshape(x, [extent for k, extent in enumerate(x.shape) if k not in gone])
+
+
+@op("Unsqueeze", since=1, reviewed=11)
+@strings_too
+def unsqueeze_1(b: Builder, x: Tensor, *, axes: Sequence[int]) -> Tensor:
+    """New axes of extent 1 where an attribute says."""
+    return _unsqueeze(b, x, axes)
+
+
+@op("Unsqueeze", since=13, reviewed=25)
+@strings_too
+def unsqueeze(b: Builder, x: Tensor, axes: Tensor) -> Tensor:
+    """New axes of extent 1 where an input says."""
+    known = b.constant(axes)
+    if known is not None:
+        return _unsqueeze(b, x, [int(a) for a in known.reshape(-1)])
+    made = elements(b, axes, "axes")
+    rank = x.rank + len(made)
+    source: Expr = e.lit(0, I64)
+    shape = []
+    extents = [e.dimval(extent) for extent in x.shape] or [e.lit(1, I64)]
+    for axis in range(rank):
+        new = _any(e.eq(wrapped(a, rank), axis) for a in made)
+        old = e.lit(1, I64) if not x.rank else _at(source, extents)
+        shape.append(e.where(new, e.lit(1, I64), old))
+        source = source + e.cast(~new, I64)
+    return b.reshape(x, settle(b, shape))
+
+
+def _at(index: Expr, values: Sequence[Expr]) -> Expr:
+    result = values[-1]
+    for k in range(len(values) - 2, -1, -1):
+        result = e.where(e.eq(index, k), values[k], result)
+    return result
+
+
+def _unsqueeze(b: Builder, x: Tensor, axes: Sequence[int]) -> Tensor:
+    rank = x.rank + len(axes)
+    new = wrap_axes(b, axes, rank)
+    extents = iter(x.shape)
+    return b.reshape(x, [1 if k in new else next(extents) for k in range(rank)])
+
+
+@op("Transpose", since=1, reviewed=25)
+@strings_too
+def transpose(b: Builder, x: Tensor, *, perm: Sequence[int] | None = None) -> Tensor:
+    """Axes in another order, reversed by default."""
+    order = list(range(x.rank))[::-1] if perm is None else [p % x.rank if x.rank else p for p in perm]
+    if sorted(order) != list(range(x.rank)):
+        b.fail(f"perm {perm} is no order of {x.rank} axes")
+    return b.transpose(x, order)
+
+
+@op("Expand", since=8, reviewed=13)
+@strings_too
+def expand(b: Builder, x: Tensor, shape: Tensor) -> Tensor:
+    """Broadcast to the common shape of ``x`` and ``shape``."""
+    return b.expand(x, b.broadcast_shapes(x.shape, tuple(settle(b, elements(b, shape, "shape")))))
+
+
+@op("Shape", since=1, reviewed=13)
+def shape_1(b: Builder, x: Tensor | Object) -> Tensor:
+    """The dims as a tensor."""
+    return shape(b, x, start=0, end=None)
+
+
+@op("Shape", since=15, reviewed=25)
+def shape(b: Builder, x: Tensor | Object, *, start: int, end: int | None = None) -> Tensor:
+    """The dims from ``start`` to ``end`` as a tensor."""
+    if isinstance(x, Object) and not _rank_known(x):
+        return b.host("object_shape", [x], [TensorType(I64, (None,))], start=start, end=end)[0]
+    return b.from_dims(_shape_of(b, x)[start:end])
+
+
+@op("Size", since=1, reviewed=25)
+def size(b: Builder, x: Tensor | Object) -> Tensor:
+    """The number of elements."""
+    if isinstance(x, Object) and not _rank_known(x):
+        return b.host("object_size", [x], [TensorType(I64, ())])[0]
+    count = d.product(_shape_of(b, x))
+    return b.compute((), lambda: e.dimval(count), I64)
+
+
+def _rank_known(x: Object) -> bool:
+    return isinstance(x.type, TensorType) and x.type.shape is not None
+
+
+def _shape_of(b: Builder, x: Tensor | Object) -> tuple[Extent, ...]:
+    return object_shape(b, x) if isinstance(x, Object) else x.shape
