@@ -194,9 +194,12 @@ def cas(pointer: Any, i: Any, expected: Any, new: Any) -> Any:
 def _emit_pause(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     from llvmlite import ir
 
-    triple = builder.module.triple
-    hint = "pause" if triple.startswith(("x86_64", "i686")) else "yield" if triple.startswith(("aarch64", "arm64")) else ""
-    builder.asm(ir.FunctionType(ir.VoidType(), []), hint, "~{memory}", [], True)
+    # Not inline assembly: LLVM has a parser for that only for the machine it runs on.
+    triple, i32 = builder.module.triple, ir.IntType(32)
+    if triple.startswith(("x86_64", "i686")):
+        _intrinsic_void(builder, "llvm.x86.sse2.pause", [])
+    elif triple.startswith(("aarch64", "arm64")):
+        _intrinsic_void(builder, "llvm.aarch64.hint", [ir.Constant(i32, 1)])  # yield
     return context.get_dummy_value()
 
 
