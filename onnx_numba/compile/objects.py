@@ -41,7 +41,7 @@ def read_symbols(data: bytes) -> Symbols:
     defined: set[str] = set()
     undefined: set[str] = set()
     try:
-        for name, is_defined in _reader(data)(data):
+        for name, is_defined in _READERS[platform_of(data)[0]](data):
             (defined if is_defined else undefined).add(name)
     except (struct.error, IndexError, ValueError) as error:
         raise ObjectError(f"damaged object: {error}") from None
@@ -53,14 +53,20 @@ def undefined_symbols(data: bytes) -> frozenset[str]:
     return read_symbols(data).undefined
 
 
-def _reader(data: bytes) -> Any:
-    if data[:6] == b"\x7fELF\x02\x01":
-        return _read_elf
-    if data[:4] == b"\xcf\xfa\xed\xfe":
-        return _read_macho
-    if data[:2] in (b"\x64\x86", b"\x64\xaa"):
-        return _read_coff
+def platform_of(data: bytes) -> tuple[str, str]:
+    """System and architecture that an object is for, as `Target` names them."""
+    for system, magic, position, architectures in _KINDS:
+        arch = architectures.get(data[position : position + 2])
+        if data.startswith(magic) and arch is not None:
+            return system, arch
     raise ObjectError("not an object file of a known kind")
+
+
+_KINDS: list[tuple[str, bytes, int, dict[bytes, str]]] = [
+    ("linux", b"\x7fELF\x02\x01", 18, {b"\x3e\0": "x86_64", b"\xb7\0": "aarch64"}),
+    ("macos", b"\xcf\xfa\xed\xfe", 4, {b"\x07\0": "x86_64", b"\x0c\0": "aarch64"}),
+    ("windows", b"", 0, {b"\x64\x86": "x86_64", b"\x64\xaa": "aarch64"}),
+]
 
 
 def _text(data: bytes, offset: int) -> str:
@@ -114,6 +120,9 @@ def _read_coff(data: bytes) -> Iterator[tuple[str, bool]]:
         i += 1 + extra
 
 
+_READERS = {"linux": _read_elf, "macos": _read_macho, "windows": _read_coff}
+
+
 # What objects may need
 
 _LIBM = [
@@ -136,8 +145,10 @@ _CONSTANT = re.compile(r"__(real|[xyz]mm)@[0-9a-f]+$")
 
 
 def check_symbols(data: bytes, target: Target, symbol: str) -> None:
-    """Raise `ObjectError` unless the object defines ``symbol`` alone and needs only what is allowed."""
+    """Raise `ObjectError` unless the object fits the platform, defines ``symbol`` alone and needs only what is allowed."""
     found = read_symbols(data)
+    if platform_of(data) != (target.system, target.arch):
+        raise ObjectError(f"object of {symbol} is for {' '.join(platform_of(data))}")
     defined = {name for name in found.defined if not _CONSTANT.match(name)}
     if defined != {symbol}:
         raise ObjectError(f"object defines {sorted(defined)}, expected {symbol}")

@@ -1,0 +1,353 @@
+"""Compiling kernels: the same bytes everywhere, clean symbols on every platform, vector code, results."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from onnx_numba.compile import worker
+from onnx_numba.compile.compiler import compile_module, symbol_of
+from onnx_numba.compile.keys import base_entries, kernel_entries, model_entries, source_digest
+from onnx_numba.compile.llvm import parse_signature
+from onnx_numba.compile.objects import ALLOWED, Library, ObjectError, undefined_symbols
+from onnx_numba.compile.store import Store, key
+from onnx_numba.native.registry import Function
+from onnx_numba.target import TARGETS, Target, host_target
+
+KERNELS = """
+LIMIT = 4096
+
+def twice(v):
+    return v + v
+
+def tile(ctx, bufs, dims, lo, hi):
+    x = f32_p(bufs, 0)
+    out = f32_p(bufs, 1)
+    n = dims[0]
+    for t in range(lo, hi):
+        for i in range(t * LIMIT, min(n, t * LIMIT + LIMIT)):
+            out[i] = max_(twice(x[i]), f32(0.0))
+    return 0
+
+def flags(ctx, bufs, dims, lo, hi):
+    x = f32_p(bufs, 0)
+    out = bool_p(bufs, 1)
+    half = f16_p(bufs, 2)
+    for i in range(lo, hi):
+        store_f16(half, i, rint(x[i]) + floor(x[i]))
+        out[i] = (x[i] > f32(1.0)) | out[i]
+    return 0
+
+def status(ctx, bufs, dims, lo, hi):
+    for i in range(lo, hi):
+        if dims[i] < 0:
+            return i
+    return 0
+
+def total(values, count):
+    s = i64(0)
+    for i in range(count):
+        s = i64(s + values[i])
+    return s
+"""
+SIGNATURES = {"total": "int64(int64*, int64)"}
+NAMES = ("tile", "flags", "status", "total")
+DIGESTS = {name: hashlib.sha256((KERNELS + name).encode()).hexdigest() for name in NAMES}
+KERNEL_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+
+
+def build(target: Target, store: Store | None = None, **more: object) -> dict[str, bytes]:
+    return compile_module(KERNELS, DIGESTS, target, store, signatures=SIGNATURES, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def objects() -> dict[str, bytes]:
+    return build(host_target())
+
+
+@pytest.fixture(scope="module")
+def library(objects: dict[str, bytes]) -> Library:
+    return Library({symbol_of(digest): data for digest, data in objects.items()})
+
+
+def call(address: int, arrays: list[np.ndarray], dims: list[int], lo: int, hi: int) -> int:
+    table = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
+    return KERNEL_TYPE(address)(None, table, (ctypes.c_int64 * len(dims))(*dims), lo, hi)
+
+
+def run_python(code: str, *args: str) -> str:
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), *args], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_kernel_computes_and_stays_within_its_range(library):
+    x = np.linspace(-1, 1, 10_000).astype("f4")
+    out = np.full_like(x, 7)
+    assert call(library.address(symbol_of(DIGESTS["tile"])), [x, out], [10_000], 1, 3) == 0
+    assert (out[:4096] == 7).all()
+    np.testing.assert_array_equal(out[4096:], np.maximum(2 * x, 0)[4096:])
+
+
+def test_bool_buffers_hold_bytes(library):
+    x = np.array([0.5, 1.5, 0.5, 2.5], "f4")
+    out = np.array([True, False, False, True])
+    half = np.zeros(4, "f2")
+    assert call(library.address(symbol_of(DIGESTS["flags"])), [x, out, half], [], 0, 4) == 0
+    assert out.tolist() == [True, True, False, True]
+    np.testing.assert_array_equal(half, (np.rint(x) + np.floor(x)).astype("f2"))
+
+
+def test_the_status_of_a_kernel_is_its_result(library):
+    address = library.address(symbol_of(DIGESTS["status"]))
+    assert call(address, [], [1, 2, -3], 0, 3) == 2
+    assert call(address, [], [1, 2, -3], 0, 2) == 0
+
+
+def test_functions_with_another_signature(library):
+    total = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)(library.address(symbol_of(DIGESTS["total"])))
+    values = np.arange(100)
+    assert total(values.ctypes.data, 100) == values.sum()
+
+
+def test_the_host_needs_nothing_and_uses_its_vectors(objects):
+    for data in objects.values():
+        assert undefined_symbols(data) == set()
+    if host_target().arch == "x86_64" and host_target().lanes > 4:
+        register = b"zmm" if host_target().lanes == 16 else b"ymm"
+        assert register in assembly("tile", host_target()).encode()
+
+
+def assembly(name: str, target: Target) -> str:
+    import llvmlite.binding as llvm
+
+    from onnx_numba.compile.bridge import define
+    from onnx_numba.compile.llvm import KERNEL_SIGNATURE, isolate, optimise, target_machine, wrapper_text
+    from onnx_numba.compile.numba_internals import compile_ir
+
+    module, inner = compile_ir(define(KERNELS)[name], KERNEL_SIGNATURE, target)
+    module = llvm.parse_assembly(str(module) + wrapper_text("k", inner, KERNEL_SIGNATURE))
+    isolate(module, "k")
+    optimise(module, target)
+    return target_machine(target).emit_assembly(module)
+
+
+@pytest.mark.parametrize("target", [*TARGETS.values(), Target.generic()], ids=[*TARGETS, "generic"])
+def test_every_platform_needs_only_what_is_allowed(target):
+    for data in build(target).values():
+        assert undefined_symbols(data) <= ALLOWED[target.system]
+
+
+def test_generic_code_runs_here():
+    library = Library({symbol_of(digest): data for digest, data in build(Target.generic()).items()})
+    x = np.array([0.5, 1.5, -2.5, 2.5], "f4")
+    out, half = np.zeros(4, bool), np.zeros(4, "f2")
+    assert call(library.address(symbol_of(DIGESTS["flags"])), [x, out, half], [], 0, 4) == 0
+    np.testing.assert_array_equal(half, (np.rint(x) + np.floor(x)).astype("f2"))
+
+
+def test_objects_are_the_same_in_every_process_and_order(objects):
+    code = """
+        import json, sys
+        sys.path.insert(0, sys.argv[1])
+        import test_compile as t
+        from onnx_numba.target import host_target
+        first = t.compile_module(t.KERNELS, {n: t.DIGESTS[n] for n in reversed(t.NAMES)}, host_target(), signatures=t.SIGNATURES)
+        again = t.build(host_target())
+        print(json.dumps([{d: t.hashlib.sha256(o).hexdigest() for d, o in x.items()} for x in (first, again)]))
+        """
+    expected = {digest: hashlib.sha256(data).hexdigest() for digest, data in objects.items()}
+    from pathlib import Path
+
+    first, again = json.loads(run_python(code, str(Path(__file__).parent)))
+    assert first == expected
+    assert again == expected
+
+
+def test_objects_name_nothing_of_this_process(objects):
+    for data in objects.values():
+        assert b"numba" not in data
+        assert b"onnx" not in data
+        assert b"/" not in data[data.find(b".symtab") - 200 :]
+
+
+def test_helper_processes_make_the_same_objects(objects, monkeypatch):
+    monkeypatch.setattr(worker, "PER_PROCESS", 1)
+    monkeypatch.setattr(worker, "_cores", lambda: 2)
+    assert build(host_target()) == objects
+
+
+def test_a_dying_helper_costs_time_only(objects, monkeypatch):
+    monkeypatch.setattr(worker, "PER_PROCESS", 1)
+    monkeypatch.setattr(worker, "_cores", lambda: 2)
+    monkeypatch.setattr(worker, "_encode_job", lambda job: b"not a job")
+    assert build(host_target()) == objects
+
+
+def test_what_the_store_has_is_not_compiled(objects, tmp_path):
+    store = Store(tmp_path)
+    seen = []
+    assert build(host_target(), store, progress=lambda done, of: seen.append((done, of))) == objects
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    seen.clear()
+    assert build(host_target(), store, progress=lambda done, of: seen.append((done, of))) == objects
+    assert seen == []
+
+
+def test_a_warm_process_runs_without_numba(objects, tmp_path):
+    build(host_target(), Store(tmp_path))
+    code = """
+        import sys
+        sys.modules["numba"] = sys.modules["onnx"] = None
+        sys.path.insert(0, sys.argv[1])
+        import test_compile as t, numpy as np
+        from onnx_numba.target import host_target
+        objects = t.build(host_target(), t.Store(sys.argv[2]))
+        library = t.Library({t.symbol_of(d): o for d, o in objects.items()})
+        x = np.ones(10, "f4"); out = np.zeros(10, "f4")
+        assert t.call(library.address(t.symbol_of(t.DIGESTS["tile"])), [x, out], [10], 0, 1) == 0
+        print(out.sum())
+        """
+    from pathlib import Path
+
+    assert run_python(code, str(Path(__file__).parent), str(tmp_path)) == "20.0\n"
+
+
+def test_a_damaged_object_is_compiled_again(objects, tmp_path):
+    store = Store(tmp_path)
+    build(host_target(), store)
+    for file in tmp_path.rglob("object"):
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="made anew"):
+        assert build(host_target(), store) == objects
+    assert build(host_target(), Store(tmp_path)) == objects
+
+
+def test_an_object_of_something_else_is_compiled_again(objects, tmp_path):
+    store = Store(tmp_path)
+    entries = kernel_entries(host_target(), DIGESTS["tile"], "int32(int64*, void**, int64*, int64, int64)")
+    store.put("kernel", key(entries), {"object": objects[DIGESTS["flags"]]})
+    assert build(host_target(), store) == objects
+
+
+def test_equal_digests_are_compiled_once():
+    source = KERNELS + "\ndef copy(ctx, bufs, dims, lo, hi):\n    return missing\n"
+    made = compile_module(source, {"status": DIGESTS["status"], "copy": DIGESTS["status"]}, host_target())
+    assert list(made) == [DIGESTS["status"]]
+
+
+def test_an_error_names_the_function():
+    source = "def broken(ctx, bufs, dims, lo, hi):\n    return f32_p(lo)\n"
+    with pytest.raises(Exception, match="does not take") as caught:
+        compile_module(source, {"broken": "0" * 64}, host_target())
+    assert "while compiling broken" in "".join(caught.value.__notes__)
+
+
+def test_a_source_that_imports_the_twins_is_compiled_with_the_emitters():
+    source = "from onnx_numba.native import twins\nglobals().update(twins())\n" + KERNELS
+    made = compile_module(source, {"tile": DIGESTS["tile"]}, host_target())
+    assert made[DIGESTS["tile"]] == build(host_target())[DIGESTS["tile"]]
+
+
+def test_other_names_can_be_given():
+    from onnx_numba.compile.bridge import jit_namespace
+
+    def third(x):  # type: ignore[no-untyped-def]
+        return x // 3
+
+    source = "def f(values, n):\n    values[0] = third(n)\n    return 0\n"
+    namespace = {**jit_namespace(), "third": Function("third", third)}
+    made = compile_module(source, {"f": "1" * 64}, host_target(), signatures={"f": "int32(int64*, int64)"}, namespace=namespace)
+    library = Library({symbol_of("1" * 64): made["1" * 64]})
+    out = np.zeros(1, "i8")
+    ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64)(library.address(symbol_of("1" * 64)))(out.ctypes.data, 10)
+    assert out[0] == 3
+
+
+def test_numba_functions_of_the_user_can_be_called():
+    import numba
+    from numba.core.registry import cpu_target
+
+    @numba.njit
+    def square(x):  # type: ignore[no-untyped-def]
+        return x * x
+
+    before = len(cpu_target.typing_context._functions)
+    source = "def f(values, n):\n    values[0] = square(n)\n    return 0\n"
+    made = compile_module(
+        source, {"f": "2" * 64}, host_target(), signatures={"f": "int32(int64*, int64)"}, namespace={"square": square}
+    )
+    assert undefined_symbols(made["2" * 64]) == set()
+    assert not square.signatures  # numba itself was not asked
+    assert len(cpu_target.typing_context._functions) == before
+
+
+def test_code_that_calls_into_python_is_refused():
+    source = "def f(values, n):\n    print(n)\n    return 0\n"
+    with pytest.raises(Exception, match=r"print|PyObject|Py"):
+        compile_module(source, {"f": "3" * 64}, host_target(), signatures={"f": "int32(int64*, int64)"})
+
+
+@pytest.mark.parametrize("text", ["int64", "int64[]", ""])
+def test_bad_signatures(text):
+    with pytest.raises(ValueError, match="not a signature"):
+        parse_signature(text)
+
+
+def test_key_entries_follow_the_target():
+    one, other = (kernel_entries(t, "d", "s") for t in (host_target(), Target.generic()))
+    assert key(one) != key(other)
+    assert {name for name in one if one[name] != other[name]} <= {"cpu", "features"}
+    assert set(base_entries(host_target())) < set(model_entries(host_target(), "m", "o"))
+    assert len(source_digest()) == 64
+
+
+def test_keys_import_neither_numba_nor_onnx():
+    code = """
+        import sys
+        from onnx_numba.compile import compiler, keys, store, objects
+        from onnx_numba.target import Target
+        keys.model_entries(Target.generic(), "m", "o")
+        print(sorted({"numba", "onnx", "llvmlite"} & set(sys.modules)))
+        """
+    assert run_python(code) == "[]\n"
+
+
+class TestTarget:
+    def test_lanes(self):
+        assert Target("x86_64-unknown-linux-gnu", "znver4").lanes == 16
+        assert Target("x86_64-unknown-linux-gnu", "haswell").lanes == 8
+        assert Target("x86_64-unknown-linux-gnu", "x86-64").lanes == 4
+        assert Target("x86_64-unknown-linux-gnu", "q", "+avx2,+fma,-avx512f").vector_bits == 256
+        assert TARGETS["arm64-macos"].lanes == 4
+        assert TARGETS["arm64-macos"].has_fma
+
+    def test_platforms(self):
+        assert [(t.arch, t.system) for t in TARGETS.values()] == [
+            ("x86_64", "linux"), ("aarch64", "linux"), ("aarch64", "macos"), ("x86_64", "windows"),
+        ]  # fmt: skip
+
+    def test_names(self):
+        assert Target.named("host") == host_target()
+        assert Target.named("generic") == Target.generic()
+        assert Target.named("haswell").cpu == "haswell"
+
+    def test_code_with_features_that_the_host_lacks_does_not_run(self):
+        host = host_target()
+        assert host.runs_on(host)
+        assert Target.generic().runs_on(host)
+        assert not Target(host.triple, host.cpu, host.features + ",+of-the-future").runs_on(host)
+        assert not Target("riscv64-unknown-linux-gnu", "generic").runs_on(host)
+
+
+def test_objects_for_another_machine_are_refused_by_their_kind():
+    data = build(TARGETS["arm64-macos" if host_target().system != "macos" else "aarch64-linux"])[DIGESTS["status"]]
+    with pytest.raises(ObjectError, match="is for"):
+        Library({symbol_of(DIGESTS["status"]): data})
