@@ -160,13 +160,15 @@ class Function:
     key : FunctionKey
         Domain, name and overload.
     inputs, outputs : tuple of str
-        Formal names.
+        Formal names; the name of an output that the body never defines is ``""``.
     defaults : mapping
         Attributes that calls may leave out and their values.
     opsets : mapping
         Version by domain that the body's nodes are resolved in.
     nodes : tuple of Node
         The body; attributes may be `AttributeRef`.
+    captures : mapping
+        For bodies made for one call with a subgraph in it: names in the body and what they are in the call's scope.
     """
 
     key: FunctionKey
@@ -175,6 +177,7 @@ class Function:
     defaults: Mapping[str, Any]
     opsets: Mapping[str, int]
     nodes: tuple[Node, ...]
+    captures: Mapping[str, str] = field(default_factory=dict)
 
 
 def reads(node: Node) -> tuple[str, ...]:
@@ -187,4 +190,4 @@ def reads(node: Node) -> tuple[str, ...]:
 
 def describe(name: str, op: str, domain: str, opset: int) -> str:
     """A node in words, as messages name it."""
-    return f"node {name!r} ({op} of domain {domain or 'ai.onnx'}, opset {opset})"
+    return f"node {name!r} ({op} of domain {domain or 'ai.onnx'}, opset {opset or 'not imported'})"

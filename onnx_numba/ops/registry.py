@@ -17,8 +17,8 @@ itself, for those who need to know how many outputs are asked for.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
+import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -33,6 +33,8 @@ from onnx_numba.ir.graph import Node
 
 Lowering = TypeVar("Lowering", bound=Callable[..., Any])
 _MARK = "__onnx_operators__"
+_HINTS = frozenset({"consumed_inputs"})
+"""Attributes that never change a result: opset 1 let nodes say which inputs may be overwritten."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ class Implementation:
         schema = schemas.find(node.op, node.domain, node.opset)
         specs = schema.attributes if schema else {}
         for name, value in node.attributes.items():
-            if name not in keywords and not (name in specs and _same(value, specs[name].default)):
+            if name in _HINTS or name in keywords:
+                continue
+            if not (name in specs and _same(value, specs[name].default)):
                 raise UnsupportedError(f"{node}: attribute {name!r} = {_short(value)} is not supported")
         for name in node.bodies:
             if name not in keywords:
@@ -150,8 +154,11 @@ class Registry:
         return found
 
     def find(self, node: Node) -> Implementation | None:
-        """`lookup` for a node."""
-        return self.lookup(node.domain, node.op, node.since_version)
+        """`lookup` for a node, whose name errors then give."""
+        try:
+            return self.lookup(node.domain, node.op, node.since_version)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{node}: {error}") from None
 
     def extended(self, functions: Iterable[Callable[..., Any]]) -> Registry:
         """This table and a user's operators, which go before those of the same name and version."""
@@ -170,18 +177,19 @@ class Registry:
 
 
 def marked(module: ModuleType) -> list[Callable[..., Any]]:
-    """The functions of a module that `op` has marked, imported ones left out."""
-    return [f for f in vars(module).values() if getattr(f, _MARK, None) and getattr(f, "__module__", None) == module.__name__]
+    """The functions of a module that `op` has marked, in the order of its text."""
+    return [value for value in vars(module).values() if inspect.isfunction(value) and hasattr(value, _MARK)]
 
 
 @lru_cache(maxsize=1)
 def builtin() -> Registry:
     """The operators that come with this package; imports all families on first use."""
-    from onnx_numba.ops import FAMILIES
+    import onnx_numba.ops as package
 
-    names = [f"onnx_numba.ops.{name}" for name in FAMILIES]
-    modules = [importlib.import_module(name) for name in names if importlib.util.find_spec(name)]
-    return Registry(function for module in modules for function in marked(module))
+    names = sorted(f"{package.__name__}.{info.name}" for info in pkgutil.iter_modules(package.__path__))
+    modules = [importlib.import_module(name) for name in names]
+    # One family may import a function of another, which is then found twice.
+    return Registry(dict.fromkeys(function for module in modules for function in marked(module)))
 
 
 def lookup(domain: str, name: str, since_version: int) -> Implementation | None:

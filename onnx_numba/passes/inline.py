@@ -16,7 +16,9 @@ from typing import Any
 from onnx_numba.errors import ModelError
 from onnx_numba.ir.graph import AttributeRef, Function, FunctionKey, Graph, Node, Value
 from onnx_numba.ir.types import ValueType
+from onnx_numba.passes.dce import remove_dead_code
 from onnx_numba.passes.rename import all_defined, rename_graph, rename_node
+from onnx_numba.passes.schema_functions import schema_function
 
 
 def inline(graph: Graph, functions: Mapping[FunctionKey, Function], active: tuple[FunctionKey, ...] = ()) -> Graph:
@@ -60,15 +62,13 @@ def expand(node: Node, input_types: Sequence[ValueType | None]) -> Graph | None:
     Graph or None
         Its nodes read the names in ``node.inputs`` and write those in ``node.outputs``; all other names are unique in the model.
     """
-    from onnx_numba.passes.schema_functions import schema_function  # the only part of this file that needs onnx
-
     function = schema_function(node, input_types)
     if function is None:
         return None
     types = dict(zip(node.inputs, input_types, strict=False))
     inputs = tuple(Value(name, kind) for name, kind in types.items() if name)
     outputs = tuple(Value(name) for name in node.outputs if name)
-    return Graph(inputs, outputs, (), instantiate(node, function), node.name)
+    return remove_dead_code(Graph(inputs, outputs, (), instantiate(node, function), node.name))
 
 
 def instantiate(node: Node, function: Function) -> tuple[Node, ...]:
@@ -77,11 +77,13 @@ def instantiate(node: Node, function: Function) -> tuple[Node, ...]:
         counts = f"{len(function.inputs)} inputs and {len(function.outputs)} outputs"
         raise ModelError(f"{node}: {len(node.inputs)} inputs and {len(node.outputs)} outputs are given to a function of {counts}")
     prefix = next(filter(None, node.outputs), node.name) + "»"
-    names = dict.fromkeys(function.inputs, "") | dict(zip(function.inputs, node.inputs, strict=False))
+    names = dict(function.captures) | dict.fromkeys(function.inputs, "") | dict(zip(function.inputs, node.inputs, strict=False))
     copies = []
     for formal, actual in zip(function.outputs, node.outputs, strict=False):
         if not actual:
             continue
+        if not formal:
+            raise ModelError(f"{node}: the function's body never defines output {actual!r}")
         if formal in names:  # an output that is an input, or an earlier output, as it is
             copies.append((names[formal], actual))
         else:

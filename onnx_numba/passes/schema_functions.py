@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from onnx import FunctionProto
 
@@ -11,6 +12,8 @@ from onnx_numba.convert import Context, convert_function, opset_versions
 from onnx_numba.encode import encode_node, encode_type
 from onnx_numba.ir.graph import Function, Node
 from onnx_numba.ir.types import ValueType
+from onnx_numba.passes.rename import rename_node
+from onnx_numba.schemas import Schema
 
 
 def schema_function(node: Node, input_types: Sequence[ValueType | None]) -> Function | None:
@@ -18,28 +21,36 @@ def schema_function(node: Node, input_types: Sequence[ValueType | None]) -> Func
     schema = schemas.find(node.op, node.domain, node.opset)
     if schema is None or schema.since_version != node.since_version:
         return None
-    raw = schema.onnx
-    if raw.has_function:
-        version = _version(raw.function_opset_versions, node)
-        encoded = raw.get_function_with_opset_version(version)
-    elif raw.has_context_dependent_function:
-        version = _version(raw.context_dependent_function_opset_versions, node)
-        types = [encode_type(kind).SerializeToString() for kind in input_types]
-        encoded = raw.get_context_dependent_function_with_opset_version(version, encode_node(node).SerializeToString(), types)
-    else:
-        return None
-    if not encoded:
-        return None
-    proto = FunctionProto.FromString(encoded)
-    context = Context({"": version, **opset_versions(proto.opset_import, {})})
-    function = convert_function(proto, context)
-    defaults = {name: spec.default for name, spec in schema.attributes.items() if spec.default is not None}
-    return Function(
-        function.key, function.inputs, function.outputs, {**defaults, **function.defaults}, function.opsets, function.nodes
+    if schema.onnx.has_function:
+        version = _version(schema.onnx.function_opset_versions, node)
+        return _function(schema.onnx.get_function_with_opset_version(version), schema)
+    if schema.onnx.has_context_dependent_function:
+        return _function_for(node, input_types, schema)
+    return None
+
+
+def _function_for(node: Node, input_types: Sequence[ValueType | None], schema: Schema) -> Function | None:
+    """A body that onnx makes for this node; names that its subgraphs capture are told apart from the body's own by a mark."""
+    marked = {name: f"»{name}" for body in node.bodies.values() for name in body.captures}
+    called = replace(rename_node(node, lambda name: marked.get(name, name)), inputs=node.inputs)
+    types = [encode_type(kind).SerializeToString() for kind in input_types]
+    version = _version(schema.onnx.context_dependent_function_opset_versions, node)
+    encoded = schema.onnx.get_context_dependent_function_with_opset_version(
+        version, encode_node(called).SerializeToString(), types
     )
+    return _function(encoded, schema, {mark: name for name, mark in marked.items()}) if encoded else None
+
+
+def _function(encoded: bytes, schema: Schema, captures: dict[str, str] | None = None) -> Function:
+    proto = FunctionProto.FromString(encoded)
+    # Bodies of operators outside the standard's own domain say nothing about it; they come from this release of onnx.
+    opsets = {"": schemas.newest_opsets()[""], **opset_versions(proto.opset_import, {})}
+    function = convert_function(proto, Context(opsets), captures)
+    defaults = {name: spec.default for name, spec in schema.attributes.items() if spec.default is not None}
+    return replace(function, defaults={**defaults, **function.defaults})
 
 
 def _version(versions: Sequence[int], node: Node) -> int:
     """The body to take: written for the newest opset not above the node's, else for the oldest there is."""
     older = [version for version in versions if version <= node.opset]
-    return max(older) if older and not node.domain else min(versions)
+    return max(older) if older else min(versions)
