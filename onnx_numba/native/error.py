@@ -1,7 +1,7 @@
 """erf, branch-free.
 
-Near zero an odd polynomial; away from it ``1 - erfc(x)``, where float32 takes the logarithm of erfc as a polynomial (as N. Juffa does
-it) and float64 ``erfc(x) = exp(-x**2) p(u) / (1 + 2 x)`` with ``u = (x - 2) / (x + 2)``, both with coefficients of our own.
+Near zero an odd polynomial; away from it ``1 - erfc(x)``, where float32 takes the logarithm of erfc as a polynomial (as N. Juffa
+does it) and float64 ``erfc(x) = exp(-x**2) p(u) / (1 + 2 x)`` with ``u = (x - 2) / (x + 2)``, both with coefficients of our own.
 
 The tests hold it to 1.5 units in the last place.
 """

@@ -1,10 +1,11 @@
 """exp, exp2, expm1, sinh, cosh, tanh and sigmoid, branch-free.
 
-``exp(x) = 2**n * exp(r)`` with ``n`` the integer nearest to ``x / ln 2`` and ``r = x - n ln 2`` in two steps (W. J. Cody and W. Waite,
-"Software Manual for the Elementary Functions", 1980). ``n`` is found by adding 1.5 * 2**fraction, so that no conversion to
-integers is needed, which AVX2 lacks for 64 bits. Comparisons are such that NaN goes through all of it.
+``exp(x) = 2**n * exp(r)`` with ``n`` the integer nearest to ``x / ln 2`` and ``r = x - n ln 2`` in two steps (W. J. Cody and
+W. Waite, "Software Manual for the Elementary Functions", 1980). ``n`` is found by adding 1.5 * 2**fraction, so that no conversion
+to integers is needed, which AVX2 lacks for 64 bits. Comparisons are such that NaN goes through all of it.
 
-Bounds that the tests hold them to, in units in the last place: exp, exp2, expm1 1; cosh, sigmoid 2; sinh, tanh 2.5.
+Bounds that the tests hold them to, in units in the last place: exp, exp2, cosh 1.25;
+expm1, sinh, tanh, sigmoid 2.5.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ _F64 = _Constants(
     F64, (0.6931471805598903, 5.497923018708371e-14),
     # 2**-63
     polynomial(
-        np.float64, 0.5, 0.16666666666666685, 0.04166666666666673, 0.008333333333315419, 0.001388888888885617, 0.00019841269900373163,
-        2.48015873778242e-05, 2.7557230889313297e-06, 2.7557230113548457e-07, 2.5113416484888393e-08, 2.0927889362866444e-09,
+        np.float64, 0.5, 0.16666666666666685, 0.04166666666666673, 0.008333333333315419, 0.001388888888885617,
+        0.00019841269900373163, 2.48015873778242e-05, 2.7557230889313297e-06, 2.7557230113548457e-07, 2.5113416484888393e-08,
+        2.0927889362866444e-09,
     ),
     low=-746.0, high=712.0, low2=-1077.0, high2=1026.0, low1=-50.0, high1=710.7, tiny=1e-12,
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """log, log1p, softplus, the inverse hyperbolic functions and pow_, branch-free.
 
-``log(2**e * m) = e ln 2 + log(m)`` with m between sqrt(1/2) and sqrt(2), and log(m) by ``s = (m - 1) / (m + 1)`` as in FreeBSD's msun
-(e_log.c, Sun Microsystems, 1993), with coefficients of our own. `pow_` carries the logarithm in two floats, about 2**-64 of it.
+``log(2**e * m) = e ln 2 + log(m)`` with m between sqrt(1/2) and sqrt(2), and log(m) by ``s = (m - 1) / (m + 1)`` as in FreeBSD's
+msun (e_log.c, Sun Microsystems, 1993), with coefficients of our own. `pow_` carries the logarithm in two floats, to 2**-64.
 
 Bounds that the tests hold them to, in units in the last place: log 1; log1p, softplus, asinh, acosh, atanh 2 (float64: 3);
 pow_ 1 (float64: 2).
@@ -149,7 +149,7 @@ def _power_of_positive(x: Any, y: Any) -> Any:
     # s + s_low = (m - 1) / (m + 1)
     f = m - _ONE
     d = m + _ONE
-    d_low = select(m > _ONE, m - (d - _ONE), _ONE - (d - m))
+    d_low = select(m > _ONE, _ONE - (d - m), m - (d - _ONE))
     s = f / d
     s_low = (fma(-s, d, f) - s * d_low) / d
     # z + z_low = s**2;  t + t_low = z / 3 + z**2 * curve(z) = atanh(s) / s - 1

@@ -6,8 +6,8 @@ There are three kinds of records, and all of them can be called from Python, whi
 * `Function`: one Python function over other records, which is its own twin and is compiled by numba as it stands;
 * `Overloaded`: a `Function` per floating type, chosen by the type of the first argument.
 
-Every module of this package gathers its records in a tuple named ``RECORDS``. The globals of a `Function` hold records too, some of
-them private helpers in no such tuple; the compiler types and lowers each by what it is.
+Every module of this package gathers its records in a tuple named ``RECORDS``. The globals of a `Function` hold records too, some
+of them private helpers in no such tuple; the compiler types and lowers each by what it is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """sin, cos, tan, asin, acos and atan, branch-free, for arguments of any size.
 
-Up to 2**28 the argument is reduced by pi/2 in three parts (Cody and Waite); above, by multiplying its integer significand with the 192
-bits of 2/pi that matter (M. Payne and R. Hanek, 1983). Both are computed for every element and one is selected, so that loops stay vectors.
+Up to 2**28 the argument is reduced by pi/2 in three parts (Cody and Waite); above, by multiplying its integer significand with
+the 192 bits of 2/pi that matter (M. Payne and R. Hanek, 1983). Both are computed for every element and one is selected, so that
+loops stay vectors.
 
 Bounds that the tests hold them to, in units in the last place: float32 1; float64: sin, cos, atan 1.5; asin, acos, tan 2.5.
 """
@@ -14,10 +15,11 @@ import numpy as np
 
 from onnx_numba.native.integer import iadd, iand, imul, ior, isub, shl, shr
 from onnx_numba.native.polynomial import F64, polynomial, table, through_f64
-from onnx_numba.native.registry import Record, function
-from onnx_numba.native.scalar import abs_, bits_of, copysign, f64, fma, i64, select, sqrt, u64
+from onnx_numba.native.registry import Record, function, overloaded
+from onnx_numba.native.scalar import abs_, bits_of, copysign, f32, f64, fma, i64, select, sqrt, u64
 
-_HALF_PI, _HALF_PI_2, _HALF_PI_3 = np.float64(1.5707963267948966), np.float64(6.123233995736766e-17), np.float64(-1.4973849048591698e-33)
+_HALF_PI, _HALF_PI_2 = np.float64(1.5707963267948966), np.float64(6.123233995736766e-17)
+_HALF_PI_3 = np.float64(-1.4973849048591698e-33)
 _TWO_OVER_PI = np.float64(2 / np.pi)
 _ZERO, _HALF, _ONE, _TWO = np.float64(0), np.float64(0.5), np.float64(1), np.float64(2)
 _MAGIC, _MAGIC_BITS = F64.magic, F64.magic.view(np.int64)
@@ -38,7 +40,7 @@ _two_over_pi = table("two_over_pi", _WORDS)
 
 _EXPONENT_MASK, _FRACTION_MASK, _HIDDEN = np.int64(0x7FF), np.int64((1 << 52) - 1), np.int64(1 << 52)
 _FRACTION_BITS = np.int64(52)
-# The first bit of 2/pi that matters to m 2**e has index e - 2, after 64 zeros in front of the table e + 62; e = biased exponent - 1075.
+# The first bit of 2/pi that matters to m 2**e has index e - 2; there are 64 zeros in front, and e is the biased exponent - 1075.
 _FIRST_EXPONENT = np.int64(1075 - 62)
 _I0, _I1, _I2, _I3, _I6, _I63 = (np.int64(n) for n in (0, 1, 2, 3, 6, 63))
 _LAST_START = np.int64(2046 - 1013)
@@ -205,6 +207,85 @@ def _tan(x: Any) -> Any:
     return select(x == _ZERO, x, copysign(_ONE, x) * value + (x - x))
 
 
+# ---- the same for float32, in float64 with less of everything
+
+# 2**-35 and 2**-38, as above
+_sin_curve_f32 = polynomial(np.float64, -0.16666666663630159, 0.008333331787426065, -0.00019840039856392, 2.724389073159956e-06)
+_cos_curve_f32 = polynomial(np.float64, 0.04166666666413259, -0.00138888875989612, 2.4800561162181e-05, -2.7295912657355e-07)
+_FIRST_EXPONENT_F32 = np.int64(150 - 62)
+_EXPONENT_MASK_F32, _FRACTION_MASK_F32, _HIDDEN_F32 = np.int64(0xFF), np.int64((1 << 23) - 1), np.int64(1 << 23)
+_FRACTION_BITS_F32 = np.int64(23)
+_ZERO_F32, _ONE_F32 = np.float32(0), np.float32(1)
+_UNIT = np.float64(2.0**-62 * np.pi / 2)
+
+
+@function
+def _large_high_f32(x: Any) -> Any:
+    """The product of a large float32 (as float64) with 2/pi modulo 4, in units of 2**-62 and within two of them."""
+    bits = i64(bits_of(f32(x)))
+    start = isub(iand(shr(bits, _FRACTION_BITS_F32), _EXPONENT_MASK_F32), _FIRST_EXPONENT_F32)
+    start = select(start < _I0, _I0, start)
+    word, shift = shr(start, _I6), u64(iand(start, _I63))
+    m = u64(ior(iand(bits, _FRACTION_MASK_F32), _HIDDEN_F32))
+    return iadd(imul(m, _window(word, shift)), shr(imul(m, shr(_window(word + _I1, shift), _U32)), _U32))
+
+
+@function
+def _quadrant_f32(x: Any) -> Any:
+    near = isub(bits_of(fma(x, _TWO_OVER_PI, _MAGIC)), _MAGIC_BITS)
+    return select(x > _LARGE, i64(shr(iadd(_large_high_f32(x), _ROUND), _U62)), near)
+
+
+@function
+def _remainder_f32(x: Any) -> Any:
+    n = fma(x, _TWO_OVER_PI, _MAGIC) - _MAGIC
+    near = fma(-n, _HALF_PI_2, fma(-n, _HALF_PI, x))
+    high = _large_high_f32(x)
+    turns = isub(high, shl(shr(iadd(high, _ROUND), _U62), _U62))
+    return select(x > _LARGE, f64(i64(turns)) * _UNIT, near)
+
+
+@function
+def _sin_near_f32(r: Any) -> Any:
+    z = r * r
+    return fma(r * z, _sin_curve_f32(z), r)
+
+
+@function
+def _cos_near_f32(r: Any) -> Any:
+    z = r * r
+    return fma(z * z, _cos_curve_f32(z), fma(-_HALF, z, _ONE))
+
+
+@function
+def _turned_f32(r: Any, quadrant: Any) -> Any:
+    value = select(iand(quadrant, _I1) == _I0, _sin_near_f32(r), _cos_near_f32(r))
+    return select(iand(quadrant, _I2) == _I0, value, -value)
+
+
+@function
+def _sin_f32(x: Any) -> Any:
+    size = f64(abs_(x))
+    value = f32(_turned_f32(_remainder_f32(size), _quadrant_f32(size)))
+    return select(x == _ZERO_F32, x, copysign(_ONE_F32, x) * value + (x - x))
+
+
+@function
+def _cos_f32(x: Any) -> Any:
+    size = f64(abs_(x))
+    return f32(_turned_f32(_remainder_f32(size), _quadrant_f32(size) + _I1)) + (x - x)
+
+
+@function
+def _tan_f32(x: Any) -> Any:
+    size = f64(abs_(x))
+    r = _remainder_f32(size)
+    sine, cosine = _sin_near_f32(r), _cos_near_f32(r)
+    odd = iand(_quadrant_f32(size), _I1) != _I0
+    value = f32(select(odd, -cosine, sine) / select(odd, sine, cosine))
+    return select(x == _ZERO_F32, x, copysign(_ONE_F32, x) * value + (x - x))
+
+
 # ---- asin, acos, atan
 
 _PI, _PI_LOW = _TWO * _HALF_PI, _TWO * _HALF_PI_2
@@ -213,7 +294,8 @@ _TAN_PI_8, _TAN_3_PI_8 = np.float64(np.sqrt(2.0) - 1), np.float64(np.sqrt(2.0) +
 # (atan(t) / t - 1) / t**2 in t**2, 2**-57 of atan; (asin(t) / t - 1) / t**2 in t**2, 2**-62 of asin
 _atan_curve = polynomial(
     np.float64, -0.3333333333333333, 0.1999999999999575, -0.14285714284709872, 0.11111111018439664, -0.09090904696900784,
-    0.07692185736504487, -0.0666454466312447, 0.05858417145589465, -0.05086758695643999, 0.03926702111573922, -0.019217487759341522,
+    0.07692185736504487, -0.0666454466312447, 0.05858417145589465, -0.05086758695643999, 0.03926702111573922,
+    -0.019217487759341522,
 )  # fmt: skip
 _asin_curve = polynomial(
     np.float64, 0.16666666666666666, 0.07500000000000133, 0.04464285714251697, 0.030381944478626948, 0.02237215730112586,
@@ -261,7 +343,7 @@ def _acos(x: Any) -> Any:
     return select(outer, select(x > _ZERO, double, _PI - (double - _PI_LOW)), inner)
 
 
-RECORDS: tuple[Record, ...] = tuple(
-    through_f64(name, wide)
-    for name, wide in (("sin", _sin), ("cos", _cos), ("tan", _tan), ("asin", _asin), ("acos", _acos), ("atan", _atan))
-)
+RECORDS: tuple[Record, ...] = (
+    overloaded("sin", _sin_f32, _sin), overloaded("cos", _cos_f32, _cos), overloaded("tan", _tan_f32, _tan),
+    through_f64("asin", _asin), through_f64("acos", _acos), through_f64("atan", _atan),
+)  # fmt: skip
