@@ -16,8 +16,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onnx_numba import backend as backend, errors as errors, samples as samples
-    from onnx_numba.backend import BackendRep as BackendRep, get_device as get_device, load_source as load_source
+    from onnx_numba import backend as backend
+    from onnx_numba import errors as errors
+    from onnx_numba import samples as samples
+    from onnx_numba.backend import BackendRep as BackendRep
+    from onnx_numba.backend import get_device as get_device
+    from onnx_numba.backend import load_source as load_source
     from onnx_numba.options import Options as Options
 
 __version__ = "0.1.0"
@@ -30,7 +34,7 @@ _HOME = {
     "load_source": "backend",
 }
 
-__all__ = [*_MODULES, *_HOME, "__version__"]  # noqa: PLE0604 — all of them are strings
+__all__ = [*_MODULES, *_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,8 @@ import numpy as np
 from onnx_numba import frames
 from onnx_numba.errors import DeviceError, InputError
 from onnx_numba.options import Options
-from onnx_numba.prepare import load_source as _load_source, prepare_model as _prepare_model
+from onnx_numba.prepare import load_source as _load_source
+from onnx_numba.prepare import prepare_model as _prepare_model
 from onnx_numba.runtime import device as _device
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class BackendRep:
     __slots__ = ("_outputs", "_prepared", "_run")
 
     def __init__(self, prepared: PreparedModel) -> None:
+        """Wrap what ``onnx_numba.prepare`` made."""
         self._prepared = prepared
         self._run = prepared.run
         self._outputs = namedtupledict("Outputs", [port.name for port in prepared.outputs])
@@ -124,6 +126,7 @@ class BackendRep:
         return self._prepared.served
 
     def __repr__(self) -> str:
+        """Inputs and outputs with their types."""
         inputs, outputs = (", ".join(f"{p.name}: {p.type}" for p in ports) for ports in (self.inputs, self.outputs))
         return f"<onnx_numba.BackendRep ({inputs}) → ({outputs})>"
 
@@ -201,7 +204,8 @@ class Backend:
         for entry in model.opset_import:
             domain = schemas.normal_domain(entry.domain)
             if entry.version > newest.get(domain, entry.version):
-                return False, f"opset {entry.version} of {domain or 'ai.onnx'} is newer than {newest[domain]}, the newest that is known"
+                what = f"opset {entry.version} of {domain or 'ai.onnx'}"
+                return False, f"{what} is newer than {newest[domain]}, the newest that is known"
         return True, ""
 
     @classmethod

@@ -20,7 +20,7 @@ def feed_of(frame: Any, ports: tuple[Port, ...]) -> dict[str, Any]:
     Parameters
     ----------
     frame : DataFrame
-        Its columns carry the names of the model's inputs, or the model has one 2-d tensor input and the whole frame is that matrix.
+        Its columns carry the names of the model's inputs, or the model has one 2-d tensor input, which the whole frame then is.
     ports : tuple of Port
         The model's inputs.
 
@@ -39,9 +39,8 @@ def feed_of(frame: Any, ports: tuple[Port, ...]) -> dict[str, Any]:
         problem = f"has no column for {missing}" if missing else f"has columns {unknown} that are no inputs"
         raise InputError(f"the DataFrame {problem}; the model's inputs are {wanted}, the columns {names}")
     columns = dict(zip(names, frame.columns, strict=True))
-    return {
-        port.name: frame[columns[port.name] if _rank(port) == 1 else [columns[port.name]]] for port in ports if port.name in columns
-    }
+    present = [port for port in ports if port.name in columns]
+    return {port.name: frame[columns[port.name] if _rank(port) == 1 else [columns[port.name]]] for port in present}
 
 
 def _rank(port: Port) -> int | None:

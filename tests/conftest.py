@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections import Counter, defaultdict
@@ -65,9 +66,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for outcome in ("passed", "failed", "error", "xfailed"):
         for report in terminalreporter.stats.get(outcome, []):
             module, name = _module_and_name(report.nodeid)
-            if module not in expected_failures.FILES:
+            group = report.nodeid.split("::")[1].partition("[")[0]
+            if module not in expected_failures.FILES or not expected_failures.is_group(group):
                 continue
-            counts[report.nodeid.split("::")[1].partition("[")[0]][outcome] += 1
+            counts[group][outcome] += 1
             failures[module].update({name: _reason(report)} if outcome in ("failed", "error") else {})
     for group, outcomes in sorted(counts.items()):
         terminalreporter.write_line(f"{group}: {outcomes['passed']} of {outcomes.total()} passed")
@@ -79,6 +81,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def _reason(report: pytest.TestReport) -> str:
     """A failure's message in one line, short enough for a list."""
     crash = getattr(report.longrepr, "reprcrash", None)
-    lines = [line.strip() for line in (crash.message if crash else str(report.longrepr)).splitlines() if line.strip()]
+    text = re.sub(r"^[\w.]+\.(?=\w+: )", "", crash.message if crash else str(report.longrepr))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     # NumPy's comparisons say what differs only some lines on.
     return " ".join(lines[:5] if lines and lines[0] == "AssertionError:" else lines[:1])[:200]

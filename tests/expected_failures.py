@@ -1,6 +1,6 @@
 """Lists of expected failures in data files: one line per test, its name and the reason.
 
-``python tests/expected_failures.py`` runs onnx's suite and the corpus and writes the lists anew. Its arguments go to pytest: ``-n 4``,
+``python tests/expected_failures.py`` runs onnx's suite and the corpus and writes the lists anew. Arguments go to pytest, as ``-n 4``
 or the path of one of the two modules. Read the difference before you commit it: a test that passed before is a regression, not an
 expected failure.
 """
@@ -23,6 +23,11 @@ _HEAD = (
     "# name: reason. Strict: a test that is listed here and passes is an error.",
     "# `python tests/expected_failures.py` writes this file anew.",
 )
+
+
+def is_group(name: str) -> bool:
+    """Whether a test class or function holds what lists are about, rather than tests of its own."""
+    return name.startswith("OnnxBackend") or name == "test_backend"
 
 
 def read(module: str) -> dict[str, str]:
