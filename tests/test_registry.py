@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import pkgutil
 from types import ModuleType
 from typing import Any
 
@@ -14,12 +11,10 @@ import onnx.defs
 import pytest
 from onnx import helper, parser
 
-import onnx_numba.ops
 from onnx_numba import schemas
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.importer import load
 from onnx_numba.ir.graph import Graph, Node
-from onnx_numba.ops import FAMILIES
 from onnx_numba.ops.registry import Implementation, Registry, builtin, coverage, lookup, marked, op
 
 HISTORY: dict[tuple[str, str], list[int]] = {}
@@ -200,9 +195,6 @@ class TestSchemas:
 
 
 class TestBuiltin:
-    def test_every_family_exists(self) -> None:
-        assert [name for name in FAMILIES if importlib.util.find_spec(f"onnx_numba.ops.{name}") is None] == []
-
     def test_versions_are_real(self) -> None:
         """``since`` and ``reviewed`` are versions that the operator has, where it is one of the standard's."""
         wrong = []
@@ -213,10 +205,6 @@ class TestBuiltin:
             if versions is None and record.domain in schemas.newest_opsets():
                 wrong.append((record.domain, record.op))
         assert wrong == []
-
-    def test_every_module_with_operators_is_a_family(self) -> None:
-        names = [info.name for info in pkgutil.iter_modules(onnx_numba.ops.__path__) if info.name not in FAMILIES]
-        assert [name for name in names if marked(importlib.import_module(f"onnx_numba.ops.{name}"))] == []
 
     def test_attributes_are_real(self) -> None:
         """Keywords are attributes of some version of the operator, or of one that the function was made for as well."""
