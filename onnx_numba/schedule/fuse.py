@@ -219,7 +219,7 @@ class Fuser:
             expander = Expander(lambda t: t in self.stored)
             for member, pvars, rvars, order in members_of(value, expander):
                 checks = list(dict.fromkeys([*value.checks, *expander.checks]))
-                origins = list(dict.fromkeys([*expander.origins, *([value.origin] if value.origin else [])]))
+                origins = list(dict.fromkeys([*reversed(expander.origins), *([value.origin] if value.origin else [])]))
                 self._add_member(member, pvars, rvars, order, checks, origins)
 
     def _add_call(self, value: Tensor | Object, result: Result) -> None:

@@ -1,0 +1,58 @@
+"""Template calls as kernels: the Python function's own source with its type names and constants filled in.
+
+The body
+
+    def clip(ctx, bufs, dims, lo, hi):
+        x = X_p(bufs, 0)
+        ...
+
+called with ``types={"X": F32}`` becomes ``def clip_1a2b3c4d(ctx, bufs, dims, lo, hi): x = f32_p(bufs, 0) …``.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Callable
+from functools import lru_cache
+
+from onnx_numba.codegen.kernel import KernelSource, named
+from onnx_numba.ir.loop import TemplateCall, Tensor
+from onnx_numba.ir.types import DType
+from onnx_numba.schedule.expand import root
+
+
+@lru_cache(maxsize=256)
+def _source(body: Callable[..., int]) -> tuple[str, ...]:
+    """The lines of a function's body without its docstring."""
+    text = textwrap.dedent(inspect.getsource(body))
+    function = ast.parse(text).body[0]
+    assert isinstance(function, ast.FunctionDef)
+    statements = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    lines = text.splitlines()[statements[0].lineno - 1 : function.end_lineno]
+    return tuple(textwrap.indent(textwrap.dedent("\n".join(lines)), "    ").splitlines())
+
+
+def _replacement(word: str, types: dict[str, DType], constants: dict[str, int | float | bool]) -> str:
+    if word in constants:
+        value = constants[word]
+        return repr(value)
+    for name, dtype in types.items():
+        if word == name:
+            return {"bool": "bool_", "f16": "f32", "bf16": "f32"}.get(dtype.name, dtype.name)
+        if word.startswith(f"{name}_"):
+            return f"{dtype.name}_{word[len(name) + 1 :]}"
+        for verb in ("load", "store"):
+            if word == f"{verb}_{name}":
+                return f"{verb}_{dtype.name}"
+    return word
+
+
+def generate(call: TemplateCall, outputs: list[Tensor], origins: list[str]) -> KernelSource:
+    """The kernel of a template call."""
+    lines = [re.sub(r"\b[A-Za-z_]\w*\b", lambda m: _replacement(m.group(), call.types, call.constants), line) for line in _source(call.body)]
+    buffers = [*(root(t) for t in call.inputs), *outputs]
+    label = origins[:1] or [call.body.__name__]
+    return named(label, lines, buffers, list(call.dims), call.total, call.grain, call.scratch)

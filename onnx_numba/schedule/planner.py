@@ -1,0 +1,332 @@
+"""The plan: steps and kernels laid out as instructions over slots and buffers.
+
+Dims are computed when they are first needed, tensors whose lifetimes do not overlap share a block, and an output's memory is asked
+for right before the kernel that writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from onnx_numba.codegen.kernel import KernelSource
+from onnx_numba.ir import dims as d
+from onnx_numba.ir.dims import Dim, Opaque, Sym
+from onnx_numba.ir.loop import (
+    AxisSource,
+    Constant,
+    ElementSource,
+    HostCall,
+    Input,
+    Object,
+    Program,
+    Reshape,
+    Result,
+    TemplateCall,
+    Tensor,
+    Weight,
+)
+from onnx_numba.ir.plan import HostStep, Kernel, Plan, Port
+from onnx_numba.ir.types import U8, TensorType
+from onnx_numba.schedule.fuse import dim_tensors
+from onnx_numba.schedule.steps import CallStep, Group, Step
+
+_OPS = {"div": "div", "mod": "mod", "max": "max", "min": "min", "eq": "eq", "ne": "ne", "lt": "lt", "le": "le", "bcast": "bcast"}
+
+
+def storage(tensor: Tensor) -> Tensor:
+    """The tensor whose block holds this one's elements."""
+    while True:
+        definition = tensor.definition
+        if isinstance(definition, Reshape):
+            tensor = definition.source
+        elif isinstance(definition, Result) and isinstance(definition.call, TemplateCall) and definition.call.inplace is not None and definition.index == 0:
+            tensor = definition.call.inputs[definition.call.inplace]
+        else:
+            return tensor
+
+
+class Planner:
+    """Collects the tables of a `Plan`."""
+
+    def __init__(self, program: Program, steps: Sequence[Step], kernels: Mapping[int, Sequence[KernelSource]]) -> None:
+        self.program = program
+        self.schedule = steps
+        self.sources = kernels  # by id of the step
+        self.code: list[tuple[Any, ...]] = []
+        self.slot_values: dict[int, int] = {}
+        self.slots = 0
+        self.buffer_types: list[str] = []
+        self.constants: dict[int, int] = {}
+        self.object_ids: dict[int, int] = {}
+        self.object_constants: dict[int, Any] = {}
+        self.kernels: dict[str, int] = {}
+        self.kernel_list: list[Kernel] = []
+        self.hosts: list[HostStep] = []
+        self.steps: list[str] = []
+        self._numbers: dict[int, int] = {}
+        self._symbols: dict[object, int] = {}
+        self._dims: dict[object, int] = {}
+        self._buffers: dict[Tensor, int] = {}
+        self._free: dict[str, list[int]] = {}
+        self._outputs: dict[Tensor, int] = {}
+        self._allocated: set[Tensor] = set()
+        self._ready: set[Tensor] = set()
+
+    # -- slots -------------------------------------------------------------------------------------------------------
+
+    def slot(self) -> int:
+        """A new slot."""
+        self.slots += 1
+        return self.slots - 1
+
+    def number(self, value: int) -> int:
+        """The slot that holds a constant."""
+        if value not in self._numbers:
+            self._numbers[value] = self.slot()
+            self.slot_values[self._numbers[value]] = value
+        return self._numbers[value]
+
+    def emit(self, op: str, *operands: Any) -> int:
+        """An instruction that writes a new slot."""
+        slot = self.slot()
+        self.code.append((op, slot, *operands))
+        return slot
+
+    def dim(self, value: Dim | int) -> int:
+        """The slot that holds a dim, computed now unless it has been."""
+        if isinstance(value, int):
+            return self.number(value)
+        if value in self._dims:
+            return self._dims[value]
+        total: int | None = None
+        for monomial, factor in value.terms.items():
+            slots = [self._atom(a) for a in monomial]
+            if factor != 1 or not slots:
+                slots.append(self.number(factor))
+            term = slots[0]
+            for other in slots[1:]:
+                term = self.emit("mul", term, other)
+            total = term if total is None else self.emit("add", total, term)
+        assert total is not None
+        self._dims[value] = total
+        return total
+
+    def _atom(self, atom: Sym | Opaque) -> int:
+        if atom not in self._symbols:
+            if isinstance(atom, Opaque):
+                a, b = (self.dim(x) for x in atom.args)
+                self._symbols[atom] = self.emit(_OPS[atom.op], a, b)
+            else:
+                assert isinstance(atom.source, ElementSource), f"dim {atom} is not known here"
+                tensor = atom.source.tensor
+                key = (storage(tensor), atom.source.index)
+                if key not in self._symbols:
+                    slot = self.emit("load", self.buffer(tensor), self.number(atom.source.index), tensor.dtype.name)
+                    self._symbols[key] = slot
+                self._symbols[atom] = self._symbols[key]
+        return self._symbols[atom]
+
+    # -- buffers -----------------------------------------------------------------------------------------------------
+
+    def new_buffer(self, kind: str) -> int:
+        """A buffer of a storage type."""
+        self.buffer_types.append(kind)
+        return len(self.buffer_types) - 1
+
+    def buffer(self, tensor: Tensor) -> int:
+        """The buffer that holds a tensor's elements."""
+        base = storage(tensor)
+        if base not in self._buffers:
+            if isinstance(base.definition, Weight):
+                buffer = self.new_buffer(base.dtype.name)
+                self.constants[buffer] = base.definition.index
+            else:
+                free = self._free.get(base.dtype.name)
+                buffer = free.pop() if free and base not in self._outputs else self.new_buffer(base.dtype.name)
+            self._buffers[base] = buffer
+        return self._buffers[base]
+
+    def object(self, value: Object) -> int:
+        """The id of a Python value."""
+        if id(value) not in self.object_ids:
+            self.object_ids[id(value)] = len(self.object_ids)
+            if isinstance(value.definition, Constant):
+                self.object_constants[self.object_ids[id(value)]] = value.definition.value
+        return self.object_ids[id(value)]
+
+    # -- the whole ---------------------------------------------------------------------------------------------------
+
+    def build(self) -> Plan:
+        """The finished plan."""
+        inputs = tuple(self._input(k) for k in range(len(self.program.inputs)))
+        self._choose_outputs()
+        last = self._lifetimes()
+        for position, step in enumerate(self.schedule):
+            self._step(step)
+            for tensor in last.get(position, ()):
+                if tensor not in self._outputs and tensor in self._buffers:
+                    buffer = self._buffers[tensor]
+                    self._free.setdefault(self.buffer_types[buffer], []).append(buffer)
+        outputs = tuple(self._output(name, value) for name, value in self.program.outputs)
+        self.code.append(("end",))
+        return Plan(
+            inputs, outputs, self.slots, self.slot_values, len(self.buffer_types), dict(enumerate(self.buffer_types)), self.constants,
+            len(self.object_ids), self.object_constants, tuple(self.kernel_list), tuple(self.hosts), tuple(self.steps), tuple(self.code),
+        )  # fmt: skip
+
+    def _input(self, index: int) -> Port:
+        name, value, declared, optional = self.program.inputs[index]
+        if isinstance(value, Object):
+            return Port(name, value.type, object=self.object(value), declared=declared, optional=optional)
+        slots = []
+        for extent in value.shape:
+            slot = self.slot()
+            if isinstance(extent, Dim):
+                ((symbol,),) = extent.terms
+                if symbol in self._symbols:
+                    self.code.append(("check", slot, self._symbols[symbol], 3))
+                else:
+                    self._symbols[symbol] = slot
+            slots.append(slot)
+        buffer = self.new_buffer(value.dtype.name)
+        self._buffers[value] = buffer
+        if name in self.program.defaults:
+            self.program.weights.append(self.program.defaults[name])
+            self.constants[buffer] = len(self.program.weights) - 1
+        self._ready.add(value)
+        return Port(name, _tensor_type(value), buffer, tuple(slots), declared=declared, optional=optional)
+
+    def _choose_outputs(self) -> None:
+        """Let kernels write outputs directly where the output is one kernel's whole result and its dims are known by then."""
+        written = {t for step in self.schedule for t in self._writes(step)}
+        for number, (_, value) in enumerate(self.program.outputs):
+            if not isinstance(value, Tensor):
+                continue
+            base = storage(value)
+            early = all(isinstance(t.definition, (Input, Weight)) for t in dim_tensors(value.shape))
+            if base in written and base not in self._outputs and (early or value is base):
+                self._outputs[base] = number
+
+    def _writes(self, step: Step) -> list[Tensor]:
+        if isinstance(step, Group):
+            return step.writes
+        if isinstance(step.call, TemplateCall):
+            return [t for t in step.outputs if isinstance(t, Tensor) and storage(t) is t]
+        return []
+
+    def _reads(self, step: Step) -> Iterable[Tensor]:
+        if isinstance(step, CallStep):
+            yield from (t for t in step.call.inputs if isinstance(t, Tensor))
+            for t in step.outputs:
+                if isinstance(t, Tensor):
+                    yield t
+                    yield from dim_tensors(t.shape)
+        for source in self.sources.get(id(step), ()):
+            yield from source.buffers
+            yield from dim_tensors([*source.dims, source.total, source.grain, source.scratch])
+        yield from dim_tensors(x for c in step.checks for x in (c.a, c.b))
+        for tensor in self._writes(step):
+            yield tensor
+            yield from dim_tensors(tensor.shape)
+
+    def _lifetimes(self) -> dict[int, list[Tensor]]:
+        """Tensors by the step after which nobody needs them."""
+        last: dict[Tensor, int] = {}
+        for position, step in enumerate(self.schedule):
+            for tensor in self._reads(step):
+                last[storage(tensor)] = position
+        for _, value in self.program.outputs:
+            if isinstance(value, Tensor):
+                last.pop(storage(value), None)
+                for tensor in dim_tensors(value.shape):
+                    last.pop(storage(tensor), None)
+        done: dict[int, list[Tensor]] = {}
+        for tensor, position in last.items():
+            if not isinstance(tensor.definition, (Input, Weight)):
+                done.setdefault(position, []).append(tensor)
+        return done
+
+    def _step(self, step: Step) -> None:
+        for check in step.checks:
+            self.code.append(("check", self.dim(check.a), self.dim(check.b), check.code))
+        self.steps.append("; ".join(step.origins) or "copy")
+        number = len(self.steps) - 1
+        if isinstance(step, CallStep) and isinstance(step.call, HostCall):
+            self._host(step, step.call, number)
+            return
+        for tensor in self._writes(step):
+            self._allocate(tensor)
+        for source in self.sources[id(step)]:
+            self._call(source, number)
+
+    def _allocate(self, tensor: Tensor) -> None:
+        if tensor in self._allocated:
+            return
+        self._allocated.add(tensor)
+        if tensor in self._outputs:
+            output = self._outputs[tensor]
+            value = self.program.outputs[output][1]
+            assert isinstance(value, Tensor)
+            for extent in value.shape:
+                self.dim(extent)
+            self.buffer(tensor)
+            self.code.append(("out", output))
+        else:
+            size = self.dim(tensor.size * tensor.dtype.size)
+            self.code.append(("alloc", self.buffer(tensor), size))
+
+    def _call(self, source: KernelSource, step: int) -> None:
+        if source.digest not in self.kernels:
+            self.kernels[source.digest] = len(self.kernel_list)
+            self.kernel_list.append(Kernel(source.name, source.digest))
+        if source.scratch != 0:
+            self.code.append(("scratch", self.dim(source.scratch)))
+        total, grain = self.dim(source.total), self.dim(source.grain)
+        dims = tuple(self.dim(x) for x in source.dims)
+        buffers = tuple(self.buffer(t) for t in source.buffers)
+        self.code.append(("call", self.kernels[source.digest], step, total, grain, buffers, dims))
+
+    def _host(self, step: CallStep, call: HostCall, number: int) -> None:
+        inputs = tuple(None if x is None else self._port("", x) for x in call.inputs)
+        outputs = []
+        checks: list[tuple[int, Dim | int]] = []
+        by_index: dict[int, Tensor | Object] = {}
+        for value in step.outputs:
+            assert isinstance(value, (Tensor, Object)) and isinstance(value.definition, Result)
+            by_index[value.definition.index] = value
+        for index in range(max(by_index, default=-1) + 1):
+            made = by_index.get(index)
+            if made is None or isinstance(made, Object):
+                kind = made.type if made is not None else TensorType(U8)
+                target = self.object(made) if made is not None else self.object(Object("unused", kind, Constant(None)))
+                outputs.append(Port("", kind, object=target))
+                continue
+            slots = []
+            for axis, extent in enumerate(made.shape):
+                slot = self.slot()
+                own = next((s for s in d.symbols(extent) if s.source == (made, AxisSource(axis))), None)
+                if own is not None:
+                    self._symbols[own] = slot
+                else:
+                    checks.append((slot, extent))
+                slots.append(slot)
+            outputs.append(Port(made.name, _tensor_type(made), self.buffer(made), tuple(slots)))
+        self.hosts.append(HostStep(call.function, number, inputs, tuple(outputs), call.params))
+        self.code.append(("host", len(self.hosts) - 1))
+        for slot, extent in checks:
+            self.code.append(("check", slot, self.dim(extent), 3))
+
+    def _port(self, name: str, value: Tensor | Object) -> Port:
+        if isinstance(value, Object):
+            return Port(name or value.name, value.type, object=self.object(value))
+        return Port(name or value.name, _tensor_type(value), self.buffer(value), tuple(self.dim(x) for x in value.shape))
+
+    def _output(self, name: str, value: Tensor | Object) -> Port:
+        return self._port(name, value)
+
+
+def _tensor_type(tensor: Tensor) -> TensorType:
+    return TensorType(tensor.dtype, tuple(x if isinstance(x, int) else str(x) for x in tensor.shape))  # type: ignore[misc]
+
+

@@ -1,0 +1,61 @@
+"""From a program to its plan and kernels: fuse, write kernels, lay out the plan; subgraphs first, with the same kernels and weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from onnx_numba.codegen import cpu, template
+from onnx_numba.codegen.kernel import KernelSource
+from onnx_numba.ir.loop import HostCall, Program, TemplateCall, Tensor
+from onnx_numba.ir.plan import Plan
+from onnx_numba.schedule.fuse import fuse
+from onnx_numba.schedule.planner import Planner, storage
+from onnx_numba.schedule.steps import CallStep, Group, Step
+from onnx_numba.target import Target
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A plan, the kernels of it and of its subgraphs with the nodes that each serves."""
+
+    plan: Plan
+    kernels: tuple[tuple[KernelSource, list[str]], ...]
+
+
+def schedule(program: Program, target: Target) -> Scheduled:
+    """The plan of a program for a target."""
+    steps = fuse(program)
+    kernels: list[tuple[KernelSource, list[str]]] = []
+    sources: dict[int, list[KernelSource]] = {}
+    for position, step in enumerate(steps):
+        if isinstance(step, CallStep) and isinstance(step.call, HostCall):
+            params = _with_plans(step.call.params, target, kernels)
+            steps[position] = CallStep(replace(step.call, params=params), step.outputs, step.checks, step.origins)
+            continue
+        made = [_kernel(step)]
+        sources[id(step)] = made
+        kernels += [(kernel, step.origins) for kernel in made]
+    plan = Planner(program, steps, sources).build()
+    return Scheduled(plan, tuple(kernels))
+
+
+def _kernel(step: Step) -> KernelSource:
+    if isinstance(step, Group):
+        return cpu.generate(step)
+    assert isinstance(step.call, TemplateCall)
+    outputs = sorted((t for t in step.outputs if isinstance(t, Tensor)), key=lambda t: t.definition.index)  # type: ignore[union-attr]
+    return template.generate(step.call, [t if storage(t) is t else storage(t) for t in outputs], step.origins)
+
+
+def _with_plans(value: Any, target: Target, kernels: list[tuple[KernelSource, list[str]]]) -> Any:
+    """Parameters of a host step with the programs among them scheduled."""
+    if isinstance(value, Program):
+        made = schedule(value, target)
+        kernels += made.kernels
+        return made.plan
+    if isinstance(value, dict):
+        return {key: _with_plans(item, target, kernels) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_plans(item, target, kernels) for item in value)
+    return value
