@@ -1,0 +1,144 @@
+"""Steps on strings: comparison, choice, casts, and the text operators."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Params = Mapping[str, Any]
+
+
+def string_equal(params: Params, x: Array, y: Array) -> tuple[Array]:
+    """Whether strings are equal, broadcast."""
+    return (np.asarray(np.equal(x.astype(object), y.astype(object)), np.bool_),)
+
+
+def string_where(params: Params, condition: Array, x: Array, y: Array) -> tuple[Array]:
+    """Strings of ``x`` where the condition holds, else of ``y``."""
+    return (np.where(condition, x.astype(object), y.astype(object)),)
+
+
+def string_from_numbers(params: Params, x: Array) -> tuple[Array]:
+    """Numbers as text: floats by the shortest digits that identify them, as the standard's tests have it."""
+    return (_each(_text, x),)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (bool, np.bool_)):
+        return "1" if value else "0"
+    if isinstance(value, (int, np.integer)):
+        return str(int(value))
+    if not isinstance(value, np.floating):
+        value = np.float32(value)
+    if np.isnan(value):
+        return "NaN"
+    if np.isinf(value):
+        return "INF" if value > 0 else "-INF"
+    return str(value)
+
+
+def string_to_numbers(params: Params, x: Array) -> tuple[Array]:
+    """Text as numbers; integers may be written as floats, NaN and infinities by their usual names."""
+    kind = _storage(params["dtype"])
+    if kind.kind in "iu":
+        convert: Callable[[str], Any] = _integer
+    elif kind.kind == "b":
+        convert = _truth
+    else:
+        convert = float
+    numbers = [convert(str(text).strip()) for text in x.reshape(-1)]
+    return (np.array(numbers, np.float64 if kind.kind not in "iub" else kind).astype(kind).reshape(x.shape),)
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        return int(float(text))
+
+
+def _truth(text: str) -> bool:
+    return text.lower() not in ("", "0", "false")
+
+
+def _storage(name: str) -> np.dtype[Any]:
+    from onnx_numba.ir.types import DTYPES
+
+    return DTYPES[name].numpy
+
+
+def _each(function: Callable[[Any], Any], x: Array) -> Array:
+    """An object array of ``function(element)``."""
+    result = np.empty(x.shape, object)
+    for index in np.ndindex(*x.shape):
+        result[index] = function(x[index])
+    return result
+
+
+def string_concat(params: Params, x: Array, y: Array) -> tuple[Array]:
+    """Strings joined pairwise, broadcast."""
+    return (np.asarray(np.add(x.astype(object), y.astype(object)), object),)
+
+
+def string_split(params: Params, x: Array) -> tuple[Array, Array]:
+    """Pieces of every string along a new last axis, filled up with empty strings; and how many pieces each has."""
+    delimiter, limit = params["delimiter"], params["maxsplit"]
+    pieces = _each(lambda text: text.split(delimiter or None, -1 if limit is None else limit), x)
+    counts = np.array([len(p) for p in pieces.reshape(-1)], np.int64).reshape(x.shape)
+    width = int(counts.max(initial=0))
+    result = np.full((*x.shape, width), "", object)
+    for index in np.ndindex(*x.shape):
+        result[index][: counts[index]] = pieces[index]
+    return result, counts
+
+
+def regex_full_match(params: Params, x: Array) -> tuple[Array]:
+    """Whether all of a string matches the pattern."""
+    pattern = re.compile(params["pattern"])
+    return (np.asarray(_each(lambda text: pattern.fullmatch(text) is not None, x), np.bool_),)
+
+
+def string_normalizer(params: Params, x: Array) -> tuple[Array]:
+    """Stop words taken out and case changed, of strings in one axis, or in two of which the first has extent 1."""
+    changes: Mapping[str, Callable[[str], str]] = {"LOWER": str.lower, "UPPER": str.upper, "NONE": str}
+    change = changes[params["case_change_action"]]
+    fold: Callable[[str], str] = str if params["is_case_sensitive"] else str.lower
+    stop = {fold(word) for word in params["stopwords"]}
+    kept = [change(str(text)) for text in x.reshape(-1) if fold(str(text)) not in stop]
+    result = np.array(kept or [""], object)
+    return (result if x.ndim == 1 else result.reshape(1, -1),)
+
+
+def tfidf(params: Params, x: Array) -> tuple[Array]:
+    """How often each n-gram of a pool occurs in each row, skips allowed, as counts, presence or weights."""
+    slots: Mapping[tuple[Any, ...], int] = params["slots"]
+    rows = x.reshape(1, -1) if x.ndim < 2 else x
+    counts = np.zeros((len(rows), params["width"]), np.int64)
+    sizes = sorted({len(gram) for gram in slots if params["min"] <= len(gram) <= params["max"]})
+    for row, items in zip(counts, rows.tolist(), strict=True):
+        for size in sizes:
+            for skip in range(1 if size == 1 else params["skip"] + 1):
+                step = skip + 1
+                for start in range(len(items) - (size - 1) * step):
+                    slot = slots.get(tuple(items[start : start + (size - 1) * step + 1 : step]))
+                    if slot is not None:
+                        row[slot] += 1
+    weights = params["weights"]
+    result = counts.astype(np.float32) if params["mode"] == "TF" else (counts > 0).astype(np.float32)
+    if params["mode"] != "TF" and weights is not None:
+        result *= weights
+    if params["mode"] == "TFIDF":
+        result = counts * (np.float32(1) if weights is None else weights)
+    return (np.asarray(result[0] if x.ndim < 2 else result, np.float32),)
+
+
+_STEPS = (
+    string_equal, string_where, string_from_numbers, string_to_numbers, string_concat, string_split, regex_full_match,
+    string_normalizer, tfidf,
+)  # fmt: skip
+HOSTS: Mapping[str, Callable[..., tuple[Any, ...]]] = {function.__name__: function for function in _STEPS}
+"""The steps of this module by name."""
