@@ -1,6 +1,6 @@
 """Lists of expected failures in data files: one line per test, its name and the reason.
 
-``python tests/expected_failures.py`` runs onnx's suite and the corpus and writes the lists anew. Arguments go to pytest, as ``-n 4``
+``python tests/expected_failures.py`` runs the suite and the corpus and writes the lists anew. Arguments go to pytest, as ``-n 4``
 or the path of one of the two modules. Read the difference before you commit it: a test that passed before is a regression, not an
 expected failure.
 """

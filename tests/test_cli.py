@@ -257,9 +257,9 @@ def test_progress_is_for_terminals() -> None:
     terminal = Terminal()
     draw = progress.bar(terminal)
     assert draw is not None
-    draw(1, 2, "Conv")
-    draw(2, 2, "Relu")
-    assert "1/2 Conv" in terminal.getvalue()
+    draw(1, 2)
+    draw(2, 2)
+    assert "1/2 kernels" in terminal.getvalue()
     assert terminal.getvalue().endswith("\r\x1b[K")
 
 

@@ -26,19 +26,19 @@ DEMO_ROWS = ((-1.0, -2.0, 5.0, 6.0), (-1.0, -2.0, -3.0, -4.0), (-1.0, -2.0, 7.0,
 
 def demo(arguments: argparse.Namespace) -> None:
     """Run the iris sample."""
-    rep = _prepare(arguments, samples.path())
+    rep, seconds = _prepare(arguments, samples.path())
     rows = np.array(DEMO_ROWS, np.float32)
     label, probabilities = rep.run(rows)
     print("logistic regression on the iris data")
     for row, number, chances in zip(rows, label, probabilities, strict=True):
         shares = ", ".join(f"{key}: {value:.3g}" for key, value in chances.items())
         print(f"  {[float(f'{x:.4g}') for x in row]} → label {number}, probabilities {{{shares}}}")
-    print(_summary(rep))
+    print(_summary(rep, seconds))
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run a model on files or on random inputs."""
-    rep = _prepare(arguments, arguments.model)
+    rep, _ = _prepare(arguments, arguments.model)
     outputs = rep.run(_inputs(arguments, rep.inputs))
     named = {port.name: value for port, value in zip(rep.outputs, outputs, strict=True)}
     if arguments.output:
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def inspect(arguments: argparse.Namespace) -> None:
     """Show what a model consists of."""
-    rep = _prepare(arguments, arguments.model)
+    rep, seconds = _prepare(arguments, arguments.model)
     if arguments.source:
         print(rep.source)
         return
@@ -62,17 +62,17 @@ def inspect(arguments: argparse.Namespace) -> None:
         key = (op, domain or "ai.onnx", f"version {version}", str(how))
         served[key] = served.get(key, 0) + 1
     _print_table([(f"{count} ×", *key) for key, count in sorted(served.items(), key=lambda item: item[0])])
-    print(_summary(rep))
+    print(_summary(rep, seconds))
 
 
 def compile(arguments: argparse.Namespace) -> None:
     """Compile a model into the store."""
-    print(_summary(_prepare(arguments, arguments.model)))
+    print(_summary(*_prepare(arguments, arguments.model)))
 
 
 def bench(arguments: argparse.Namespace) -> None:
     """Measure the latency of a model, beside onnxruntime's where that is installed."""
-    rep = _prepare(arguments, arguments.model)
+    rep, _ = _prepare(arguments, arguments.model)
     feed = _inputs(arguments, rep.inputs)
     calls: dict[str, Callable[[], Any]] = {"onnx_numba": lambda: rep.run(feed)}
     if find_spec("onnxruntime") is not None:
@@ -105,15 +105,15 @@ def cache(arguments: argparse.Namespace) -> None:
     _print_table([*rows, ("all", f"{len(entries)} entries, {sum(entry.size for entry in entries) / 1e6:.1f} MB")])
 
 
-def _prepare(arguments: argparse.Namespace, model: str) -> BackendRep:
+def _prepare(arguments: argparse.Namespace, model: str) -> tuple[BackendRep, float]:
+    """The prepared model, and the seconds that took."""
     from onnx_numba.backend import BackendRep
     from onnx_numba.options import Options
     from onnx_numba.prepare import prepare_model
 
     started = time.perf_counter()
-    prepared = prepare_model(model, arguments.device, Options(num_threads=arguments.threads), progress=progress.bar())
-    prepared.stats["seconds"] = time.perf_counter() - started
-    return BackendRep(prepared)
+    prepared = prepare_model(model, arguments.device, Options(num_threads=arguments.threads), progress.bar())
+    return BackendRep(prepared), time.perf_counter() - started
 
 
 def _inputs(arguments: argparse.Namespace, ports: tuple[Port, ...]) -> dict[str, Any]:
@@ -143,10 +143,13 @@ def _onnxruntime(arguments: argparse.Namespace, feed: Mapping[str, Any]) -> Call
     return lambda: session.run(None, feed)
 
 
-def _summary(rep: BackendRep) -> str:
-    stats = dict(rep.stats)
-    seconds = stats.pop("seconds")
-    return f"prepared in {timing.text(seconds)}: " + ", ".join(f"{key} {value}" for key, value in stats.items())
+def _summary(rep: BackendRep, seconds: float) -> str:
+    kernels, compiled = rep.stats["kernels"], rep.stats["compiled"]
+    if rep.stats["cached"]:
+        how = "the whole model loaded from the store"
+    else:
+        how = f"{compiled} compiled in {timing.text(rep.stats['compile_s'])}, {kernels - compiled} loaded from the store"
+    return f"prepared in {timing.text(seconds)}: {kernels} kernels, {how}"
 
 
 def _described(value: Any) -> str:

@@ -9,8 +9,8 @@ from typing import TextIO
 _WIDTH = 30
 
 
-def bar(stream: TextIO | None = None) -> Callable[[int, int, str], None] | None:
-    """A function to call as ``f(done, total, what)``, or None where nobody watches.
+def bar(stream: TextIO | None = None) -> Callable[[int, int], None] | None:
+    """A function to call as ``f(done, total)``, or None where nobody watches.
 
     Parameters
     ----------
@@ -21,10 +21,10 @@ def bar(stream: TextIO | None = None) -> Callable[[int, int, str], None] | None:
     if not out.isatty():
         return None
 
-    def draw(done: int, total: int, what: str) -> None:
+    def draw(done: int, total: int) -> None:
         filled = _WIDTH * done // max(total, 1)
         # \x1b[K clears what a longer line left behind.
-        line = "" if done >= total else f"[{'█' * filled}{'·' * (_WIDTH - filled)}] {done}/{total} {what[:60]}"
+        line = "" if done >= total else f"[{'█' * filled}{'·' * (_WIDTH - filled)}] {done}/{total} kernels"
         out.write(f"\r{line}\x1b[K")
         out.flush()
 
