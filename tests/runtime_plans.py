@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from typing import Any
 
 import numpy as np
@@ -205,6 +207,20 @@ def positives() -> Plan:
 
 def values(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(n).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def compiled():
+    """Addresses of the test kernels, compiled."""
+    from onnx_numba.compile.compiler import compile_module, symbol_of
+    from onnx_numba.compile.objects import Library
+    from onnx_numba.target import Target
+
+    source = "\n\n".join(inspect.getsource(kernel) for kernel in KERNELS)
+    digests = {k.__name__: hashlib.sha256(inspect.getsource(k).encode()).hexdigest() for k in KERNELS}
+    objects = compile_module(source, digests, Target.named("host"))
+    library = Library({symbol_of(digest): data for digest, data in objects.items()})
+    yield {name: library.address(symbol_of(digest)) for name, digest in digests.items()}
 
 
 @pytest.fixture(scope="session", params=["python", "native"])

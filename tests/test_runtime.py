@@ -15,7 +15,7 @@ from onnx_numba.ir.types import F32, TensorType
 from onnx_numba.options import Options
 from onnx_numba.runtime.session import Session
 
-make = plans.make
+compiled, make = plans.compiled, plans.make
 
 
 def test_one_step(make):
@@ -302,7 +302,8 @@ def test_concurrent_runs(make):
         (("alloc", 5, 0), ("end",)),
         (("load", 0, 0, 0, "f32"), ("end",)),
         (("out", 3), ("end",)),
-        (("call", 0, 0, 0, 0, (), ()), ("end",)),
+        (("call", 1, 0, 0, 0, (), ()), ("end",)),
+        (("call", 0, 0, 0, 0, (9,), ()), ("end",)),
         (("add", 0, 0),),
         (("move", 0, 0),),
     ],

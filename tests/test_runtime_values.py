@@ -20,7 +20,7 @@ from onnx_numba.runtime.binding import conform, in_order
 from onnx_numba.runtime.outputs import LARGE, OutputPool
 from onnx_numba.runtime.session import Session
 
-make = plans.make
+compiled, make = plans.compiled, plans.make
 
 
 def tensor(dtype=F32, rank=1, declared=None):

@@ -26,12 +26,13 @@ LOAD_TYPES = {
     "i64": LOAD_I64, "u64": LOAD_I64,
 }  # fmt: skip
 
-# Why the runner came back. The operand word says which output, buffer, host step, or how many bytes.
-LEFT_END, LEFT_OUT, LEFT_GROW, LEFT_SCRATCH, LEFT_HOST, LEFT_ERROR, LEFT_WAKE, LEFT_POLL = range(8)
+# Why the runner came back. The operand word says which output, buffer, host step, or how many bytes. START asks for the pool's
+# threads, POLL only gives Python a chance to look at signals.
+LEFT_END, LEFT_OUT, LEFT_GROW, LEFT_SCRATCH, LEFT_HOST, LEFT_ERROR, LEFT_START, LEFT_POLL = range(8)
 
 # State words. Those that hold an address are marked with *.
 (
-    S_SELF,  # *this state itself, so that a table of pointers can be read as numbers
+    S_SELF,  # *this state
     S_CODE,  # *instruction words
     S_SLOTS,  # *slots
     S_BUFS,  # *address per buffer, as kernels see it
@@ -43,7 +44,6 @@ LEFT_END, LEFT_OUT, LEFT_GROW, LEFT_SCRATCH, LEFT_HOST, LEFT_ERROR, LEFT_WAKE, L
     S_CTX,  # *one context per thread, CTX_STRIDE words apart
     S_POOL,  # *pool words, or 0
     S_PC,  # word at which to go on
-    S_REASON,
     S_OPERAND,
     S_STATUS,  # status code of an error
     S_INDEX,  # the smallest failing work index, or -1
@@ -53,7 +53,7 @@ LEFT_END, LEFT_OUT, LEFT_GROW, LEFT_SCRATCH, LEFT_HOST, LEFT_ERROR, LEFT_WAKE, L
     S_THREADS,  # threads this state has contexts for
     S_REGIONS,  # parallel regions run since the state was begun
     S_SCRATCH,  # bytes of scratch that every context has
-) = range(22)
+) = range(21)
 STATE_WORDS = 32
 
 CTX_STRIDE = 16
@@ -61,7 +61,6 @@ CTX_STRIDE = 16
 
 # Pool words. The ticket is the generation of the current region in the upper half and its unclaimed chunks in the lower, so
 # that a claim made for one region can never succeed in the next. Words written by different threads are kept apart.
-P_SELF = 0
 P_TICKET = 16
 P_FINISHED = 32  # chunks of the current region that are done
 P_FAILED = 48  # the smallest failing chunk, or NOT_FAILED
@@ -82,7 +81,7 @@ P_TOTAL = 132
 P_GRAIN = 133
 P_CHUNKS = 134
 P_STATE = 135
-P_LOCKS = 160  # per worker, LOCK_STRIDE words: *lock, asleep
-LOCK_STRIDE = 16
+P_LOCKS = 160  # per worker, LOCK_STRIDE words: *lock, and 1 while the worker sleeps
+LOCK_ADDRESS, LOCK_ASLEEP, LOCK_STRIDE = 0, 1, 16
 NOT_FAILED = 1 << 62
 MAX_CHUNKS = 1 << 31

@@ -1,8 +1,9 @@
 """Steps of a plan that run in Python, by name.
 
 Every module of this package whose name begins with ``hosts_`` offers a mapping ``HOSTS`` of name to function. A function is
-called as ``f(params, *inputs)`` and gives a tuple with a value per output; tensors come as arrays that it must neither write nor keep,
-absent inputs as None. Bodies of control flow stand in ``params`` as functions of their inputs that give a tuple of outputs.
+called as ``f(params, *inputs)`` and gives a tuple with a value per output; tensors come as arrays that it must neither write nor
+keep, absent inputs as None. Bodies of control flow stand in ``params`` as functions of their inputs that give a tuple of
+outputs.
 """
 
 from __future__ import annotations

@@ -1,0 +1,92 @@
+"""The compiled runtime: runner, thread pool and fast entry as machine code, from the store or compiled into it."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnx_numba.ir.plan import Plan
+from onnx_numba.options import Options
+from onnx_numba.runtime.assembler import assemble
+from onnx_numba.runtime.state import State
+from onnx_numba.runtime.threads import Pool, pool_for, thread_count
+
+if TYPE_CHECKING:
+    from onnx_numba.compile.objects import Library
+    from onnx_numba.compile.store import Store
+    from onnx_numba.target import Target
+
+_NATIVE = Path(__file__).resolve().parent.parent / "native"
+_FUNCTIONS = {
+    "runner": {"run": "int32(int64*)"},
+    "pool": {"worker": "int32(int64*, int64)", "spin": "int32(int64)"},
+}
+"""Functions of each module of ``onnx_numba.native`` that are called from outside, with their C signatures."""
+
+
+@dataclass(frozen=True)
+class NativeCode:
+    """The runtime's machine code, callable from Python without the GIL; the library keeps it loaded."""
+
+    library: Library
+    run: Callable[[int], int]
+    worker: Callable[[int, int], int]
+    spin: Callable[[int], int]
+
+
+class Engine:
+    """What the native frames of one session share.
+
+    Parameters
+    ----------
+    options : Options
+        For the target, the store and the number of threads.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.code = native_code(options.cpu, options.cache)
+        threads = thread_count(options.num_threads)
+        self.pool: Pool | None = None if threads == 1 else pool_for(threads, self.code)
+
+    def frames(self, plan: Plan, kernels: Sequence[int]) -> Callable[[], State]:
+        """A function that makes frames for a plan, given the addresses of its kernels."""
+        assembly = assemble(plan)
+        addresses = np.array([*kernels, 0], np.int64)
+        return lambda: State(plan, assembly, addresses, self.code.run, self.pool)
+
+
+@functools.cache
+def native_code(cpu: str, cache: Path | str | bool | None) -> NativeCode:
+    """The runtime's machine code for a processor, loaded once per process."""
+    from onnx_numba.compile.objects import Library
+    from onnx_numba.compile.store import Store
+    from onnx_numba.target import Target
+
+    target, store = Target.named(cpu), None if cache is False else Store(None if cache is None else str(cache))
+    library = Library()
+    addresses: dict[str, int] = {}
+    for module in _FUNCTIONS:
+        addresses |= _load(module, target, store, library)
+    return NativeCode(
+        library,
+        ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(addresses["run"]),
+        ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64)(addresses["worker"]),
+        ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64)(addresses["spin"]),
+    )
+
+
+def _load(module: str, target: Target, store: Store | None, library: Library) -> dict[str, int]:
+    from onnx_numba.compile.compiler import compile_module, symbol_of
+
+    source, signatures = (_NATIVE / f"{module}.py").read_text(), _FUNCTIONS[module]
+    digests = {name: hashlib.sha256(f"{name}\n{source}".encode()).hexdigest() for name in signatures}
+    objects = compile_module(source, digests, target, store, signatures=signatures)
+    library.add({symbol_of(digest): data for digest, data in objects.items()})
+    return {name: library.address(symbol_of(digest)) for name, digest in digests.items()}
