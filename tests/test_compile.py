@@ -351,3 +351,37 @@ def test_objects_for_another_machine_are_refused_by_their_kind():
     data = build(TARGETS["arm64-macos" if host_target().system != "macos" else "aarch64-linux"])[DIGESTS["status"]]
     with pytest.raises(ObjectError, match="is for"):
         Library({symbol_of(DIGESTS["status"]): data})
+
+
+PYTHON_FEATURES = {
+    "int(math.exp(2.0))": 7,
+    "int(np.exp(2.0) + np.float32(1.5))": 8,
+    "int(float(n) / 3.0)": 2,
+    "n // 3 + n % 3": 3,
+    "abs(-n)": 7,
+    "max(n, 3) + min(n, 3)": 10,
+    "1 if n > 3 and not n == 7 else 2": 2,
+    "TABLE[1]": 2,
+    "plus(n)": 10,
+    "plus(n, 4)": 11,
+    "plus(k=5, n=n)": 12,
+    "i64(n > 3)": 1,
+    "~n ^ 5 | 1 << 3": -3,
+}
+
+
+@pytest.mark.parametrize(("expression", "expected"), PYTHON_FEATURES.items())
+def test_python_in_kernels_and_users_functions(expression, expected):
+    import math
+
+    from onnx_numba.compile.bridge import jit_namespace
+
+    source = f"TABLE = (1, 2, 3)\ndef plus(n, k=3):\n    return n + k\ndef f(v, n):\n    v[0] = {expression}\n    return 0\n"
+    digest = hashlib.sha256(source.encode()).hexdigest()
+    namespace = {**jit_namespace(), "math": math, "np": np}
+    made = compile_module(source, {"f": digest}, host_target(), signatures={"f": "int32(int64*, int64)"}, namespace=namespace)
+    assert undefined_symbols(made[digest]) == set()
+    out = np.zeros(1, "i8")
+    library = Library({symbol_of(digest): made[digest]})
+    ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64)(library.address(symbol_of(digest)))(out.ctypes.data, 7)
+    assert out[0] == expected

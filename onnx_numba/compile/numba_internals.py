@@ -14,6 +14,7 @@ two are compiled for each signature and marked ``alwaysinline``, so that LLVM ve
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType
@@ -31,7 +32,7 @@ from numba.core.typed_passes import NativeLowering, NoPythonBackend, NopythonTyp
 from numba.core.typing import templates
 from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 
-from onnx_numba.compile.bridge import define
+from onnx_numba.compile.bridge import define, python_names
 from onnx_numba.compile.llvm import KERNEL_SIGNATURE, emit, isolate, optimise, parse_signature, target_machine, wrapper_text
 from onnx_numba.compile.objects import check_symbols
 from onnx_numba.native.registry import Function, Intrinsic, Overloaded
@@ -112,8 +113,8 @@ class _TypingContext(typing.Context):
     def resolve_value_type(self, val: Any) -> Any:
         if isinstance(val, Dispatcher):
             val = val.py_func
-        elif val is min or val is max:
-            val = _BUILTINS[val]
+        elif callable(val):
+            val = _BUILTINS.get(val) or python_names().get(val, val)
         if not isinstance(val, (Intrinsic, Function, Overloaded, FunctionType)):
             return super().resolve_value_type(val)
         known = self.callables.get(val)
@@ -232,21 +233,32 @@ class _FunctionType(_Callable):
 
     def __init__(self, source: Function | FunctionType) -> None:
         self.python = source.python if isinstance(source, Function) else source
+        self.signature = inspect.signature(self.python)
         self.compiled: dict[Any, Any] = {}
         super().__init__(source, self.python.__qualname__)
 
     def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
-        if kws or len(args) != self.python.__code__.co_argcount:
-            raise self.refuse(args)
-        plain = tuple(types.unliteral(arg) for arg in args)
+        plain = templates.fold_arguments(self.signature, args, kws, _typed_argument, _typed_default, _refuse_varargs)
         if plain not in self.compiled:
             self.compiled[plain] = _compile(self.python, plain, None, context, context.target_context)
-        return templates.signature(self.compiled[plain].signature.return_type, *plain)
+        return templates.signature(self.compiled[plain].signature.return_type, *plain).replace(pysig=self.signature)
 
     def lower(self, context: Any, builder: Any, signature: Any, args: Any) -> Any:
         result = self.compiled[signature.args]
         context.add_linking_libs([result.library])
         return context.call_internal(builder, result.fndesc, signature, args)
+
+
+def _typed_argument(index: int, parameter: Any, kind: Any) -> Any:
+    return types.unliteral(kind)
+
+
+def _typed_default(index: int, parameter: Any, value: Any) -> Any:
+    return types.Omitted(value)
+
+
+def _refuse_varargs(index: int, parameter: Any, kinds: Any) -> Any:
+    raise TypingError(f"*{parameter.name} is not supported")
 
 
 class _OverloadedType(_Callable):
