@@ -12,6 +12,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Object, Tensor
 from onnx_numba.ir.types import I64, TensorType
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.common import tensor_type
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import (
     elements,
@@ -226,7 +227,7 @@ def shape_1(b: Builder, x: Tensor | Object) -> Tensor:
 def shape(b: Builder, x: Tensor | Object, *, start: int, end: int | None = None) -> Tensor:
     """The dims from ``start`` to ``end`` as a tensor."""
     if isinstance(x, Object) and not _rank_known(x):
-        return b.host("object_shape", [x], [TensorType(I64, (None,))], start=start, end=end)[0]
+        return b.host("object_shape", [x], [tensor_type(I64, (None,))], start=start, end=end)[0]
     return b.from_dims(_shape_of(b, x)[start:end])
 
 

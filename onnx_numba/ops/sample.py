@@ -1,0 +1,125 @@
+"""Operators that read images at computed coordinates: GridSample, AffineGrid, RoiAlign, MaxRoiPool."""
+
+from __future__ import annotations
+
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.dims import Dim
+from onnx_numba.ir.expr import Expr
+from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.types import DTYPES, F64, I64
+from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.registry import op
+from onnx_numba.ops.resize import cubic_weight
+from onnx_numba.ops.settle import elements, settle
+
+Extent = Dim | int
+Index = tuple[Dim, ...]
+_CUBIC_A = -0.75
+
+
+@op("GridSample", since=16, reviewed=22)
+def grid_sample(b: Builder, x: Tensor, grid: Tensor, *, align_corners: int, mode: str, padding_mode: str) -> Tensor:
+    """An image at the coordinates of a grid, which run from -1 to 1."""
+    rank = x.rank - 2
+    b.require_equal(grid.shape[-1], rank, "coordinates of a point")
+    b.require_equal(grid.shape[0], x.shape[0], "batch of the grid")
+    mode = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
+    if mode not in ("nearest", "linear", "cubic") or padding_mode not in ("zeros", "border", "reflection"):
+        b.fail(f"mode {mode!r} with padding_mode {padding_mode!r} is unknown")
+    shape = (*x.shape[:2], *grid.shape[1:-1])
+    axes = [_Border(x.shape[2 + k], bool(align_corners), padding_mode) for k in range(rank)]
+    kind = DTYPES[x.dtype.compute]
+
+    def coordinate(i: Index, k: int) -> Expr:
+        # The last coordinate of a point is that of the first spatial axis.
+        value = e.cast(grid[(i[0], *i[2:], rank - 1 - k)], kind)
+        extent = axes[k].length(kind)
+        place = (value + 1.0) / 2.0 * (extent - 1.0) if align_corners else ((value + 1.0) * extent - 1.0) / 2.0
+        return axes[k].enter(e.unary("rint", place) if mode == "nearest" else place)
+
+    if mode == "nearest":
+        return b.compute(shape, lambda *i: _pixel(x, i, [e.cast(coordinate(i, k), I64) for k in range(rank)], axes), x.dtype)
+
+    def term(i: Index, r: Index) -> Expr:
+        places: list[Expr] = []
+        weight: Expr = e.lit(1.0, kind)
+        for k in range(rank):
+            at = coordinate(i, k)
+            base = e.unary("floor", at)
+            tap = e.dimval(r[k]) if mode == "linear" else e.dimval(r[k]) - 1
+            distance = e.unary("abs", e.cast(tap, kind) - (at - base))
+            weight = weight * (1.0 - distance if mode == "linear" else cubic_weight(distance, _CUBIC_A))
+            places.append(e.cast(base, I64) + tap)
+        return weight * e.cast(_pixel(x, i, places, axes), kind)
+
+    return b.reduction("sum", shape, ((2 if mode == "linear" else 4),) * rank, term, x.dtype)
+
+
+class _Border:
+    """What lies beyond the ends of one axis."""
+
+    def __init__(self, extent: Extent, align_corners: bool, mode: str) -> None:
+        self.extent = extent
+        self.margin = 0.0 if align_corners else 0.5
+        self.mode = mode
+
+    def length(self, kind: e.DType) -> Expr:
+        """The extent as a float."""
+        return e.cast(e.dimval(self.extent), kind)
+
+    def enter(self, place: Expr) -> Expr:
+        """A coordinate moved into the image, unless zeros surround it."""
+        top = self.length(place.dtype) - 1.0
+        if self.mode == "border":
+            outside = (place < -self.margin) | (place > top + self.margin)
+            return e.where(outside, e.binary("max", e.binary("min", place, top), 0.0), place)
+        return self.reflect(place) if self.mode == "reflection" else place
+
+    def reflect(self, place: Expr) -> Expr:
+        """A coordinate reflected at the ends until it is between them."""
+        low = -self.margin
+        span = self.length(place.dtype) - 1.0 + 2.0 * self.margin
+        full = e.where(span > 0.0, span, e.lit(1.0, place.dtype)) * 2.0
+        rest = e.binary("fmod", e.unary("abs", place - low), full)
+        turned = low + e.where(rest > span, full - rest, rest)
+        inside = (place >= low) & (place <= low + span)
+        return e.where(inside, place, e.where(span > 0.0, turned, e.lit(low, place.dtype)))
+
+    def index(self, place: Expr) -> tuple[Expr, Expr]:
+        """A pixel index that exists, and whether the pixel counts."""
+        extent = e.dimval(self.extent)
+        if self.mode == "zeros":
+            return place, (place >= 0) & (place < extent)
+        if self.mode == "reflection":
+            place = e.cast(self.reflect(e.cast(place, F64)), I64)
+        return e.binary("max", e.binary("min", place, extent - 1), 0), e.lit(True, e.BOOL)
+
+
+def _pixel(x: Tensor, i: Index, places: list[Expr], axes: list[_Border]) -> Expr:
+    pairs = [axis.index(place) for axis, place in zip(axes, places, strict=True)]
+    return e.guard(e.all_of(*(valid for _, valid in pairs)), x[(i[0], i[1], *(at for at, _ in pairs))], 0)
+
+
+@op("AffineGrid", since=20)
+def affine_grid(b: Builder, theta: Tensor, size: Tensor, *, align_corners: int) -> Tensor:
+    """The points of an image of a given size, moved by affine maps."""
+    batch, _, *spatial = settle(b, elements(b, size, "size"))
+    rank = len(spatial)
+    b.require_equal(theta.shape[1], rank, "rows of theta")
+    b.require_equal(theta.shape[2], rank + 1, "columns of theta")
+    b.require_equal(theta.shape[0], batch, "batch of theta")
+    kind = DTYPES[theta.dtype.compute]
+
+    def base(i: Dim, extent: Extent) -> Expr:
+        place, length = e.cast(e.dimval(i), F64), e.cast(e.dimval(extent), F64)
+        if align_corners:
+            return e.where(length > 1.0, place * 2.0 / e.binary("max", length - 1.0, 1.0) - 1.0, e.lit(-1.0, F64))
+        return (place * 2.0 + 1.0) / length - 1.0
+
+    def element(*i: Dim) -> Expr:
+        total = e.cast(theta[(i[0], i[-1], rank)], F64)
+        for k in range(rank):  # the first coordinate is that of the last axis
+            total = total + e.cast(theta[(i[0], i[-1], k)], F64) * base(i[rank - k], spatial[rank - 1 - k])
+        return e.cast(total, kind)
+
+    return b.compute((batch, *spatial, rank), element, theta.dtype)
