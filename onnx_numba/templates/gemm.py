@@ -126,13 +126,12 @@ def packed_size(n: int, k: int, tile: Tile, batch: int = 1) -> int:
     return batch * -(-n // tile.columns) * tile.columns * k
 
 
-def pack_b_source(name: str, dtype: str, tile: Tile, batch_rank: int = 0) -> str:
-    """The kernel that packs B for `gemm_source`.
+def pack_source(name: str, dtype: str, width: int, lanes: int, batch_rank: int = 0) -> str:
+    """The kernel that packs matrices into panels of ``width`` columns, in each of which k is the outer index.
 
-    Buffers: B, packed B. Dims: N, K, stride of B along K, stride along N, and for every batch dim of B its extent and stride.
-    A work unit is one panel: there are ``batch * ceil(N / tile.columns)`` of them.
+    Buffers: the matrix, its packed form. Dims: N, K, stride along K, stride along N, and for every batch dim its extent and
+    stride. A work unit is one panel: there are ``batch * ceil(N / width)`` of them. What a panel holds beyond N is never used.
     """
-    width = tile.columns
     lines = ["matrix = udiv(unit, panels)", f"j0 = (unit - matrix * panels) * {width}", "start = j0 * b_col"]
     for d in reversed(range(batch_rank)):
         lines += [
@@ -140,8 +139,11 @@ def pack_b_source(name: str, dtype: str, tile: Tile, batch_rank: int = 0) -> str
             f"start += (matrix - outer * dims[{4 + 2 * d}]) * dims[{5 + 2 * d}]",
             "matrix = outer",
         ]
-    lines += [f"source = {dtype}_at(b, start)", f"target = {dtype}_at(packed, unit * {width} * k)"]
-    lines.append(f"pack_panel({width}, {tile.lanes}, target, source, n - j0, b_col, b_row, k)")
+    lines += [
+        f"source = {dtype}_at(b, start)",
+        f"target = {dtype}_at(packed, unit * {width} * k)",
+        f"pack_panel({width}, {lanes}, target, source, n - j0, b_col, b_row, k)",
+    ]
     return f"""\
 def {name}(ctx, bufs, dims, lo, hi):
     b = {dtype}_p(bufs, 0)
@@ -155,6 +157,11 @@ def {name}(ctx, bufs, dims, lo, hi):
 {indent(lines, 2)}
     return 0
 """
+
+
+def pack_b_source(name: str, dtype: str, tile: Tile, batch_rank: int = 0) -> str:
+    """The kernel that packs B for `gemm_source`: `pack_source` with panels as wide as the tile."""
+    return pack_source(name, dtype, tile.columns, tile.lanes, batch_rank)
 
 
 def gemm_source(name: str, gemm: Gemm, epilogue: Epilogue = no_epilogue) -> str:

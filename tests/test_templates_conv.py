@@ -1,0 +1,237 @@
+"""Convolutions against float64, over kernels, strides, dilations, asymmetric padding, groups, splits."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from template_kernels import check_guards, guarded, run, splits
+
+from onnx_numba.native.tile import Tile
+from onnx_numba.target import TARGETS, host_target
+from onnx_numba.templates.conv import Conv, conv_source, conv_tile, lattice_source, pack_filters_source
+
+TYPES = {"f32": (np.float32, 2e-5), "f64": (np.float64, 1e-13)}
+SMALL = {"block_depth": 16, "row_tiles": 1, "column_panels": 1}
+
+
+def numbers(shape, dtype=np.float32, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def out_extents(conv, extents, pads):
+    rank = conv.rank
+    return [
+        (extents[d] + pads[d] + pads[rank + d] - (conv.kernel[d] - 1) * conv.dilations[d] - 1) // conv.strides[d] + 1
+        for d in range(rank)
+    ]
+
+
+def reference(x, w, conv, pads, groups):
+    """Sum over taps in float64."""
+    rank, x, w = conv.rank, x.astype(np.float64), w.astype(np.float64)
+    x = np.pad(x, [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)])
+    out = out_extents(conv, x.shape[2:], [0] * 2 * rank)
+    result = np.zeros((len(x), groups, len(w) // groups, *out))
+    grouped = x.reshape(len(x), groups, -1, *x.shape[2:])
+    filters = w.reshape(groups, len(w) // groups, *w.shape[1:])
+    for tap in itertools.product(*map(range, conv.kernel)):
+        window = tuple(
+            slice(t * d, t * d + (o - 1) * s + 1, s) for t, d, s, o in zip(tap, conv.dilations, conv.strides, out, strict=True)
+        )
+        result += np.einsum("ngc...,gfc->ngf...", grouped[(..., *window)], filters[(..., *tap)])
+    return result.reshape(len(x), len(w), *out)
+
+
+def convolve(conv, x, w, pads, groups=1, bias=None, epilogue=None, ranges=None, python=False, extra=(), extra_dims=()):
+    """Run the three kernels."""
+    extents, filters, channels = x.shape[2:], len(w) // groups, w.shape[1]
+    out = out_extents(conv, extents, pads)
+    k = channels * conv.taps
+    held, packed = guarded(conv.packed_size(groups, filters, channels), x.dtype)
+    panels = groups * -(-filters // conv.tile.rows)
+    dims = [filters, k, 1, k, groups, filters * k]
+    run(pack_filters_source("kernel", conv), [w, packed], dims, splits(panels), python=python)
+    check_guards(held)
+    source = x
+    if not conv.plain:
+        held, source = guarded(conv.lattice_size(len(x), x.shape[1], out), x.dtype)
+        planes = len(x) * x.shape[1]
+        run(lattice_source("kernel", conv), [x, source], [*extents, *out, *pads[: conv.rank]], splits(planes), python=python)
+        check_guards(held)
+    held, y = guarded((len(x), len(w), *out), x.dtype)
+    buffers = [source, packed, *([] if conv.in_scratch else [y]), *([] if bias is None else [bias]), *extra]
+    units = conv.work_units(len(x), groups, filters, out)
+    text = conv_source("kernel", conv, *([epilogue] if epilogue else []))
+    run(text, buffers, [groups, channels, filters, *out, *extra_dims], ranges or [(0, units)], conv.scratch_bytes, python)
+    check_guards(held)
+    return y
+
+
+def check(conv, x, w, pads, groups=1, bias=None):
+    found = convolve(conv, x, w, pads, groups, bias)
+    plus = 0 if bias is None else bias.astype(np.float64).reshape(-1, *[1] * conv.rank)
+    expected = reference(x, w, conv, pads, groups) + plus
+    scale = reference(np.abs(x), np.abs(w), conv, pads, groups) + np.abs(plus) + 1e-30
+    assert found.shape == expected.shape
+    np.testing.assert_array_less(np.abs(found - expected) / scale, TYPES[conv.dtype][1])
+    return found
+
+
+def host_conv(kernel, strides=None, dilations=None, filters=None, dtype="f32", **fields):
+    ones = (1,) * len(kernel)
+    return Conv(dtype, conv_tile(host_target(), dtype, filters), kernel, strides or ones, dilations or ones, **fields)
+
+
+GRID = [
+    # kernel, strides, dilations, pads (begin…, end…), extents
+    ((3,), (1,), (1,), (1, 1), (50,)),
+    ((5,), (3,), (2,), (4, 0), (83,)),
+    ((3, 3), (1, 1), (1, 1), (1, 1, 1, 1), (13, 56)),
+    ((3, 3), (2, 2), (1, 1), (1, 1, 1, 1), (21, 20)),
+    ((3, 3), (2, 1), (1, 3), (0, 2, 3, 1), (17, 19)),
+    ((7, 7), (2, 2), (1, 1), (3, 3, 3, 3), (30, 31)),
+    ((1, 1), (2, 2), (1, 1), (0, 0, 0, 0), (9, 11)),
+    ((1, 1), (1, 1), (1, 1), (1, 0, 0, 2), (9, 11)),
+    ((2, 3), (4, 4), (2, 3), (1, 2, 0, 3), (23, 26)),
+    ((1, 5), (1, 1), (1, 1), (0, 2, 0, 2), (4, 33)),
+    ((5, 1), (1, 1), (1, 1), (2, 0, 2, 0), (33, 4)),
+    ((4, 4), (1, 1), (1, 1), (5, 5, 5, 5), (2, 3)),
+    ((3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1, 1, 1, 1), (5, 6, 7)),
+    ((2, 3, 2), (1, 2, 3), (2, 1, 1), (0, 1, 2, 1, 0, 0), (6, 8, 10)),
+]
+
+
+@pytest.mark.parametrize("blocks", [{}, SMALL], ids=["blocks", "small_blocks"])
+@pytest.mark.parametrize("case", GRID, ids=str)
+def test_grid(case, blocks):
+    kernel, strides, dilations, pads, extents = case
+    for groups, channels, filters in [(1, 5, 20), (3, 2, 4)]:
+        conv = host_conv(kernel, strides, dilations, filters, bias=True, **blocks)
+        x, w = numbers((2, groups * channels, *extents)), numbers((groups * filters, channels, *kernel), seed=1)
+        check(conv, x, w, pads, groups, numbers(groups * filters, seed=2))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("kernel", [(1,), (4,), (1, 1), (3, 3), (2, 2, 2)], ids=str)
+def test_plain_input_is_never_read_beyond_its_end(dtype, kernel):
+    """What lies after the input is NaN here, which would show in the output."""
+    for blocks in ({}, SMALL):
+        conv = host_conv(kernel, filters=17, dtype=dtype, plain=True, **blocks)
+        shape = (2, 6, *(9, 7, 5)[: conv.rank])
+        memory = np.full(math.prod(shape) + 64, np.nan, TYPES[dtype][0])
+        memory[: math.prod(shape)] = numbers(math.prod(shape))
+        check(
+            conv,
+            memory[: math.prod(shape)].reshape(shape),
+            numbers((34, 3, *kernel), TYPES[dtype][0], 1),
+            (0,) * 2 * conv.rank,
+            2,
+        )
+
+
+@pytest.mark.parametrize("multiplier", [1, 2, 3])
+def test_depthwise(multiplier):
+    for kernel, strides in [((3, 3), (1, 1)), ((5, 5), (2, 2)), ((3, 3), (2, 1))]:
+        conv = host_conv(kernel, strides, filters=multiplier)
+        x, w = numbers((2, 7, 19, 23)), numbers((7 * multiplier, 1, *kernel), seed=1)
+        check(conv, x, w, (1, 2, 0, 1), groups=7)
+
+
+def test_float64_and_odd_widths():
+    conv = host_conv((3, 3), filters=9, dtype="f64", bias=True)
+    for width in range(1, 41):
+        x, w = numbers((1, 3, 4, width), np.float64), numbers((9, 3, 3, 3), np.float64, 1)
+        check(conv, x, w, (1, 1, 1, 1), 1, numbers(9, np.float64, 2))
+
+
+def test_no_channels_no_images_no_outputs():
+    conv = host_conv((3, 3), filters=4)
+    assert (convolve(conv, np.ones((2, 0, 5, 5), "f4"), np.ones((4, 0, 3, 3), "f4"), (1, 1, 1, 1)) == 0).all()
+    biased = host_conv((3, 3), filters=4, bias=True)
+    assert (
+        convolve(biased, np.ones((1, 0, 5, 5), "f4"), np.ones((4, 0, 3, 3), "f4"), (1,) * 4, bias=np.ones(4, "f4")) == 1
+    ).all()
+    assert convolve(conv, np.ones((0, 2, 5, 5), "f4"), np.ones((4, 2, 3, 3), "f4"), (1, 1, 1, 1)).size == 0
+    assert convolve(conv, np.ones((1, 2, 2, 5), "f4"), np.ones((4, 2, 3, 3), "f4"), (0, 0, 0, 0)).shape == (1, 4, 0, 3)
+    assert convolve(conv, np.ones((1, 2, 5, 2), "f4"), np.ones((4, 2, 3, 3), "f4"), (0, 0, 0, 0)).shape == (1, 4, 3, 0)
+
+
+def square_plus(b):
+    """A value that depends on the position: rows and columns are what they should be."""
+    return [
+        "extra = f64_p(bufs, 2)",
+        f"for i in range({b.i0}, {b.i1}):",
+        f"    for j in range({b.j0}, {b.j1}):",
+        f"        value = {b.block}[(i - {b.i0}) * {b.pitch} + j - {b.j0}]",
+        f"        extra[({b.batch} * groups * filters + i) * out_size + j] = f64(value) * f64(value)",
+    ]
+
+
+@pytest.mark.parametrize("kernel", [(4,), (1, 1), (3, 3), (2, 3, 2)], ids=str)
+def test_epilogue(kernel):
+    for blocks in ({}, SMALL):
+        conv = host_conv(kernel, filters=10, in_scratch=True, **blocks)
+        direct = host_conv(kernel, filters=10, **blocks)
+        pads = (1,) * 2 * conv.rank
+        x, w = numbers((2, 4, *(9, 8, 7)[: conv.rank])), numbers((20, 2, *kernel), seed=1)
+        expected = convolve(direct, x, w, pads, 2)
+        memory, extra = guarded(expected.shape, np.float64)
+        convolve(conv, x, w, pads, 2, epilogue=square_plus, extra=[extra])
+        check_guards(memory)
+        assert (extra == expected.astype(np.float64) ** 2).all()
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_equal_channels_give_equal_bits(plain):
+    """All output channels have the same filter, and all positions see the same numbers."""
+    for filters, groups in [(1000, 1), (64, 1), (3, 1), (24, 2)]:
+        conv = host_conv((3, 3), filters=filters // groups, plain=plain, block_depth=64)
+        x = np.broadcast_to(numbers((1, 21, 1, 1)) * 1e5, (2, 21, 12, 37))
+        x = np.ascontiguousarray(np.concatenate([x] * groups, axis=1))
+        w = np.ascontiguousarray(np.broadcast_to(numbers((1, 21, 3, 3), seed=1), (filters, 21, 3, 3)))
+        assert len(np.unique(convolve(conv, x, w, (0, 0, 0, 0), groups))) == 1
+
+
+def test_any_split_gives_the_same_bits():
+    conv = host_conv((3, 3), (2, 1), filters=30, **SMALL)
+    x, w, pads = numbers((2, 6, 20, 45)), numbers((60, 3, 3, 3), seed=1), (1, 1, 1, 1)
+    whole = convolve(conv, x, w, pads, 2)
+    units = conv.work_units(2, 2, 30, whole.shape[2:])
+    for seed in range(5):
+        assert (convolve(conv, x, w, pads, 2, ranges=splits(units, seed)) == whole).all()
+    assert (convolve(conv, x, w, pads, 2, ranges=[(u, u + 1) for u in range(units)]) == whole).all()
+
+
+def test_plain_python_agrees():
+    for kernel, plain in [((3,), True), ((3, 2), False), ((2, 2, 2), False)]:
+        for in_scratch in (False, True):
+            conv = Conv("f32", Tile(3, 2, 2), kernel, kernel, (1,) * len(kernel), True, False, in_scratch, **SMALL)
+            if plain:
+                conv = Conv("f32", Tile(3, 2, 2), kernel, (1,), (1,), True, True, in_scratch, **SMALL)
+            x, w = numbers((1, 4, *(6, 5, 4)[: conv.rank])), numbers((8, 2, *kernel), seed=1)
+            pads = (0 if plain else 1,) * 2 * conv.rank
+            arguments = (conv, x, w, pads, 2, numbers(8, seed=2))
+            np.testing.assert_allclose(convolve(*arguments, python=True), convolve(*arguments), rtol=1e-4, atol=1e-5)
+
+
+def test_tiles_divide_channels():
+    target = host_target()
+    for filters in range(1, 300):
+        tile = conv_tile(target, "f32", filters)
+        assert 1 <= tile.rows <= conv_tile(target, "f32").rows
+        assert -(-filters // tile.rows) * tile.rows - filters < -(-filters // tile.rows)
+    assert conv_tile(target, "f32", 1, columns=1).vectors == 1
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_compiles_for_every_target(name):
+    from onnx_numba.compile.numba_internals import compile_functions
+
+    target = TARGETS[name]
+    conv = Conv("f32", conv_tile(target, "f32", 64), (3, 3), (2, 2), (1, 1))
+    source = conv_source("kernel", conv) + lattice_source("lattice", conv) + pack_filters_source("pack", conv)
+    symbols = {"kernel": "k1", "lattice": "k2", "pack": "k3"}
+    assert set(compile_functions(source, list(symbols), symbols, target)) == set(symbols)
