@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from onnx_numba import frames
-from onnx_numba.errors import DeviceError, InputError
+from onnx_numba.errors import DeviceError, InputError, OnnxNumbaError
 from onnx_numba.options import Options
 from onnx_numba.prepare import load_source as _load_source
 from onnx_numba.prepare import prepare_model as _prepare_model
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onnx_numba.ir.plan import Port
     from onnx_numba.prepare import PreparedModel
 
-    ModelLike = ModelProto | bytes | str | PathLike[str]
+    ModelLike: TypeAlias = ModelProto | bytes | str | PathLike[str]
 
 _TEST_RUNNER_OPTIONS = ("rtol", "atol")
 """Options of onnx's test runner that it hands to ``prepare`` although they concern only its own comparison."""
@@ -43,7 +43,7 @@ def namedtupledict(typename: str, field_names: Sequence[str]) -> type[tuple[Any,
     def getitem(self: tuple[Any, ...], key: Any) -> Any:
         return get(self, positions[key] if isinstance(key, str) else key)
 
-    base.__getitem__ = getitem  # type: ignore[method-assign, assignment]
+    base.__getitem__ = getitem  # type: ignore[method-assign]
     return base
 
 
@@ -60,7 +60,7 @@ class BackendRep:
         The options that it was prepared with.
     stats : dict
         What was compiled or loaded and how long that took.
-    served : list of tuple
+    served : tuple
         (node name, operator, domain, version, how it is served) per node.
     """
 
@@ -121,7 +121,7 @@ class BackendRep:
         return self._prepared.stats
 
     @property
-    def served(self) -> list[tuple[Any, ...]]:
+    def served(self) -> tuple[tuple[str, str, str, int, str], ...]:
         """(node name, operator, domain, version, how) for every node of the model."""
         return self._prepared.served
 
@@ -209,9 +209,18 @@ class Backend:
         return True, ""
 
     @classmethod
-    def is_compatible(cls, model: ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
-        """Whether the device is there and the model's opsets are known."""
-        return cls.supports_device(device) and cls.is_opset_supported(model)[0]
+    def is_compatible(cls, model: ModelLike, device: str = "CPU", **kwargs: Any) -> bool:
+        """Whether the device is there and every node of the model can be translated; nothing is compiled for the answer."""
+        from onnx_numba.importer import load
+        from onnx_numba.lower import lower
+
+        if not cls.supports_device(device):
+            return False
+        try:
+            lower(load(model).graph, Options())
+        except OnnxNumbaError:
+            return False
+        return True
 
 
 def _feed_of_node(node: NodeProto, inputs: Any) -> dict[str, Any]:

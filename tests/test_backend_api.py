@@ -335,6 +335,7 @@ def test_is_opset_supported() -> None:
     assert "999" in message
     assert backend.is_compatible(parser.parse_model(RELU))
     assert not backend.is_compatible(_one_node("Relu", opset=999))
+    assert not backend.is_compatible(_one_node("Fancy", "my.domain", 3))
     assert not backend.is_compatible(parser.parse_model(RELU), "TPU")
 
 
