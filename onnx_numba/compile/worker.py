@@ -82,9 +82,10 @@ class _Helper:
     def __init__(self, job: Job) -> None:
         self.job = job
         self._output = b""
+        # -P: the working directory is no place to import from, unless it is in this process's path.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-P", "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
