@@ -77,7 +77,7 @@ class Lowering:
         self.env: dict[str, Value] = {}
         self.dims: dict[str, Sym] = {}
         self.constants: dict[str, Initializer] = {}
-        self.builder = Builder(program, options, self.body)
+        self.builder = Builder(program, options, self)
 
     def value(self, name: str) -> Value:
         """The value of a name; initializers become weights when they are first used."""
@@ -152,6 +152,11 @@ class Lowering:
         inner.program.outputs = [(v.name, inner.value(v.name)) for v in graph.outputs]
         outputs = tuple(_open(type_of(value)) for _, value in inner.program.outputs)
         return LoweredBody(inner.program, tuple(captures), outputs)
+
+    def inline(self, graph: Graph) -> list[Value]:
+        """Lower a subgraph without inputs into this scope; answers its outputs."""
+        self.graph(graph)
+        return [self.value(v.name) for v in graph.outputs]
 
     def constant_like(self, outer: Value) -> Value | None:
         """An outer value that the model fixes, as a constant of this scope; None if it is not fixed."""

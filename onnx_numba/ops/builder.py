@@ -63,17 +63,17 @@ class Builder:
         Label of the node being lowered, as error messages name it.
     wanted : tuple of bool
         Which outputs of that node are used.
-    lower_body : callable
-        Lowers a subgraph; set by `onnx_numba.lower`.
+    scope : Lowering
+        Lowers subgraphs; see `onnx_numba.lower`.
     """
 
-    def __init__(self, program: Program, options: Options, lower_body: Any = None) -> None:
+    def __init__(self, program: Program, options: Options, scope: Any = None) -> None:
         self.program = program
         self.options = options
         self.node = ""
         self.label = ""
         self.wanted: tuple[bool, ...] = ()
-        self.lower_body = lower_body
+        self.scope = scope
         self.opset = 0
         self._checks: list[Check] = []
         self._count = 0
