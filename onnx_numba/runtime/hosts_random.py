@@ -1,0 +1,68 @@
+"""Steps that draw random numbers, from NumPy's legacy generator, whose streams never change.
+
+A step with a seed gives the same numbers in every run; without one, other numbers in every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from onnx_numba.ir.types import DTYPES
+
+Array = np.ndarray[Any, Any]
+Params = Mapping[str, Any]
+
+
+def _generator(params: Params) -> np.random.RandomState:
+    seed = params.get("seed")
+    return np.random.RandomState(None if seed is None else int(seed) & 0xFFFFFFFF)
+
+
+def _as(values: Any, params: Params) -> Array:
+    return np.asarray(values).astype(DTYPES[params["dtype"]].numpy)
+
+
+def random_normal(params: Params, like: Array | None = None) -> tuple[Array]:
+    """Normally distributed numbers."""
+    shape = params["shape"] if like is None else like.shape
+    return (_as(_generator(params).normal(params["mean"], params["scale"], shape), params),)
+
+
+def random_uniform(params: Params, like: Array | None = None) -> tuple[Array]:
+    """Evenly distributed numbers."""
+    shape = params["shape"] if like is None else like.shape
+    return (_as(_generator(params).uniform(params["low"], params["high"], shape), params),)
+
+
+def bernoulli(params: Params, probability: Array) -> tuple[Array]:
+    """1 with the given probabilities, else 0."""
+    draws = _generator(params).uniform(0.0, 1.0, probability.shape)
+    return (_as(draws < probability.astype(np.float64), params),)
+
+
+def multinomial(params: Params, scores: Array) -> tuple[Array]:
+    """Classes drawn with probabilities of which the rows hold logarithms, up to a constant."""
+    generator = _generator(params)
+    weights = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True).astype(np.float64))
+    bounds = np.cumsum(weights, axis=1)
+    draws = generator.uniform(0.0, 1.0, (len(scores), params["samples"])) * bounds[:, -1:]
+    classes = (draws[:, :, None] >= bounds[:, None, :]).sum(axis=2)
+    return (_as(np.minimum(classes, scores.shape[1] - 1), params),)
+
+
+def dropout(params: Params, x: Array, ratio: Array | None, training: Array | None) -> tuple[Array, Array]:
+    """Elements set to zero with a probability of ``ratio`` and scaled up otherwise, if training; and which were kept."""
+    rate = 0.5 if ratio is None else float(ratio.reshape(-1)[0])
+    if training is None or not bool(training.reshape(-1)[0]) or rate == 0:
+        return x.copy(), np.ones(x.shape, np.bool_)
+    kept = np.asarray(_generator(params).uniform(0.0, 1.0, x.shape) >= rate)
+    scale = 1 / (1 - rate) if rate < 1 else 0.0
+    return (kept * x.astype(np.float64) * scale).astype(x.dtype), kept
+
+
+_STEPS = (random_normal, random_uniform, bernoulli, multinomial, dropout)
+HOSTS: Mapping[str, Callable[..., tuple[Any, ...]]] = {function.__name__: function for function in _STEPS}
+"""The steps of this module by name."""
