@@ -9,7 +9,7 @@ from typing import Any
 
 from onnx import FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, ValueInfoProto
 
-from onnx_numba import schemas
+from onnx_numba import decode, schemas
 from onnx_numba.decode import ExternalData, plain_attribute, sparse, tensor, value_type
 from onnx_numba.errors import ModelError, UnsupportedError
 from onnx_numba.ir.graph import Function, FunctionKey, Graph, Initializer, Node, Value, describe, reads
@@ -65,7 +65,7 @@ class Scope:
         """Make a name known, defined by what ``by`` says."""
         if not name:
             return ""
-        if name in self._names:
+        if decode.name(name, by) in self._names:
             raise ModelError(f"{by}: {name!r} is defined a second time")
         self._names[name] = self._context.fresh(name)
         return self._names[name]
@@ -156,8 +156,9 @@ class _Header:
 
     @classmethod
     def of(cls, proto: NodeProto, number: int, context: Context) -> _Header:
-        name = proto.name or f"{proto.op_type}#{number}"
-        domain = schemas.normal_domain(proto.domain)
+        op = decode.name(proto.op_type, f"operator of node {number}")
+        name = decode.name(proto.name, f"node {number}") or f"{op}#{number}"
+        domain = schemas.normal_domain(decode.name(proto.domain, f"domain of node {name!r}"))
         return cls(proto, name, domain, context.opsets.get(domain, 0))
 
     def __str__(self) -> str:
@@ -254,7 +255,7 @@ def _attributes(
     attributes: dict[str, Any] = {}
     bodies: dict[str, Graph] = {}
     for attribute in proto.attribute:
-        what = f"{where}: attribute {attribute.name!r}"
+        what = f"{where}: attribute {decode.name(attribute.name, where)!r}"
         if schema and attribute.name not in schema.attributes:
             context.notes[f"{what} is not one of this version of the operator and is ignored"] = None
             continue

@@ -154,6 +154,13 @@ def sparse(proto: SparseTensorProto, files: ExternalData | None, what: str) -> t
     return dtype, dense
 
 
+def name(raw: str | bytes, what: str) -> str:
+    """A name; protobuf hands over bytes where a file has something that is not UTF-8."""
+    if isinstance(raw, str):
+        return raw
+    raise ModelError(f"{what}: the name {raw!r} is not UTF-8")
+
+
 def text(raw: bytes) -> str | bytes:
     """Bytes as a string, or as they are where they are not UTF-8."""
     try:
@@ -169,7 +176,7 @@ def value_type(proto: TypeProto, what: str) -> ValueType | None:
         inner = getattr(proto, kind)
         if not inner.elem_type:
             return None
-        dims = tuple(map(_dim, inner.shape.dim)) if inner.HasField("shape") else None
+        dims = tuple(_dim(dim, what) for dim in inner.shape.dim) if inner.HasField("shape") else None
         # Names and None stand in for dims until they are bound to symbols.
         return TensorType(element_type(inner.elem_type, what), cast(Any, dims))
     if kind == "map_type":
@@ -183,10 +190,10 @@ def value_type(proto: TypeProto, what: str) -> ValueType | None:
     return None
 
 
-def _dim(proto: onnx.TensorShapeProto.Dimension) -> int | str | None:
+def _dim(proto: onnx.TensorShapeProto.Dimension, what: str) -> int | str | None:
     if proto.HasField("dim_value"):
         return proto.dim_value if proto.dim_value >= 0 else None
-    return proto.dim_param or None
+    return name(proto.dim_param, what) or None
 
 
 A = AttributeProto
@@ -223,9 +230,9 @@ def attribute_type(proto: AttributeProto, declared: int | None, what: str) -> in
     return present[0]
 
 
-def _has(proto: AttributeProto, name: str) -> bool:
-    value = getattr(proto, name)
-    return len(value) > 0 if name.endswith("s") and name != "s" else proto.HasField(name)
+def _has(proto: AttributeProto, field: str) -> bool:
+    value = getattr(proto, field)
+    return len(value) > 0 if field.endswith("s") and field != "s" else proto.HasField(field)
 
 
 def plain_attribute(proto: AttributeProto, files: ExternalData | None, declared: int | None = None, what: str = "") -> Any:

@@ -58,6 +58,8 @@ def newest_opsets() -> Mapping[str, int]:
 @lru_cache(maxsize=4096)
 def find(op: str, domain: str, opset: int) -> Schema | None:
     """The schema that an operator has in an opset; None where it has none."""
+    if not 1 <= opset <= newest_opsets().get(domain, 0):
+        return None
     try:
         schema = onnx.defs.get_schema(op, opset, domain)
     except onnx.defs.SchemaError:

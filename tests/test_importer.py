@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
 from onnx_numba.encode import encode_graph
-from onnx_numba.errors import ModelError, UnsupportedError
+from onnx_numba.errors import ModelError, OnnxNumbaError, UnsupportedError
 from onnx_numba.importer import Model, load, unsupported_opset
 from onnx_numba.ir.graph import Graph, Node
 from onnx_numba.ir.types import F32, I64, MapType, OptionalType, SequenceType, TensorType
@@ -56,6 +57,14 @@ def assert_well_formed(graph: Graph, outer: frozenset[str] = frozenset()) -> Non
 RELU = "agraph (float[N, 3] x) => (float[N, 3] y) { y = Relu(x) }"
 
 
+MANY_THINGS = """agraph (bool c, float[N, 3] x) => (float[N, 3] y) <float[2] w = {1, 2}, int64[1] k = {3}> {
+    a = Elu<alpha = 2.0>(x)
+    y = If(c) <then_branch = t () => (float[N] r) { r = Mul(a, w) }, else_branch = e () => (float[N] q) { q = Neg(x) }>
+    z = Constant<value = float[2] {1.0, 2.0}>()
+    s, t = Split<axis = 1, num_outputs = 2>(x)
+}"""
+
+
 class TestReading:
     def test_proto_bytes_and_path_give_the_same(self, tmp_path: Path) -> None:
         proto = text_model(RELU)
@@ -94,10 +103,21 @@ class TestReading:
         with pytest.raises(FileNotFoundError):
             load(tmp_path / "none.onnx")
 
-    def test_messages_are_one_line(self) -> None:
+    @pytest.mark.parametrize("op", [b"Re\nu", b"Re\xffu", b"Re\x00u"])
+    def test_messages_are_one_line(self, op: bytes) -> None:
         with pytest.raises(ModelError) as caught:
-            load(b"\xff" * 50)
-        assert "\n" not in str(caught.value)
+            load(text_model(RELU).SerializeToString().replace(b"Relu", op))
+        assert str(caught.value).isprintable()
+
+    def test_damaged_models_are_refused_with_our_errors(self) -> None:
+        data = text_model(MANY_THINGS, 'ir_version: 8, opset_import: ["" : 18]').SerializeToString()
+        random = np.random.default_rng(0)
+        for _ in range(2000):
+            damaged = bytearray(data)
+            for place in random.integers(0, len(data), random.integers(1, 6)):
+                damaged[place] = random.integers(0, 256)
+            with contextlib.suppress(OnnxNumbaError):
+                load(bytes(damaged))
 
 
 class TestOperators:

@@ -189,5 +189,6 @@ def reads(node: Node) -> tuple[str, ...]:
 
 
 def describe(name: str, op: str, domain: str, opset: int) -> str:
-    """A node in words, as messages name it."""
-    return f"node {name!r} ({op} of domain {domain or 'ai.onnx'}, opset {opset or 'not imported'})"
+    """A node in words, as messages name it: one line, whatever the names are."""
+    words = f"{op} of domain {domain or 'ai.onnx'}, opset {opset or 'not imported'}"
+    return f"node {name!r} ({words if words.isprintable() else repr(words)})"
