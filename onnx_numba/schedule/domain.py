@@ -48,11 +48,13 @@ def _dims(group: Group) -> Iterable[Dim | int]:
 
 
 def _find_split(group: Group) -> tuple[Sym, Dim | int] | None:
+    # An arg-reduction gives the position along its one variable, which therefore stays whole.
+    whole = set(group.rvars) if any(m.kind.startswith("arg") for m in group.members) else set()
     for value in _dims(group):
         for atom in _divisions(value):
             numerator, divisor = atom.args
             for symbol in d.symbols(numerator):
-                if symbol in group.order and numerator == d.dim(symbol) and symbol.extent is not None:
+                if symbol in group.order and symbol not in whole and numerator == d.dim(symbol) and symbol.extent is not None:
                     outer = d.floordiv(symbol.extent, divisor)
                     if outer * divisor == symbol.extent and not d.symbols(divisor) & set(group.order):
                         return symbol, divisor
