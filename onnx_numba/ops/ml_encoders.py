@@ -1,0 +1,251 @@
+"""Encoders and feature operators of ai.onnx.ml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.dims import Dim
+from onnx_numba.ir.expr import Expr, where
+from onnx_numba.ir.loop import Object, Tensor
+from onnx_numba.ir.types import DTYPES, F32, F64, I64, STRING, DType, MapType, SequenceType, TensorType, dtype_of
+from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.common import is_string, shape_of, tensor, tensor_type
+from onnx_numba.ops.ml_linear import ML
+from onnx_numba.ops.registry import op
+from onnx_numba.templates.lookup import lookup_sorted
+
+Array = np.ndarray[Any, Any]
+
+
+@op("ZipMap", since=1, domain=ML)
+def zipmap(
+    b: Builder, x: Tensor, *, classlabels_int64s: Sequence[int] | None = None, classlabels_strings: Sequence[str] | None = None
+) -> Any:
+    """A map from class to score for every row."""
+    labels: Sequence[Any] = classlabels_strings or classlabels_int64s or ()
+    if not labels:
+        b.fail("there are no class labels")
+    b.require_equal(x.shape[-1], len(labels), "the number of scores in a row")
+    key = STRING if classlabels_strings else I64
+    return b.host("zipmap", [x], [SequenceType(MapType(key, TensorType(F32, ())))], labels=list(labels))
+
+
+@op("Binarizer", since=1, domain=ML)
+def binarizer(b: Builder, x: Tensor, *, threshold: float) -> Tensor:
+    """1 above the threshold, else 0."""
+    kind = F64 if x.dtype in (F64, I64) else F32
+    return b.map(lambda v: where(e.cast(v, kind) > threshold, e.lit(1, x.dtype), 0), x)
+
+
+@op("Imputer", since=1, domain=ML)
+def imputer(
+    b: Builder, x: Tensor, *, imputed_value_floats: Sequence[float] | None = None,
+    imputed_value_int64s: Sequence[int] | None = None, replaced_value_float: float, replaced_value_int64: int,
+) -> Tensor:  # fmt: skip
+    """A given value (NaN, it may be) replaced by one number, or by one for each feature."""
+    given: Sequence[float] | None = imputed_value_floats if x.dtype.is_float else imputed_value_int64s
+    if not given:
+        b.fail(f"there are no values to put into an input of type {x.dtype.onnx_name}")
+    values = b.weight(np.array(given, x.dtype.numpy))
+    replaced = replaced_value_float if x.dtype.is_float else replaced_value_int64
+
+    def element(v: Expr, w: Expr) -> Expr:
+        missing = e.unary("isnan", v) if replaced != replaced else e.eq(v, replaced)
+        return where(missing, w, v)
+
+    return b.map(element, x, values)
+
+
+@op("FeatureVectorizer", since=1, domain=ML)
+def feature_vectorizer(b: Builder, *xs: Tensor, inputdimensions: Sequence[int] | None = None) -> Tensor:
+    """Features side by side as float32, each input cut or filled up with zeros to the width stated for it."""
+    parts = []
+    for k, x in enumerate(xs):
+        table = b.reshape(x, (1, *x.shape)) if x.rank == 1 else b.reshape(x, (x.shape[0], d.product(x.shape[1:])))
+        width = inputdimensions[k] if inputdimensions else table.shape[1]
+        parts.append(_resized(b, b.cast(table, F32), width))
+    return b.concat(parts, 1)
+
+
+def _resized(b: Builder, table: Tensor, width: Dim | int) -> Tensor:
+    have = table.shape[1]
+    if have == width:
+        return table
+
+    def element(i: Dim, j: Dim) -> Expr:
+        return e.guard(e.compare("lt", e.dimval(j), e.dimval(have)), table[(i, j)], 0.0)
+
+    return b.compute((table.shape[0], width), element, F32)
+
+
+@op("ArrayFeatureExtractor", since=1, domain=ML)
+def array_feature_extractor(b: Builder, x: Tensor | Object, places: Tensor) -> Any:
+    """Elements of the last axis at the given places."""
+    if is_string(x):
+        shape = shape_of(x)
+        result = None if shape is None else ((1,) if len(shape) == 1 else shape[:-1]) + (places.size,)
+        return b.host("extract_strings", [x, places], [tensor_type(STRING, result)])
+    table = tensor(b, x)
+    if table.rank == 1:
+        table = b.reshape(table, (1, *table.shape))
+    columns = b.reshape(places, (places.size,))
+    extent = e.dimval(table.shape[-1])
+
+    def element(*i: Dim) -> Expr:
+        column = e.Op("check_index", (e.cast(columns[(i[-1],)], I64), extent), I64)
+        return table[(*i[:-1], column)]
+
+    return b.compute((*table.shape[:-1], columns.size), element, table.dtype)
+
+
+@op("OneHotEncoder", since=1, domain=ML)
+def one_hot_encoder(
+    b: Builder, x: Tensor | Object, *, cats_int64s: Sequence[int] | None = None, cats_strings: Sequence[str] | None = None,
+    zeros: int,
+) -> Any:  # fmt: skip
+    """1 at the place of each element's category along a new last axis; without ``zeros`` an unknown one is an error."""
+    if is_string(x):
+        places = {name: k for k, name in reversed(list(enumerate(cats_strings or ())))}
+        shape = shape_of(x)
+        result = None if shape is None else (*shape, len(places))
+        return b.host("one_hot_strings", [x], [tensor_type(F32, result)], places=places, zeros=bool(zeros))
+    numbers = tensor(b, x)
+    if not cats_int64s:
+        b.fail(f"cats_int64s is needed for an input of type {numbers.dtype.onnx_name}")
+    keys = b.cast(numbers, I64)
+    count = len(cats_int64s)
+    categories = b.weight(np.array(cats_int64s, np.int64))
+    if zeros:
+        return b.compute((*x.shape, count), lambda *i: _flag(e.eq(keys[i[:-1]], categories[(i[-1],)])), F32)  # type: ignore[union-attr]
+
+    def place(p: tuple[Dim, ...], r: tuple[Dim, ...]) -> Expr:
+        return where(e.eq(keys[p], categories[(r[0],)]), e.dimval(r[0]), count)
+
+    found = b.reduction("min", keys.shape, (count,), place, I64)
+
+    def element(*i: Dim) -> Expr:
+        known = e.Op("check_index", (found[i[:-1]], e.lit(count, I64)), I64)
+        return _flag(e.eq(known, e.dimval(i[-1])))
+
+    return b.compute((*keys.shape, count), element, F32)
+
+
+def _flag(condition: Expr) -> Expr:
+    return where(condition, e.lit(1, F32), 0)
+
+
+# ---- label encoder
+
+
+@op("LabelEncoder", since=2, reviewed=4, domain=ML)
+def label_encoder(
+    b: Builder, x: Tensor | Object, *, keys_tensor: Array | None = None, values_tensor: Array | None = None,
+    default_tensor: Array | None = None, keys_strings: Sequence[str] | None = None, keys_int64s: Sequence[int] | None = None,
+    keys_floats: Sequence[float] | None = None, values_strings: Sequence[str] | None = None,
+    values_int64s: Sequence[int] | None = None, values_floats: Sequence[float] | None = None, default_string: str = "_Unused",
+    default_int64: int = -1, default_float: float = -0.0,
+) -> Any:  # fmt: skip
+    """Elements replaced by what a table has for them, else by a default; NaN is a key like others."""
+    keys = _column(keys_tensor, keys_strings, keys_int64s, keys_floats)
+    values = _column(values_tensor, values_strings, values_int64s, values_floats)
+    if keys is None or values is None or len(keys) != len(values):
+        b.fail("keys and values must be given, as many of the ones as of the others")
+    dtype = dtype_of(values.dtype)
+    assert dtype is not None
+    default: Any = {"s": default_string, "f": default_float}.get(dtype.kind, default_int64)
+    if default_tensor is not None and default_tensor.size:
+        default = default_tensor.reshape(-1)[0]
+    if is_string(x) or dtype is STRING or keys.dtype == object:
+        return _encode_on_host(b, x, keys, values, default, dtype)
+    return _encode_numbers(b, tensor(b, x), keys, values, default, dtype)
+
+
+def _column(table: Array | None, *columns: Sequence[Any] | None) -> Array | None:
+    if table is not None and table.size:
+        return table.reshape(-1)
+    types: tuple[Any, ...] = (object, np.int64, np.float32)
+    return next((np.array(c, t) for c, t in zip(columns, types, strict=True) if c), None)
+
+
+def _encode_on_host(b: Builder, x: Tensor | Object, keys: Array, values: Array, default: Any, dtype: DType) -> Any:
+    pairs = list(zip(keys.tolist(), values.tolist(), strict=True))
+    table: Mapping[Any, Any] = {key: value for key, value in reversed(pairs) if key == key}
+    nan = next((value for key, value in pairs if key != key), default)
+    plain = default.item() if isinstance(default, np.generic) else default
+    return b.host(
+        "label_encoder", [x], [tensor_type(dtype, shape_of(x))], table=table, default=plain, nan=nan, dtype=dtype.name
+    )
+
+
+def _encode_numbers(b: Builder, x: Tensor, keys: Array, values: Array, default: Any, dtype: DType) -> Tensor:
+    table: dict[Any, Any] = {}
+    nan = default
+    for key, value in reversed(list(zip(keys.tolist(), values.tolist(), strict=True))):
+        if key != key:
+            nan = value
+        else:
+            table[key] = value
+    order = sorted(table)
+    column = np.array([*(table[key] for key in order), nan, default], dtype.numpy)
+    inputs = [x, b.weight(np.array(order, x.dtype.numpy)), b.weight(column)]
+    types = {"X": x.dtype, "V": dtype}
+    (result,) = b.template(lookup_sorted, inputs, [(dtype, x.shape)], total=x.size, dims=(len(order),), grain=1024, types=types)
+    return result
+
+
+@op("LabelEncoder", since=1, domain=ML)
+def label_encoder_1(
+    b: Builder, x: Tensor | Object, *, classes_strings: Sequence[str], default_int64: int, default_string: str
+) -> Any:
+    """Version 1: names to their numbers, or numbers to names."""
+    if is_string(x):
+        return label_encoder(
+            b, x, keys_strings=classes_strings, values_int64s=range(len(classes_strings)), default_int64=default_int64
+        )
+    return label_encoder(
+        b, x, keys_int64s=range(len(classes_strings)), values_strings=classes_strings, default_string=default_string
+    )
+
+
+@op("CategoryMapper", since=1, domain=ML)
+def category_mapper(
+    b: Builder, x: Tensor | Object, *, cats_int64s: Sequence[int], cats_strings: Sequence[str], default_int64: int,
+    default_string: str,
+) -> Any:  # fmt: skip
+    """Names to numbers or back."""
+    if is_string(x):
+        return label_encoder(b, x, keys_strings=cats_strings, values_int64s=cats_int64s, default_int64=default_int64)
+    return label_encoder(b, x, keys_int64s=cats_int64s, values_strings=cats_strings, default_string=default_string)
+
+
+# ---- maps
+
+
+@op("CastMap", since=1, domain=ML)
+def cast_map(b: Builder, x: Object, *, cast_to: str, map_form: str, max_map: int) -> Any:
+    """A map from int64 to a row of numbers or strings."""
+    dtype = DTYPES[{"TO_FLOAT": "f32", "TO_STRING": "string", "TO_INT64": "i64"}[cast_to]]
+    dense = map_form == "DENSE"
+    fill: Any = "" if dtype is STRING else 0
+    return b.host(
+        "cast_map", [x], [tensor_type(dtype, (1, None if dense else max_map))],
+        dense=dense, size=max_map, fill=fill, dtype=dtype.name,
+    )  # fmt: skip
+
+
+@op("DictVectorizer", since=1, domain=ML)
+def dict_vectorizer(
+    b: Builder, x: Object, *, int64_vocabulary: Sequence[int] | None = None, string_vocabulary: Sequence[str] | None = None
+) -> Any:
+    """A map to a row of its values in the order of a vocabulary."""
+    vocabulary: Sequence[Any] = string_vocabulary or int64_vocabulary or ()
+    if not isinstance(x.type, MapType) or not isinstance(x.type.value, TensorType):
+        b.fail(f"the input must be a map, not {x.type}")
+    dtype = x.type.value.dtype
+    shape = (1, len(vocabulary))
+    return b.host("dict_vectorizer", [x], [tensor_type(dtype, shape)], vocabulary=list(vocabulary), dtype=dtype.name)

@@ -1,0 +1,92 @@
+"""Steps of ai.onnx.ml on strings and maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Params = Mapping[str, Any]
+
+
+def zipmap(params: Params, scores: Array) -> tuple[list[dict[Any, float]]]:
+    """A map from class to score for every row."""
+    labels = params["labels"]
+    table = scores.tolist() if scores.ndim > 1 else [scores.tolist()]
+    return ([dict(zip(labels, row, strict=True)) for row in table],)
+
+
+def ml_labels(params: Params, positions: Array) -> tuple[Array]:
+    """Class names at positions."""
+    return (params["labels"][positions],)
+
+
+def label_encoder(params: Params, x: Array) -> tuple[Array]:
+    """Every element replaced by what a table has for it, else by a default."""
+    table, default, dtype = params["table"], params["default"], params["dtype"]
+    kind = np.dtype(object if dtype == "string" else _storage(dtype))
+    keys = x.reshape(-1).tolist()
+    # NaN differs from itself, so that a table cannot find it.
+    values = [table.get(key, default) if key == key else params["nan"] for key in keys]
+    return (_array(values, kind).reshape(x.shape),)
+
+
+def _storage(name: str) -> np.dtype[Any]:
+    from onnx_numba.ir.types import DTYPES
+
+    return DTYPES[name].numpy
+
+
+def _array(values: list[Any], kind: np.dtype[Any]) -> Array:
+    result = np.empty(len(values), kind)
+    result[:] = values
+    return result
+
+
+def one_hot_strings(params: Params, x: Array) -> tuple[Array]:
+    """1 at the place of each element's category."""
+    places = params["places"]
+    result = np.zeros((x.size, len(places)), np.float32)
+    for row, text in zip(result, x.reshape(-1).tolist(), strict=True):
+        place = places.get(text)
+        if place is not None:
+            row[place] = 1
+        elif not params["zeros"]:
+            raise ValueError(f"{text!r} is none of the categories")
+    return (result.reshape(*x.shape, len(places)),)
+
+
+def extract_strings(params: Params, x: Array, places: Array) -> tuple[Array]:
+    """Columns of a table of strings."""
+    table = x.reshape(1, -1) if x.ndim == 1 else x
+    return (table[..., places.reshape(-1)],)
+
+
+def cast_map(params: Params, x: Mapping[int, Any]) -> tuple[Array]:
+    """A map's values in the order of its keys, or at places given by them, as a row."""
+    if params["dense"]:
+        values = [x[key] for key in sorted(x)]
+    else:
+        values = [x.get(key, params["fill"]) for key in range(params["size"])]
+    return (_cast_row(values, params["dtype"]),)
+
+
+def _cast_row(values: list[Any], dtype: str) -> Array:
+    if dtype == "string":
+        return _array([v if isinstance(v, str) else str(v) for v in values], np.dtype(object)).reshape(1, -1)
+    return np.array([float(v) for v in values]).astype(_storage(dtype)).reshape(1, -1)
+
+
+def dict_vectorizer(params: Params, x: Mapping[Any, Any]) -> tuple[Array]:
+    """A map's values in the order of a vocabulary, 0 (or an empty string) for those it lacks."""
+    dtype = params["dtype"]
+    if dtype == "string":
+        return (_array([x.get(key, "") for key in params["vocabulary"]], np.dtype(object)).reshape(1, -1),)
+    return (np.array([x.get(key, 0) for key in params["vocabulary"]], _storage(dtype)).reshape(1, -1),)
+
+
+_STEPS = (zipmap, ml_labels, label_encoder, one_hot_strings, extract_strings, cast_map, dict_vectorizer)
+HOSTS: Mapping[str, Callable[..., tuple[Any, ...]]] = {function.__name__: function for function in _STEPS}
+"""The steps of this module by name."""

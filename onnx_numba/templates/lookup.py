@@ -1,0 +1,39 @@
+"""Looking values up in a sorted table."""
+
+# The names X_p and the like are set by `onnx_numba.ops.builder.Builder.template`.
+# ruff: noqa: F821
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def lookup_sorted(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
+    """The value of each element's key, by bisection.
+
+    Buffers are the elements, the keys in ascending order, their values, followed by that of NaN and the default, and the
+    target. The only dim is the number of keys; a work unit is an element.
+    """
+    x = X_p(bufs, 0)
+    keys = X_p(bufs, 1)
+    values = V_p(bufs, 2)
+    y = V_p(bufs, 3)
+    n = dims[0]
+    for i in range(lo, hi):
+        key = x[i]
+        low = 0
+        high = n
+        while low < high:
+            middle = (low + high) // 2
+            if keys[middle] < key:
+                low = middle + 1
+            else:
+                high = middle
+        place = n + 1
+        if key != key:
+            place = n
+        elif low < n and keys[low] == key:
+            place = low
+        y[i] = values[place]
+    return 0
