@@ -209,9 +209,8 @@ def values(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(n).astype(np.float32)
 
 
-@pytest.fixture(scope="session")
-def compiled():
-    """Addresses of the test kernels, compiled."""
+def compile_kernels() -> tuple[dict[str, int], Any]:
+    """Addresses of the test kernels, and the library that keeps them loaded."""
     from onnx_numba.compile.compiler import compile_module, symbol_of
     from onnx_numba.compile.objects import Library
     from onnx_numba.target import Target
@@ -220,7 +219,15 @@ def compiled():
     digests = {k.__name__: hashlib.sha256(inspect.getsource(k).encode()).hexdigest() for k in KERNELS}
     objects = compile_module(source, digests, Target.named("host"))
     library = Library({symbol_of(digest): data for digest, data in objects.items()})
-    yield {name: library.address(symbol_of(digest)) for name, digest in digests.items()}
+    return {name: library.address(symbol_of(digest)) for name, digest in digests.items()}, library
+
+
+@pytest.fixture(scope="session")
+def compiled():
+    """Addresses of the test kernels."""
+    addresses, library = compile_kernels()
+    yield addresses
+    del library
 
 
 @pytest.fixture(scope="session", params=["python", "native"])

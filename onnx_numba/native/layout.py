@@ -52,8 +52,9 @@ LEFT_END, LEFT_OUT, LEFT_GROW, LEFT_SCRATCH, LEFT_HOST, LEFT_ERROR, LEFT_START, 
     S_DONE,  # chunks of the current call that have run already
     S_THREADS,  # threads this state has contexts for
     S_REGIONS,  # parallel regions run since the state was begun
+    S_WAKE,  # 1 if runs are long enough to start or wake workers for; those awake help in any case
     S_SCRATCH,  # bytes of scratch that every context has
-) = range(21)
+) = range(22)
 STATE_WORDS = 32
 
 CTX_STRIDE = 16

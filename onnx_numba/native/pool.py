@@ -1,8 +1,8 @@
 """Parallel regions: the native half of the thread pool.
 
 A *region* runs one kernel over ``[0, total)`` in chunks of ``grain``. Chunks are claimed from an atomic ticket: the generation of
-the region in its upper half, the chunks nobody has claimed yet in its lower. The caller publishes a region by storing a new ticket
-and claims chunks like everybody else, so a worker that comes late, or never, delays nothing; all there is to wait for at the end
+the region in its upper half, the chunks nobody has claimed yet in its lower. The caller publishes a region by storing a new
+ticket and claims chunks like everybody else, so a worker that comes late, or never, delays nothing; all there is to wait for at the end
 are chunks that somebody is working on. The region's description is read after a successful claim and at no other time: while a
 claimed chunk is unfinished the caller does not return, so the description stays.
 
@@ -49,6 +49,7 @@ from onnx_numba.native.layout import (
     S_CANCEL,
     S_CTX,
     S_DIMS,
+    S_WAKE,
 )
 from onnx_numba.native.memory import POINTERS, atomic_add, atomic_load, atomic_store, call_kernel, cas, pause
 from onnx_numba.native.registry import intrinsic
@@ -143,7 +144,7 @@ def region(pool, state, kernel, total, grain):  # type: ignore[no-untyped-def]
     pool[P_FAILED] = NOT_FAILED
     generation = (atomic_load(pool, P_TICKET) >> 32) + 1
     atomic_store(pool, P_TICKET, ((generation & 0x7FFFFFFF) << 32) | chunks)
-    if atomic_load(pool, P_SLEEPING) != 0:
+    if state[S_WAKE] != 0 and atomic_load(pool, P_SLEEPING) != 0:
         wake(pool, chunks - 1)
     while True:
         left = claim(pool)

@@ -73,6 +73,7 @@ from onnx_numba.native.layout import (
     S_SLOTS,
     S_STATUS,
     S_THREADS,
+    S_WAKE,
 )
 from onnx_numba.native.memory import POINTERS, atomic_load, call_kernel, memcpy
 from onnx_numba.native.pool import region
@@ -101,6 +102,8 @@ def run(state):  # type: ignore[no-untyped-def]
                 state[S_PC] = pc
                 return left
             pc += 7 + code[pc + 5] + code[pc + 6]
+            if state[S_BUDGET] <= 0:
+                return leave(state, pc, LEFT_POLL)
         elif operation <= OP_LE:
             left = arithmetic(slots, operation, code[pc + 1], slots[code[pc + 2]], slots[code[pc + 3]])
             if left != 0:
@@ -232,7 +235,7 @@ def call(state, code, slots, buffers, pc):  # type: ignore[no-untyped-def]
     grain = max(1, slots[code[pc + 4]])
     if total > grain and state[S_POOL] != 0 and state[S_DONE] == 0:
         pool = i64_p(state, S_POOL)
-        if atomic_load(pool, P_STARTED) == 0:
+        if state[S_WAKE] != 0 and atomic_load(pool, P_STARTED) == 0:
             return LEFT_START
         bad = region(pool, state, kernel, total, grain)
         if bad >= 0:

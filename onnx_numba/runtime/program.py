@@ -6,6 +6,7 @@ an error; then it is taken up again where it stopped.
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -55,6 +56,7 @@ class Program:
         self._constants = {buffer: readable(weights[index]) for buffer, index in plan.constants.items()}
         self._make = frames(plan)
         self._idle: deque[Frame] = deque(maxlen=MAX_IDLE_FRAMES)
+        self._frames: weakref.WeakSet[Frame] = weakref.WeakSet()
         self._steps = steps_of(plan)
         self._output_types = [port.type.dtype.numpy if isinstance(port.type, TensorType) else None for port in plan.outputs]
         bodies = _Bodies(weights, frames, hosts)
@@ -83,6 +85,13 @@ class Program:
         """Return a frame; beyond ``MAX_IDLE_FRAMES`` the one idle for longest is freed."""
         self._idle.append(frame)
 
+    def cancel(self) -> None:
+        """Make all runs in progress end soon; a run that begins later is not affected."""
+        for frame in list(self._frames):
+            frame.cancel()
+        for _, body in self._hosts:
+            _each_body(body, Body.cancel)
+
     def trim(self) -> None:
         """Free the memory of idle frames and of outputs that no caller holds."""
         self._idle.clear()
@@ -92,6 +101,7 @@ class Program:
 
     def _new_frame(self) -> Frame:
         frame = self._make()
+        self._frames.add(frame)
         for buffer, array in self._constants.items():
             frame.bind_constant(buffer, array)
         return frame
@@ -179,6 +189,10 @@ class Body:
         """Run the subgraph."""
         ports = self._program.plan.inputs
         return self._program.run([conform(value, port) for value, port in zip(inputs, ports, strict=True)])
+
+    def cancel(self) -> None:
+        """End runs in progress."""
+        self._program.cancel()
 
     def trim(self) -> None:
         """Free idle memory."""

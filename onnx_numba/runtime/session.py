@@ -77,6 +77,10 @@ class Session:
         ports = self.plan.inputs
         return self._program.run([conform(value, port) for value, port in zip(in_order(inputs, ports), ports, strict=True)])
 
+    def cancel(self) -> None:
+        """Make the runs in progress, in whatever threads, end soon with an `ExecutionError`."""
+        self._program.cancel()
+
     def trim(self) -> None:
         """Free the memory that is kept for later runs."""
         self._program.trim()

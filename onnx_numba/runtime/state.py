@@ -41,6 +41,7 @@ from onnx_numba.native.layout import (
     S_SLOTS,
     S_STATUS,
     S_THREADS,
+    S_WAKE,
     STATE_WORDS,
 )
 from onnx_numba.runtime.assembler import Assembly
@@ -54,6 +55,8 @@ Words = NDArray[np.int64]
 
 _VISIT_SECONDS = 0.02
 """How long the runner may stay away before Python looks at signals, if its chunks are no longer than that."""
+_WAKE_SECONDS = 150e-6
+"""Runs shorter than that are nearly over before a sleeping worker is there, and waking one costs a system call."""
 _FIRST_BUDGET = 64
 _LARGEST_BUDGET = 1 << 20
 
@@ -114,7 +117,9 @@ class State:
             self._state[word] = address_of(table)
         self._state[S_POOL] = 0 if pool is None else pool.address
         self._state[S_THREADS] = threads
+        self._state[S_WAKE] = 1
         self._budget = _FIRST_BUDGET
+        self._begun = 0.0
         self.address = address_of(self._state)
 
     def begin(self) -> None:
@@ -124,9 +129,12 @@ class State:
         state = self._state
         state[S_PC] = state[S_DONE] = state[S_CANCEL] = state[S_REGIONS] = 0
         self._ctx[CTX_CANCEL::CTX_STRIDE] = 0
+        self._begun = time.perf_counter()
 
     def finish(self) -> None:
         """Let go of arrays and objects that belonged to the run."""
+        if self._pool is not None:
+            self._state[S_WAKE] = time.perf_counter() - self._begun > _WAKE_SECONDS
         self._bound.clear()
         self.objects.clear()
 

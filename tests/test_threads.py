@@ -1,0 +1,208 @@
+"""Parallel regions: the same bits on any number of threads, no region lost, sleeping and waking, forks, limits."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+import runtime_plans as plans
+from runtime_plans import Builder, chain, values
+
+from onnx_numba.errors import ExecutionError
+from onnx_numba.ir.plan import BAD_VALUE
+from onnx_numba.native.layout import P_SLEEPING, P_STARTED, P_WORKERS
+from onnx_numba.options import Options
+from onnx_numba.runtime import threads
+from onnx_numba.runtime.session import Session
+
+compiled = plans.compiled
+
+
+@pytest.fixture(params=[1, 2, 3, 8])
+def threaded(request, compiled):
+    return lambda plan: Session(plan, [], compiled, Options(num_threads=request.param))
+
+
+def pool_of(session):
+    return session._program.borrow()._pool
+
+
+def test_the_same_bits_at_any_thread_count(threaded):
+    session = threaded(chain(6, grain=1))
+    for n in (0, 1, 64, 65, 12_345, 300_000):
+        x = values(n)
+        np.testing.assert_array_equal(session.run([x])[0], 2 * x + 1 + 1 + 1 + 1 + 1)
+
+
+def test_the_same_error_at_any_thread_count(threaded):
+    b = Builder()
+    x = b.input("x")
+    b.call(plans.refuse_negative, b.tiles(x.dims[0]), (x.buffer,), (x.dims[0],), 1)
+    session = threaded(b.plan())
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        array = np.ones(100_000, np.float32)
+        bad = np.sort(rng.integers(0, array.size, 20))
+        array[bad] = -1
+        with pytest.raises(ExecutionError) as caught:
+            session.run([array])
+        assert (caught.value.code, caught.value.index) == (BAD_VALUE, bad[0])
+    assert session.run([np.ones(100_000, "f4")]) == ()
+
+
+def test_many_regions(threaded):
+    session = threaded(chain(200, grain=1))
+    x = values(1000)
+    expected = session.run([x])[0]
+    for _ in range(100):
+        np.testing.assert_array_equal(session.run([x])[0], expected)
+
+
+def test_workers_sleep_and_wake(compiled):
+    session = Session(chain(3, grain=1), [], compiled, Options(num_threads=3))
+    x = values(10_000)
+    for pause in (0, 0.001, 0.05, 0, 0.02) * 3:
+        time.sleep(pause)
+        np.testing.assert_array_equal(session.run([x])[0], 2 * x + 1 + 1)
+    pool = pool_of(session)
+    deadline = time.monotonic() + 20
+    while pool._words[P_SLEEPING] != 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert pool._words[P_SLEEPING] == pool._words[P_WORKERS] == 2
+
+
+def test_small_work_starts_no_threads(compiled):
+    session = Session(chain(3, grain=100), [], compiled, Options(num_threads=5))
+    session.run([values(1000)])
+    assert not pool_of(session)._words[P_STARTED]
+    session.run([values(100_000)])
+    assert pool_of(session)._words[P_STARTED]
+
+
+def test_concurrent_runs_share_a_pool(compiled):
+    sessions = [Session(chain(5, grain=1), [], compiled, Options(num_threads=2)) for _ in range(2)]
+    assert pool_of(sessions[0]) is pool_of(sessions[1])
+    wrong = []
+
+    def work(seed):
+        x = values(20_000, seed)
+        for _ in range(50):
+            if not np.array_equal(sessions[seed % 2].run([x])[0], 2 * x + 1 + 1 + 1 + 1):
+                wrong.append(seed)
+
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_a_pool_ends_with_its_sessions(compiled):
+    before = threading.active_count()
+    session = Session(chain(grain=1), [], compiled, Options(num_threads=7))
+    session.run([values(10_000)])
+    assert threading.active_count() == before + 6
+    del session
+    gc.collect()
+    assert threading.active_count() == before
+
+
+def test_a_stopped_pool_starts_again(compiled):
+    session = Session(chain(grain=1), [], compiled, Options(num_threads=6))
+    x = values(10_000)
+    for _ in range(3):
+        np.testing.assert_array_equal(session.run([x])[0], 2 * x)
+        pool_of(session).stop()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_fork(compiled):
+    session = Session(chain(5, grain=1), [], compiled, Options(num_threads=3))
+    x = values(50_000)
+    expected = session.run([x])[0]
+    children = []
+    for _ in range(4):
+        session.run([x])
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            same = all(np.array_equal(session.run([x])[0], expected) for _ in range(20))
+            os._exit(0 if same and pool_of(session)._words[P_WORKERS] == 2 else 1)
+        children.append(child)
+        assert np.array_equal(session.run([x])[0], expected)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+
+
+def test_cancel(compiled):
+    session = Session(chain(grain=1), [], compiled, Options(num_threads=2))
+    assert session.run([values(10)])
+    session.cancel()
+    np.testing.assert_array_equal(session.run([values(10)])[0], 2 * values(10))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals to processes are POSIX")
+def test_interrupt(tmp_path):
+    """Ctrl-C ends a run of many seconds."""
+    program = textwrap.dedent(f"""
+        import signal, sys, threading, os, time
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        import numpy as np, runtime_plans as plans
+        from onnx_numba.options import Options
+        from onnx_numba.runtime.session import Session
+        kernels = plans.compile_kernels()
+        session = Session(plans.chain(20_000, grain=1), [], kernels[0], Options(num_threads=1))
+        x = np.zeros(4_000_000, np.float32)
+        session.run([x[:10]])
+        threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        begun = time.monotonic()
+        try:
+            session.run([x])
+        except KeyboardInterrupt:
+            print("interrupted", time.monotonic() - begun)
+    """)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout.startswith("interrupted"), done.stderr
+    assert float(done.stdout.split()[1]) < 5
+
+
+def test_thread_count(monkeypatch):
+    assert threads.thread_count(5) == 5
+    monkeypatch.setattr(threads, "cgroup_quota", lambda: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    assert threads.thread_count(None) == 6
+    monkeypatch.setattr(threads, "cgroup_quota", lambda: 1.5)
+    assert threads.thread_count(None) == 2
+    monkeypatch.setattr(threads, "cgroup_quota", lambda: 0.1)
+    assert threads.thread_count(None) == 1
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert threads.thread_count(None) == 1
+
+
+def test_cgroup_quota(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "cpu.max").write_text("150000 100000\n")
+    (tmp_path / "a" / "b" / "cpu.max").write_text("max 100000\n")
+    membership = tmp_path / "cgroup"
+    membership.write_text("0::/a/b\n")
+    assert threads.cgroup_quota(tmp_path, membership) == 1.5
+    (tmp_path / "a" / "b" / "cpu.max").write_text("50000 100000\n")
+    assert threads.cgroup_quota(tmp_path, membership) == 0.5
+    (tmp_path / "cpu" / "c").mkdir(parents=True)
+    (tmp_path / "cpu" / "c" / "cpu.cfs_quota_us").write_text("300000\n")
+    (tmp_path / "cpu" / "c" / "cpu.cfs_period_us").write_text("100000\n")
+    membership.write_text("4:cpu,cpuacct:/c\n3:memory:/x\n")
+    assert threads.cgroup_quota(tmp_path, membership) == 3
+    (tmp_path / "cpu" / "c" / "cpu.cfs_quota_us").write_text("-1\n")
+    assert threads.cgroup_quota(tmp_path, membership) is None
+    assert threads.cgroup_quota(tmp_path, tmp_path / "missing") is None
