@@ -124,7 +124,7 @@ def _hyperbolics(c: _Constants, exp_scaled: Function) -> dict[str, Function]:
 
     @function
     def expm1(x: Any) -> Any:
-        return select(abs_(x) < tiny, x + x * x / two, four * expm1_quarter(x))
+        return select(abs_(x) < tiny, x * (one + x / two), four * expm1_quarter(x))
 
     @function
     def sinh(x: Any) -> Any:

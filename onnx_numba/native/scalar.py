@@ -217,8 +217,10 @@ def fma(a: Any, b: Any, c: Any) -> Any:
 
 
 def _fma_f64(a: float, b: float, c: float) -> Any:
-    if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)) or a == 0 or b == 0 or c == 0:
+    if not (math.isfinite(a) and math.isfinite(b)) or a == 0 or b == 0:
         return np.float64(a) * np.float64(b) + np.float64(c)
+    if not math.isfinite(c) or c == 0:  # a sum would lose overflow to the addend, or the sign of an underflow
+        return np.float64(c if c else a * b)
     (a_over, a_under), (b_over, b_under), (c_over, c_under) = a.as_integer_ratio(), b.as_integer_ratio(), c.as_integer_ratio()
     over, under = a_over * b_over * c_under + c_over * a_under * b_under, a_under * b_under * c_under
     try:

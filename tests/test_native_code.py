@@ -1,0 +1,95 @@
+"""What the compiler makes of the names: vectors on this machine, and nothing but the C library's names undefined anywhere."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from native_loops import Loop, compile_loops, loop
+
+from onnx_numba.compile.bridge import define
+from onnx_numba.compile.llvm import KERNEL_SIGNATURE, isolate, optimise
+from onnx_numba.compile.numba_internals import compile_ir
+from onnx_numba.compile.objects import ALLOWED, undefined_symbols
+from onnx_numba.native import RECORDS
+from onnx_numba.target import TARGETS, Target
+
+FUNCTIONS = (
+    "exp", "exp2", "expm1", "sinh", "cosh", "tanh", "sigmoid", "log", "log1p", "softplus", "asinh", "acosh", "atanh",
+    "sin", "cos", "tan", "asin", "acos", "atan", "erf",
+)  # fmt: skip
+HALVES = ("f16", "bf16")
+AVX512 = Target(TARGETS["x86-64"].triple, "x86-64-v4")
+
+REDUCTIONS = {
+    "sum": "acc_add(s, a[i])", "product": "acc_mul(s, a[i])", "greatest": "max_(s, a[i])", "least": "min_(s, a[i])",
+}  # fmt: skip
+ELEMENTWISE: dict[str, Loop] = {
+    **{f"{name}_{t}": loop(f"x[i] = {name}(a[i])", a=t, x=t) for name in FUNCTIONS for t in ("f32", "f64")},
+    **{f"pow_{t}": loop("x[i] = pow_(a[i], b[i])", a=t, b=t, x=t) for t in ("f32", "f64")},
+    **{f"cast_{t}": loop(f"x[i] = {t}(a[i])", a="f32", x=t) for t in ("i8", "i32", "i64", "u8", "u32", "u64", "f64")},
+    "greater": loop("x[i] = max_(a[i], b[i])", a="f32", b="f32", x="f32"),
+    "select": loop("x[i] = select(a[i] < b[i], a[i] * b[i], b[i])", a="f32", b="f32", x="f32"),
+    "fma": loop("x[i] = fma(a[i], b[i], a[i])", a="f32", b="f32", x="f32"),
+    "rint": loop("x[i] = rint(a[i])", a="f32", x="f32"),
+    "round_f16": loop("x[i] = round_f16(a[i])", a="f32", x="f32"),
+    "flags": loop("x[i] = (a[i] > f32(0.0)) & b[i]", a="f32", b="bool", x="bool"),
+    "flagged": loop("x[i] = select(b[i], a[i], f32(0.0))", a="f32", b="bool", x="f32"),
+    "shift": loop("x[i] = shr(a[i], b[i])", a="i32", b="i32", x="i32"),
+    **{f"{kind}_{wide}": loop(f"store_{kind}(x, i, a[i])", a=wide, x=kind) for kind in HALVES for wide in ("f32", "f64")},
+    **{f"load_{kind}": loop(f"x[i] = load_{kind}(a, i)", a=kind, x="f32") for kind in HALVES},
+}  # fmt: skip
+SCALAR_ONLY = {
+    "fmod": loop("x[i] = mod_(a[i], b[i])", a="f32", b="f32", x="f32"),
+    "division": loop("x[i] = floordiv(a[i], b[i]) + imod(a[i], b[i])", a="i64", b="i64", x="i64"),
+    "power": loop("x[i] = ipow(a[i], b[i])", a="i32", b="i32", x="i32"),
+    "floor": loop("x[i] = floor(a[i]) + ceil(a[i]) + trunc(a[i]) + sqrt(a[i])", a="f64", x="f64"),
+}
+
+
+def ir_of(source: str, target: Target) -> str:
+    """The optimised IR of a kernel."""
+    import llvmlite.binding as llvm
+
+    module, inner = compile_ir(define(source)["kernel"], KERNEL_SIGNATURE, target)
+    module = llvm.parse_assembly(str(module))
+    isolate(module, inner)
+    optimise(module, target)
+    return str(module)
+
+
+def widest(text: str) -> int:
+    """Bytes of the widest vector that is stored or computed."""
+    sizes = {"float": 4, "double": 8, "i8": 1, "i16": 2, "i32": 4, "i64": 8}
+    return max((int(n) * sizes[t] for n, t in re.findall(r"<(\d+) x (float|double|i8|i16|i32|i64)>", text)), default=0)
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_loops_become_vectors(name):
+    text = ir_of(ELEMENTWISE[name].source("k").replace("loop_k", "kernel"), AVX512)
+    assert widest(text) >= 16
+    assert "vector.body" in text
+
+
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_reductions_become_vectors(name):
+    source = f"""
+def kernel(ctx, bufs, dims, lo, hi):
+    a = f32_p(bufs, 0)
+    s = f32(1.0)
+    for i in range(lo, hi):
+        s = {REDUCTIONS[name]}
+    f32_p(bufs, 1)[0] = s
+    return 0
+"""
+    assert "llvm.vector.reduce" in ir_of(source, AVX512)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
+def test_nothing_but_the_c_library_is_needed(target):
+    for name, data in compile_loops(ELEMENTWISE | SCALAR_ONLY, target).items():
+        assert undefined_symbols(data) <= ALLOWED[target.system], name
+
+
+def test_functions_are_covered():
+    assert set(FUNCTIONS) < set(RECORDS)
