@@ -4,7 +4,7 @@ Up to 2**28 the argument is reduced by pi/2 in three parts (Cody and Waite); abo
 the 192 bits of 2/pi that matter (M. Payne and R. Hanek, 1983). Both are computed for every element and one is selected, so that
 loops stay vectors.
 
-Bounds that the tests hold them to, in units in the last place: float32 0.51; float64: sin, cos 1; atan 1.5; tan, asin, acos 2.5.
+Bounds that the tests hold them to, in units in the last place: float32 0.51; float64: sin, cos 1; tan, asin, acos, atan 2.5.
 """
 
 from __future__ import annotations
