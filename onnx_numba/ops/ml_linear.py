@@ -75,8 +75,10 @@ def _linear(b: Builder, x: Tensor, coefficients: Floats, intercepts: Floats | No
 def linear_regressor(
     b: Builder, x: Tensor, *, coefficients: Floats, intercepts: Floats | None = None, post_transform: str, targets: int
 ) -> Tensor:
-    """One linear function per target."""
-    return transformed(b, _linear(b, x, coefficients, intercepts, targets), post_transform)
+    """One linear function per target. Like onnxruntime, it transforms a single one only by PROBIT."""
+    scores = _linear(b, x, coefficients, intercepts, targets)
+    check_transform(b, post_transform)
+    return transformed(b, scores, post_transform if targets > 1 or post_transform == "PROBIT" else "NONE")
 
 
 @op("LinearClassifier", since=1, domain=ML)
@@ -103,16 +105,17 @@ def linear_classifier(
 
 def _binary_scores(b: Builder, scores: Tensor, transform: str, both: bool) -> Tensor:
     """Scores of two classes from that of the second."""
-    if transform == "PROBIT":
-        return b.map(probit, scores)
     if not both:
-        return b.map(logistic, scores) if transform == "LOGISTIC" else scores
+        scalar = {"LOGISTIC": logistic, "PROBIT": probit}.get(transform)
+        return b.map(scalar, scores) if scalar else scores
 
     def element(i: Any, j: Any) -> Expr:
         s = scores[(i, 0)]
         first = e.eq(e.dimval(j), 0)
         if transform == "LOGISTIC":
             return logistic(where(first, -s, s))
+        if transform == "PROBIT":
+            return where(first, probit(s), 0.0)
         return where(first, 1.0 - s, s)
 
     return b.compute((scores.shape[0], 2), element, F32)
