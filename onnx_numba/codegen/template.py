@@ -35,10 +35,10 @@ def _source(body: Callable[..., int]) -> tuple[str, ...]:
     return tuple(textwrap.indent(textwrap.dedent("\n".join(lines)), "    ").splitlines())
 
 
-def _replacement(word: str, types: dict[str, DType], constants: dict[str, int | float | bool]) -> str:
+def _replacement(word: str, types: dict[str, DType], constants: dict[str, int | float | bool | str]) -> str:
     if word in constants:
         value = constants[word]
-        return repr(value)
+        return value if isinstance(value, str) else repr(value)
     for name, dtype in types.items():
         if word == name:
             return {"bool": "bool_", "f16": "f32", "bf16": "f32"}.get(dtype.name, dtype.name)

@@ -105,7 +105,7 @@ class TemplateCall:
     total: Dim | int
     grain: int
     types: dict[str, DType]
-    constants: dict[str, int | float | bool]
+    constants: dict[str, int | float | bool | str]
     scratch: Dim | int = 0
     inplace: int | None = None
 

@@ -7,7 +7,7 @@ expressions that the kernels are made of: a small integer tensor's expression is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -391,18 +391,18 @@ class Builder:
         dims: Sequence[Dim | int] = (),
         grain: int = 1,
         types: dict[str, DType] | None = None,
-        constants: dict[str, int | float | bool] | None = None,
+        constants: Mapping[str, int | float | bool | str] | None = None,
         scratch: Dim | int = 0,
         inplace: int | None = None,
     ) -> tuple[Tensor, ...]:
         """Run a kernel written as a Python function ``body(ctx, bufs, dims, lo, hi)`` over native names.
 
         ``bufs`` are the inputs (contiguous), then the outputs. In its source a name ``X_p`` stands for the pointer function of type
-        ``types["X"]`` (``X``, ``load_X``, ``store_X``, ``X_at`` likewise); names in ``constants`` become literals. It is called over
+        ``types["X"]`` (``X``, ``load_X``, ``store_X``, ``X_at`` likewise); names in ``constants`` become literals (a string: a name). It is called over
         [0, total) in chunks of ``grain`` units that may run on different threads, with ``scratch`` bytes per thread.
         """
         given = tuple(self.copy(t) if k == inplace else t for k, t in enumerate(inputs))
-        call = TemplateCall(body, given, tuple(dims), total, grain, types or {}, constants or {}, scratch, inplace)
+        call = TemplateCall(body, given, tuple(dims), total, grain, types or {}, dict(constants or {}), scratch, inplace)
         return tuple(self._new(dtype, shape, Result(call, k)) for k, (dtype, shape) in enumerate(outputs))
 
     def host(self, function: str, inputs: Sequence[Tensor | Object | None], outputs: Sequence[ValueType], **params: Any) -> tuple[Any, ...]:

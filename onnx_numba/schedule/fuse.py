@@ -84,12 +84,19 @@ def live_values(program: Program) -> list[Tensor | Object]:
     """Values that the outputs depend on, in program order."""
     live: set[int] = set()
     stack: list[Tensor | Object] = [v for _, v in program.outputs]
+    # A template writes all its outputs, so that none is left out where one is used.
+    together: defaultdict[int, list[Tensor | Object]] = defaultdict(list)
+    for value in program.values:
+        if isinstance(value.definition, Result) and isinstance(value.definition.call, TemplateCall):
+            together[id(value.definition.call)].append(value)
     while stack:
         value = stack.pop()
         if id(value) in live:
             continue
         live.add(id(value))
         stack.extend(_uses(value))
+        if isinstance(value.definition, Result):
+            stack.extend(together[id(value.definition.call)])
     return [v for v in program.values if id(v) in live]
 
 

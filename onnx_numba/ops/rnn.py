@@ -1,0 +1,229 @@
+"""Recurrent operators: the inputs of all steps in one matrix product, then a template along time for each direction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.dims import Dim
+from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.types import DTYPES, I64
+from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.matmul import gemm
+from onnx_numba.ops.registry import op
+from onnx_numba.templates import rnn as kernels
+
+Extent = Dim | int
+Floats = Sequence[float] | None
+Names = Sequence[str] | None
+Result = tuple[Tensor, ...]
+
+_DEFAULTS: dict[str, tuple[float | None, float | None]] = {
+    "relu": (None, None), "tanh": (None, None), "sigmoid": (None, None), "softsign": (None, None), "softplus": (None, None),
+    "affine": (1.0, 0.0), "leakyrelu": (0.01, None), "thresholdedrelu": (1.0, None), "scaledtanh": (1.0, 1.0),
+    "hardsigmoid": (0.2, 0.5), "elu": (1.0, None),
+}  # fmt: skip
+"""Activations with the defaults of the parameters that they take."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What the attributes of a recurrent operator say.
+
+    ``gates`` is how many rows of weights there are per unit, ``bound`` the clip; ``functions`` has a mapping of template
+    constants per direction.
+    """
+
+    gates: int
+    backward: tuple[bool, ...]
+    functions: tuple[dict[str, Any], ...]
+    bound: float
+    batch_first: bool
+
+
+def _cell(
+    b: Builder, gates: int, defaults: Sequence[str], direction: str, names: Names, alpha: Floats, beta: Floats,
+    clip: float | None, layout: int,
+) -> Cell:  # fmt: skip
+    # Version 1 of GRU has its default misspelt.
+    kinds = {"forward": (False,), "foward": (False,), "reverse": (True,), "bidirectional": (False, True)}
+    if direction not in kinds:
+        b.fail(f"direction {direction!r} is unknown")
+    backward = kinds[direction]
+    wanted = [name.lower() for name in (names or list(defaults) * len(backward))][: len(defaults) * len(backward)]
+    if len(wanted) < len(defaults) * len(backward):
+        b.fail(f"{len(wanted)} activations, {len(defaults) * len(backward)} are needed")
+    alphas, betas = list(alpha or ()), list(beta or ())
+    functions: list[dict[str, Any]] = []
+    for d in range(len(backward)):
+        table: dict[str, Any] = {}
+        for letter, name in zip("FGH", wanted[d * len(defaults) :][: len(defaults)], strict=False):
+            if name not in _DEFAULTS:
+                b.fail(f"activation {name!r} is unknown")
+            first, second = _DEFAULTS[name]
+            table[letter] = f"act_{name}"
+            table[f"{letter}A"] = (alphas.pop(0) if alphas else first) if first is not None else 0.0
+            table[f"{letter}B"] = (betas.pop(0) if betas else second) if second is not None else 0.0
+        functions.append(table)
+    return Cell(gates, backward, tuple(functions), clip if clip else math.inf, bool(layout))
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The tensors of a recurrent operator in the type that it computes in, time first."""
+
+    x: Tensor
+    w: Tensor
+    r: Tensor
+    bias: Tensor | None
+    lengths: Tensor
+    state: tuple[Tensor, ...]
+    peepholes: Tensor | None = None
+
+
+def _inputs(
+    b: Builder, cell: Cell, x: Tensor, w: Tensor, r: Tensor, bias: Tensor | None, lengths: Tensor | None,
+    states: Sequence[Tensor | None], peepholes: Tensor | None = None,
+) -> Inputs:  # fmt: skip
+    kind = DTYPES[x.dtype.compute]
+    ways = len(cell.backward)
+    size = r.shape[-1]
+    b.require_equal(w.shape[0], ways, "directions of W")
+    b.require_equal(w.shape[1], size * cell.gates, "rows of W")
+    if cell.batch_first:
+        x = b.transpose(x, (1, 0, 2))
+        states = [None if s is None else b.transpose(s, (1, 0, 2)) for s in states]
+    steps, batch = x.shape[:2]
+    begin = tuple(b.full((ways, batch, size), 0.0, kind) if s is None else b.cast(s, kind) for s in states)
+    given = b.compute((batch,), lambda _: e.dimval(steps), I64) if lengths is None else b.cast(lengths, I64)
+    wide = (None if t is None else b.cast(t, kind) for t in (bias, peepholes))
+    return Inputs(b.cast(x, kind), b.cast(w, kind), b.cast(r, kind), next(wide), given, begin, next(wide))
+
+
+def _part(b: Builder, tensor: Tensor, d: int) -> Tensor:
+    """What belongs to one direction."""
+    if tensor.shape[0] == 1:
+        return b.reshape(tensor, tensor.shape[1:])
+    return b.compute(tensor.shape[1:], lambda *i: tensor[(d, *i)], tensor.dtype)
+
+
+def _projected(b: Builder, inputs: Inputs, d: int, bias: Tensor | None) -> Tensor:
+    """What the inputs of all steps contribute to all gates."""
+    steps, batch, features = inputs.x.shape
+    flat = b.reshape(inputs.x, (steps * batch, features))
+    return gemm(b, flat, _part(b, inputs.w, d), bias, transA=0, transB=1, alpha=1.0, beta=1.0)
+
+
+def _summed_bias(b: Builder, inputs: Inputs, d: int, rows: Extent, kept: Extent | None = None) -> Tensor | None:
+    """The biases of W and R together; those of R only for the first ``kept`` rows, if given."""
+    if inputs.bias is None:
+        return None
+    both = _part(b, inputs.bias, d)
+
+    def element(j: Dim) -> e.Expr:
+        if kept is None:
+            return both[(j,)] + both[(j + rows,)]
+        return both[(j,)] + e.where(e.dimval(j) < e.dimval(kept), both[(j + rows,)], e.lit(0.0, both.dtype))
+
+    return b.compute((rows,), element, both.dtype)
+
+
+def _run(
+    b: Builder, cell: Cell, inputs: Inputs, body: Callable[..., int], extra: Callable[[int], Sequence[Tensor]],
+    bias: Callable[[int], Tensor | None], scratch: int, constants: dict[str, Any], out: Any,
+) -> Result:  # fmt: skip
+    """Every direction's template; all hidden states, then the last of each state."""
+    steps, batch = inputs.x.shape[:2]
+    size = inputs.r.shape[-1]
+    kind = inputs.x.dtype
+    sequences: list[Tensor] = []
+    finals: list[list[Tensor]] = [[] for _ in inputs.state]
+    for d, reverse in enumerate(cell.backward):
+        made = b.template(
+            body,
+            [_projected(b, inputs, d, bias(d)), _part(b, inputs.r, d), _part(b, inputs.state[0], d), inputs.lengths, *extra(d)],
+            [(kind, (steps, batch, size)), *((kind, (batch, size)) for _ in inputs.state)],
+            total=batch, dims=(steps, batch, size), types={"X": kind}, scratch=size * scratch * kind.size,
+            constants={**cell.functions[d], **constants, "REVERSE": reverse, "CLIP": cell.bound},
+        )  # fmt: skip
+        sequences.append(b.reshape(made[0], (steps, 1, batch, size)))
+        for k, state in enumerate(made[1:]):
+            finals[k].append(b.reshape(state, (1, batch, size)))
+    every = b.concat(sequences, 1)
+    last = [b.concat(states, 0) for states in finals]
+    if cell.batch_first:
+        every = b.transpose(every, (2, 0, 1, 3))
+        last = [b.transpose(state, (1, 0, 2)) for state in last]
+    return tuple(b.cast(t, out) for t in (every, *last))
+
+
+@op("RNN", since=1, reviewed=22)
+def rnn(
+    b: Builder, x: Tensor, w: Tensor, r: Tensor, bias: Tensor | None = None, sequence_lens: Tensor | None = None,
+    initial_h: Tensor | None = None, *, activation_alpha: Floats = None, activation_beta: Floats = None,
+    activations: Names = None, clip: float | None = None, direction: str = "forward", hidden_size: int | None = None,
+    layout: int = 0, output_sequence: int = 0,
+) -> Result:  # fmt: skip
+    """``h = f(x W + h R + b)``."""
+    cell = _cell(b, 1, ["Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
+    inputs = _inputs(b, cell, x, w, r, bias, sequence_lens, [initial_h])
+    size = r.shape[-1]
+    return _run(b, cell, inputs, kernels.rnn, lambda d: (), lambda d: _summed_bias(b, inputs, d, size), 1, {}, x.dtype)
+
+
+@op("GRU", since=1, reviewed=22)
+def gru(
+    b: Builder, x: Tensor, w: Tensor, r: Tensor, bias: Tensor | None = None, sequence_lens: Tensor | None = None,
+    initial_h: Tensor | None = None, *, activation_alpha: Floats = None, activation_beta: Floats = None,
+    activations: Names = None, clip: float | None = None, direction: str = "forward", hidden_size: int | None = None,
+    layout: int = 0, linear_before_reset: int = 0, output_sequence: int = 0,
+) -> Result:  # fmt: skip
+    """A gated recurrent unit."""
+    cell = _cell(b, 3, ["Sigmoid", "Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
+    inputs = _inputs(b, cell, x, w, r, bias, sequence_lens, [initial_h])
+    size = r.shape[-1]
+    kind = inputs.x.dtype
+
+    def inner(d: int) -> Sequence[Tensor]:
+        """R's bias of the candidate, where the reset gate multiplies it."""
+        if inputs.bias is None or not linear_before_reset:
+            return (b.full((size,), 0.0, kind),)
+        both = _part(b, inputs.bias, d)
+        return (b.compute((size,), lambda j: both[(j + size * 5,)], kind),)
+
+    def bias_of(d: int) -> Tensor | None:
+        return _summed_bias(b, inputs, d, size * 3, size * 2 if linear_before_reset else None)
+
+    return _run(b, cell, inputs, kernels.gru, inner, bias_of, 4, {"LINEAR": bool(linear_before_reset)}, x.dtype)
+
+
+@op("LSTM", since=1, reviewed=22)
+def lstm(
+    b: Builder, x: Tensor, w: Tensor, r: Tensor, bias: Tensor | None = None, sequence_lens: Tensor | None = None,
+    initial_h: Tensor | None = None, initial_c: Tensor | None = None, peepholes: Tensor | None = None, *,
+    activation_alpha: Floats = None, activation_beta: Floats = None, activations: Names = None, clip: float | None = None,
+    direction: str = "forward", hidden_size: int | None = None, input_forget: int = 0, layout: int = 0, output_sequence: int = 0,
+) -> Result:  # fmt: skip
+    """A long short-term memory."""
+    cell = _cell(b, 4, ["Sigmoid", "Tanh", "Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
+    inputs = _inputs(b, cell, x, w, r, bias, sequence_lens, [initial_h, initial_c], peepholes)
+    size = r.shape[-1]
+
+    def extra(d: int) -> Sequence[Tensor]:
+        peep = b.full((size * 3,), 0.0, inputs.x.dtype) if inputs.peepholes is None else _part(b, inputs.peepholes, d)
+        return (_part(b, inputs.state[1], d), peep)
+
+    return _run(
+        b,
+        cell,
+        inputs,
+        kernels.lstm,
+        extra,
+        lambda d: _summed_bias(b, inputs, d, size * 4),
+        4,
+        {"COUPLED": bool(input_forget)},
+        x.dtype,
+    )

@@ -1,0 +1,144 @@
+"""The recurrences of RNN, GRU and LSTM along time, one direction; a work unit is one sequence of the batch.
+
+``X`` is the element type; ``F``, ``G``, ``H`` are activations ``name(v, alpha, beta)`` with parameters ``FA``, ``FB`` …;
+with ``REVERSE`` time runs backward; ``CLIP`` bounds what activations are given. What the input of each step contributes is in the
+first buffer, biases included. The state lies in the last outputs while it runs.
+"""
+
+# Names of `onnx_numba.native` are put in when a model's module is written.
+# ruff: noqa: F821
+# mypy: disable-error-code="name-defined"
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def rnn(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
+    """``h = F(x + h R)``; buffers: x, R, h0, lengths, then all h and the last one."""
+    given = X_p(bufs, 0)
+    weights = X_p(bufs, 1)
+    first = X_p(bufs, 2)
+    lengths = i64_p(bufs, 3)
+    every = X_p(bufs, 4)
+    last = X_p(bufs, 5)
+    steps = dims[0]
+    batch = dims[1]
+    size = dims[2]
+    gates = X_scratch(ctx, 0)
+    for b in range(lo, hi):
+        h = X_at(last, b * size)
+        for j in range(size):
+            h[j] = first[b * size + j]
+        length = max(min(lengths[b], steps), 0)
+        for s in range(length, steps):
+            for j in range(size):
+                every[(s * batch + b) * size + j] = X(0.0)
+        for s in range(length):
+            t = length - 1 - s if REVERSE else s
+            base = (t * batch + b) * size
+            for j in range(size):
+                total = X(0.0)
+                for k in range(size):
+                    total = acc_add(total, h[k] * weights[j * size + k])
+                gates[j] = max_(min_(total + given[base + j], X(CLIP)), X(-CLIP))
+            for j in range(size):
+                h[j] = F(gates[j], X(FA), X(FB))
+                every[base + j] = h[j]
+    return 0
+
+
+def gru(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
+    """Gates z, r and candidate h; buffers: x, R, h0, lengths, R's bias of the candidate, then all h and the last one."""
+    given = X_p(bufs, 0)
+    weights = X_p(bufs, 1)
+    first = X_p(bufs, 2)
+    lengths = i64_p(bufs, 3)
+    inner = X_p(bufs, 4)
+    every = X_p(bufs, 5)
+    last = X_p(bufs, 6)
+    steps = dims[0]
+    batch = dims[1]
+    size = dims[2]
+    gates = X_scratch(ctx, 0)
+    kept = X_at(gates, 3 * size)
+    for b in range(lo, hi):
+        h = X_at(last, b * size)
+        for j in range(size):
+            h[j] = first[b * size + j]
+        length = max(min(lengths[b], steps), 0)
+        for s in range(length, steps):
+            for j in range(size):
+                every[(s * batch + b) * size + j] = X(0.0)
+        for s in range(length):
+            t = length - 1 - s if REVERSE else s
+            base = (t * batch + b) * size
+            for j in range(2 * size):
+                total = X(0.0)
+                for k in range(size):
+                    total = acc_add(total, h[k] * weights[j * size + k])
+                gates[j] = max_(min_(total + given[3 * base + j], X(CLIP)), X(-CLIP))
+            for j in range(2 * size):
+                gates[j] = F(gates[j], X(FA), X(FB))
+            for j in range(size):
+                kept[j] = h[j] if LINEAR else gates[size + j] * h[j]
+            for j in range(size):
+                total = X(0.0)
+                for k in range(size):
+                    total = acc_add(total, kept[k] * weights[(2 * size + j) * size + k])
+                total = total + inner[j]
+                total = gates[size + j] * total if LINEAR else total
+                gates[2 * size + j] = max_(min_(total + given[3 * base + 2 * size + j], X(CLIP)), X(-CLIP))
+            for j in range(size):
+                h[j] = (X(1.0) - gates[j]) * G(gates[2 * size + j], X(GA), X(GB)) + gates[j] * h[j]
+                every[base + j] = h[j]
+    return 0
+
+
+def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
+    """Gates i, o, f and candidate c; buffers: x, R, h0, lengths, c0, peepholes, then all h, the last h and the last c."""
+    given = X_p(bufs, 0)
+    weights = X_p(bufs, 1)
+    first = X_p(bufs, 2)
+    lengths = i64_p(bufs, 3)
+    first_cell = X_p(bufs, 4)
+    peep = X_p(bufs, 5)
+    every = X_p(bufs, 6)
+    last = X_p(bufs, 7)
+    last_cell = X_p(bufs, 8)
+    steps = dims[0]
+    batch = dims[1]
+    size = dims[2]
+    gates = X_scratch(ctx, 0)
+    for b in range(lo, hi):
+        h = X_at(last, b * size)
+        c = X_at(last_cell, b * size)
+        for j in range(size):
+            h[j] = first[b * size + j]
+            c[j] = first_cell[b * size + j]
+        length = max(min(lengths[b], steps), 0)
+        for s in range(length, steps):
+            for j in range(size):
+                every[(s * batch + b) * size + j] = X(0.0)
+        for s in range(length):
+            t = length - 1 - s if REVERSE else s
+            base = (t * batch + b) * size
+            for j in range(4 * size):
+                total = X(0.0)
+                for k in range(size):
+                    total = acc_add(total, h[k] * weights[j * size + k])
+                gates[j] = total + given[4 * base + j]
+            for j in range(size):
+                before = c[j]
+                gate = max_(min_(gates[j] + peep[j] * before, X(CLIP)), X(-CLIP))
+                enter = F(gate, X(FA), X(FB))
+                gate = max_(min_(gates[2 * size + j] + peep[2 * size + j] * before, X(CLIP)), X(-CLIP))
+                keep = X(1.0) - enter if COUPLED else F(gate, X(FA), X(FB))
+                gate = max_(min_(gates[3 * size + j], X(CLIP)), X(-CLIP))
+                after = keep * before + enter * G(gate, X(GA), X(GB))
+                gate = max_(min_(gates[size + j] + peep[size + j] * after, X(CLIP)), X(-CLIP))
+                shown = max_(min_(after, X(CLIP)), X(-CLIP))
+                c[j] = after
+                h[j] = F(gate, X(FA), X(FB)) * H(shown, X(HA), X(HB))
+                every[base + j] = h[j]
+    return 0
