@@ -136,11 +136,12 @@ def build(
     from onnx_numba.importer import load
     from onnx_numba.lower import lower
     from onnx_numba.passes.dce import remove_dead_code
+    from onnx_numba.passes.defaults import freeze_defaults
     from onnx_numba.schedule.schedule import schedule
 
     started = time.perf_counter()
     imported = load(model)
-    program = lower(remove_dead_code(imported.graph), options)
+    program = lower(remove_dead_code(freeze_defaults(imported.graph)), options)
     scheduled = schedule(program, target)
     name = repr(str(model)) if isinstance(model, (str, os.PathLike)) else repr(imported.graph.name or "a model")
     source = module_source(name, scheduled.kernels, scheduled.plan)

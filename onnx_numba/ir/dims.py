@@ -13,6 +13,7 @@ j
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -22,10 +23,11 @@ DimLike = "Dim | int"
 class Sym:
     """A symbol: a run-time dim (``extent`` None, at least 0) or a loop variable (0 ≤ it < ``extent``). Compared by identity."""
 
-    __slots__ = ("extent", "name", "source")
+    __slots__ = ("extent", "key", "name", "source")
 
     def __init__(self, name: str, extent: Dim | int | None = None, source: Any = None) -> None:
         self.name = name
+        self.key = name
         self.extent = extent
         self.source = source  # where a run-time dim comes from; see onnx_numba.ir.loop
 
@@ -36,12 +38,14 @@ class Sym:
 class Opaque:
     """An operation that the polynomial cannot see into; also a scalar expression used as an index (``op`` is then ``"value"``)."""
 
-    __slots__ = ("_hash", "args", "op")
+    __slots__ = ("_hash", "args", "depth", "key", "op")
 
     def __init__(self, op: str, args: tuple[Any, ...]) -> None:
         self.op = op
         self.args = args
         self._hash = hash((op, args))
+        self.depth = 1 + max((a.depth for a in args if isinstance(a, Dim)), default=0)
+        self.key = _digest(op, *(a.key if isinstance(a, Dim) else repr(a) if isinstance(a, int) else "value" for a in args))
 
     def __hash__(self) -> int:
         return self._hash
@@ -59,18 +63,47 @@ Atom = Sym | Opaque
 Monomial = tuple[Atom, ...]
 
 
+def _digest(*parts: str) -> str:
+    """A short name for a structure: deep dims share parts, so that spelling them out would take time exponential in their depth."""
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
+
+
 def _order(atom: Atom) -> tuple[str, int]:
-    return (repr(atom), id(atom) if isinstance(atom, Sym) else 0)
+    """An order of atoms that is the same in every process, but for distinct symbols of one name."""
+    return (atom.key, id(atom) if isinstance(atom, Sym) else 0)
 
 
 class Dim:
     """A polynomial that is not a constant; made by arithmetic on `dim(symbol)`."""
 
-    __slots__ = ("_hash", "terms")
+    __slots__ = ("_hash", "_key", "_symbols", "depth", "terms")
 
     def __init__(self, terms: Mapping[Monomial, int]) -> None:
         self.terms = dict(terms)
         self._hash = hash(frozenset(self.terms.items()))
+        self._key: str | None = None
+        self._symbols: frozenset[Sym] | None = None
+        self.depth = max((a.depth for m in self.terms for a in m if isinstance(a, Opaque)), default=0)
+
+    @property
+    def key(self) -> str:
+        """A short name for the structure."""
+        if self._key is None:
+            self._key = _digest(*sorted(f"{f}*{'*'.join(a.key for a in m)}" for m, f in self.terms.items()))
+        return self._key
+
+    @property
+    def symbols(self) -> frozenset[Sym]:
+        """See `symbols`."""
+        if self._symbols is None:
+            found: set[Sym] = set()
+            for atom in {a for m in self.terms for a in m}:
+                if isinstance(atom, Sym):
+                    found.add(atom)
+                elif atom.op != "value":
+                    found.update(*(arg.symbols for arg in atom.args if isinstance(arg, Dim)))
+            self._symbols = frozenset(found)
+        return self._symbols
 
     def __hash__(self) -> int:
         return self._hash
@@ -154,16 +187,9 @@ def atoms(value: Dim | int) -> set[Atom]:
     return {a for m in _terms(value) for a in m}
 
 
-def symbols(value: Dim | int) -> set[Sym]:
+def symbols(value: Dim | int) -> frozenset[Sym]:
     """All symbols that the value depends on through dims, those inside opaque operations included."""
-    found: set[Sym] = set()
-    for atom in atoms(value):
-        if isinstance(atom, Sym):
-            found.add(atom)
-        elif atom.op != "value":
-            for arg in atom.args:
-                found |= symbols(arg)
-    return found
+    return value.symbols if isinstance(value, Dim) else frozenset()
 
 
 def floordiv(a: Dim | int, c: Dim | int) -> Dim | int:
@@ -237,7 +263,9 @@ def broadcast(a: Dim | int, b: Dim | int) -> Dim | int | None:
 
 def substitute(value: Dim | int, table: Mapping[Sym, Dim | int], inner: Callable[[Any], Any] | None = None) -> Dim | int:
     """Replace symbols; ``inner`` rewrites scalar expressions held by ``value`` atoms."""
-    if isinstance(value, int):
+    if isinstance(value, int) or (inner is None and value.symbols.isdisjoint(table)):
+        return value
+    if value.symbols.isdisjoint(table) and not _holds_values(value):
         return value
     result: Dim | int = 0
     for monomial, factor in value.terms.items():
@@ -246,6 +274,10 @@ def substitute(value: Dim | int, table: Mapping[Sym, Dim | int], inner: Callable
             term = term * _substitute_atom(atom, table, inner)
         result = result + term
     return result
+
+
+def _holds_values(value: Dim | int) -> bool:
+    return any(isinstance(a, Opaque) and (a.op == "value" or any(map(_holds_values, a.args))) for a in atoms(value))
 
 
 def _substitute_atom(atom: Atom, table: Mapping[Sym, Dim | int], inner: Callable[[Any], Any] | None) -> Dim | int:
@@ -310,12 +342,19 @@ def _nonnegative(value: Dim | int) -> bool:
         return value >= 0
     if all(f >= 0 for f in value.terms.values()):
         return True
-    shifted = substitute(value, {s: dim(s) + 1 for s in symbols(value) if s.extent is None})
+    shifted: Dim | int = 0
+    for monomial, factor in value.terms.items():
+        term: Dim | int = factor
+        for atom in monomial:
+            term = term * (dim(atom) + 1 if isinstance(atom, Sym) and atom.extent is None else dim(atom))
+        shifted = shifted + term
     return all(f >= 0 for f in _terms(shifted).values())
 
 
 def bound(value: Dim | int, upper: bool) -> Dim | int | None:
     """An upper or lower bound without loop variables, or None when none is known."""
+    if isinstance(value, int) or (not value.depth and all(s.extent is None for s in value.symbols)):
+        return value
     result: Dim | int = 0
     for monomial, factor in _terms(value).items():
         term: Dim | int = factor

@@ -146,6 +146,13 @@ class AxisSource:
 
 
 @dataclass(frozen=True)
+class DimSource:
+    """A run-time dim that is computed from others; a short name for a long expression."""
+
+    value: Dim
+
+
+@dataclass(frozen=True)
 class Check:
     """A condition on dims that only the run can decide: ``a == b``, else status ``code``."""
 

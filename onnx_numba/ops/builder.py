@@ -25,6 +25,7 @@ from onnx_numba.ir.loop import (
     Concat,
     Constant,
     Contraction,
+    DimSource,
     ElementSource,
     HostCall,
     Input,
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 
 CONTENT_LIMIT = 64
 """Most elements a tensor may have for its content to be followed while planning."""
+
+DEPTH_LIMIT = 3
+"""Dims of more nested divisions, maxima and the like than this get a name of their own."""
 
 Array = np.ndarray[Any, Any]
 
@@ -77,6 +81,7 @@ class Builder:
         self.opset = 0
         self._checks: list[Check] = []
         self._count = 0
+        self._names: dict[Dim, Dim] = {}
 
     @contextmanager
     def at_node(self, node: str, label: str, wanted: tuple[bool, ...], opset: int = 0) -> Iterator[None]:
@@ -111,9 +116,18 @@ class Builder:
     def _new(self, dtype: DType, shape: Shape, definition: Any, content: tuple[Expr, ...] | None = None, name: str = "") -> Tensor:
         self._count += 1
         checks, self._checks = tuple(self._checks), []
+        shape = tuple(map(self._short, shape))
         tensor = Tensor(name or f"t{self._count}", dtype, shape, definition, self.label, content, checks)
         self.program.values.append(tensor)
         return tensor
+
+    def _short(self, value: Dim | int) -> Dim | int:
+        """A name for a dim whose expression has grown deep: reshapes of reshapes would make it grow without end."""
+        if isinstance(value, int) or value.depth <= DEPTH_LIMIT:
+            return value
+        if value not in self._names:
+            self._names[value] = d.dim(Sym(f"d{len(self._names)}", source=DimSource(value)))
+        return self._names[value]
 
     def input(self, name: str, type_: ValueType, dims: dict[str, Sym], optional: bool = False) -> Tensor | Object:
         """The next graph input; equal names of dims are one symbol."""

@@ -20,6 +20,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import (
     Check,
     Concat,
+    DimSource,
     ElementSource,
     HostCall,
     Input,
@@ -57,6 +58,8 @@ def dim_tensors(values: Iterable[Dim | int]) -> set[Tensor]:
                 found.add(root(symbol.source.tensor))
             elif isinstance(symbol.source, tuple) and isinstance(symbol.source[0], Tensor):
                 found.add(symbol.source[0])
+            elif isinstance(symbol.source, DimSource):
+                found |= dim_tensors([symbol.source.value])
             elif symbol.extent is not None:
                 found |= dim_tensors([symbol.extent])
     return found
@@ -216,6 +219,7 @@ class Fuser:
         self.step_of: dict[object, list[Step]] = defaultdict(list)  # tensor or object → steps that write it
         self.needs: dict[int, set[int]] = {}  # step id → ids of steps it depends on
         self.by_id: dict[int, Step] = {}
+        self.number: dict[int, int] = {}  # step id → position in ``steps``
 
     def add(self, value: Tensor | Object) -> None:
         """Schedule one value, if it is computed at all."""
@@ -258,6 +262,7 @@ class Fuser:
         self.steps.append(step)
         self.needs[id(step)] = set()
         self.by_id[id(step)] = step
+        self.number[id(step)] = len(self.number)
 
     def _depend(self, step: Step, used: Iterable[object]) -> None:
         for item in used:
@@ -272,7 +277,7 @@ class Fuser:
             + [x for c in checks for x in (c.a, c.b)]
         )
         candidates = [s for t in sorted(used, key=lambda t: t.name) for s in self.step_of.get(t, ()) if isinstance(s, Group)]
-        for group in sorted(dict.fromkeys(map(id, candidates)), key=lambda k: -self.steps.index(self.by_id[k])):
+        for group in sorted(dict.fromkeys(map(id, candidates)), key=lambda k: -self.number[k]):
             target = self.by_id[group]
             assert isinstance(target, Group)
             joined = _legal(target, member, pvars, rvars, order)
@@ -328,7 +333,7 @@ class Fuser:
     pinned: set[Tensor] = frozenset()  # type: ignore[assignment]
 
     def _visit(self, step: int, done: dict[int, None]) -> None:
-        stack = [(step, iter(sorted(self.needs[step], key=lambda s: self.steps.index(self.by_id[s]))))]
+        stack = [(step, iter(sorted(self.needs[step], key=self.number.__getitem__)))]
         active = {step}
         while stack:
             current, needs = stack[-1]
@@ -339,7 +344,7 @@ class Fuser:
                 done[current] = None
             else:
                 active.add(following)
-                stack.append((following, iter(sorted(self.needs[following], key=lambda s: self.steps.index(self.by_id[s])))))
+                stack.append((following, iter(sorted(self.needs[following], key=self.number.__getitem__))))
 
 
 def _strip(variables: Iterable[Sym]) -> list[Sym]:

@@ -15,6 +15,7 @@ from onnx_numba.ir.dims import Dim, Opaque, Sym
 from onnx_numba.ir.loop import (
     AxisSource,
     Constant,
+    DimSource,
     ElementSource,
     HostCall,
     Input,
@@ -118,6 +119,9 @@ class Planner:
                 a, b = (self.dim(x) for x in atom.args)
                 self._symbols[atom] = self.emit(_OPS[atom.op], a, b)
             else:
+                if isinstance(atom.source, DimSource):
+                    self._symbols[atom] = self.dim(atom.source.value)
+                    return self._symbols[atom]
                 assert isinstance(atom.source, ElementSource), f"dim {atom} is not known here"
                 tensor = atom.source.tensor
                 key = (storage(tensor), atom.source.index)

@@ -9,7 +9,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Check, Contraction, HostCall, TemplateCall, Tensor
 
 
-@dataclass
+@dataclass(eq=False)
 class Member:
     """A tensor that a kernel computes.
 
@@ -29,7 +29,7 @@ class Member:
     hint: Contraction | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
     """Members with one parallel domain ``pvars`` and one reduced domain ``rvars``; ``order`` has all variables in axis order."""
 
@@ -46,7 +46,7 @@ class Group:
         return list(dict.fromkeys(m.target for m in self.members if m.stored))
 
 
-@dataclass
+@dataclass(eq=False)
 class CallStep:
     """A template or host call with the tensors it makes."""
 
