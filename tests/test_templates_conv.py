@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 from template_kernels import check_guards, guarded, run, splits
 
+from onnx_numba.native.plane import has_masks
 from onnx_numba.native.tile import Tile
-from onnx_numba.target import TARGETS, host_target
+from onnx_numba.target import TARGETS, Target, host_target
 from onnx_numba.templates.conv import Conv, conv_source, conv_tile, lattice_source, pack_filters_source
+from onnx_numba.templates.depthwise import Depthwise, depthwise, depthwise_source
 
 TYPES = {"f32": (np.float32, 2e-5), "f64": (np.float64, 1e-13)}
 SMALL = {"block_depth": 16, "row_tiles": 1, "column_panels": 1}
@@ -82,6 +85,7 @@ def check(conv, x, w, pads, groups=1, bias=None):
 
 def host_conv(kernel, strides=None, dilations=None, filters=None, dtype="f32", **fields):
     ones = (1,) * len(kernel)
+    fields = {"masks": has_masks(host_target()), **fields}
     return Conv(dtype, conv_tile(host_target(), dtype, filters), kernel, strides or ones, dilations or ones, **fields)
 
 
@@ -104,12 +108,21 @@ GRID = [
 ]
 
 
-@pytest.mark.parametrize("blocks", [{}, SMALL], ids=["blocks", "small_blocks"])
 @pytest.mark.parametrize("case", GRID, ids=str)
-def test_grid(case, blocks):
+def test_grid(case):
+    check_case(case, SMALL)
+
+
+@pytest.mark.parametrize("case", GRID[1::4], ids=str)
+@pytest.mark.parametrize("fields", [{}, {"masks": False}], ids=["blocks", "no_masks"])
+def test_grid_otherwise(case, fields):
+    check_case(case, fields)
+
+
+def check_case(case, fields):
     kernel, strides, dilations, pads, extents = case
     for groups, channels, filters in [(1, 5, 20), (3, 2, 4)]:
-        conv = host_conv(kernel, strides, dilations, filters, bias=True, **blocks)
+        conv = host_conv(kernel, strides, dilations, filters, bias=True, **fields)
         x, w = numbers((2, groups * channels, *extents)), numbers((groups * filters, channels, *kernel), seed=1)
         check(conv, x, w, pads, groups, numbers(groups * filters, seed=2))
 
@@ -133,11 +146,82 @@ def test_plain_input_is_never_read_beyond_its_end(dtype, kernel):
 
 
 @pytest.mark.parametrize("multiplier", [1, 2, 3])
-def test_depthwise(multiplier):
+def test_one_channel_per_group(multiplier):
     for kernel, strides in [((3, 3), (1, 1)), ((5, 5), (2, 2)), ((3, 3), (2, 1))]:
         conv = host_conv(kernel, strides, filters=multiplier)
         x, w = numbers((2, 7, 19, 23)), numbers((7 * multiplier, 1, *kernel), seed=1)
         check(conv, x, w, (1, 2, 0, 1), groups=7)
+
+
+def planewise(conv, x, w, pads, bias=None, epilogue=None, ranges=None, python=False, extra=()):
+    """Run the depthwise kernel."""
+    extents, rank = x.shape[2:], len(conv.kernel)
+    out = out_extents(conv, extents, pads)
+    held, y = guarded((len(x), len(w), *out), x.dtype)
+    buffers = [x, w, *([] if conv.in_scratch else [y]), *([] if bias is None else [bias]), *extra]
+    dims = [x.shape[1], len(w) // x.shape[1], *extents, *out, *pads[:rank]]
+    source = depthwise_source("kernel", conv, *([epilogue] if epilogue else []))
+    run(source, buffers, dims, ranges or splits(len(x) * len(w)), conv.scratch_bytes(out), python)
+    check_guards(held)
+    return y
+
+
+DEPTHWISE = [
+    ((3, 3), (1, 1), (1, 1), (1, 1, 1, 1)),
+    ((3, 3), (2, 2), (1, 1), (0, 1, 1, 0)),
+    ((5, 5), (1, 1), (2, 3), (4, 6, 4, 6)),
+    ((2, 7), (3, 4), (1, 1), (0, 3, 1, 3)),
+    ((7, 7), (1, 3), (1, 1), (3, 3, 3, 3)),
+    ((4,), (1,), (1,), (3, 0)),
+    ((9,), (2,), (2,), (5, 8)),
+]
+
+
+@pytest.mark.skipif(not has_masks(host_target()), reason="no masked loads")
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("case", DEPTHWISE, ids=str)
+def test_depthwise(case, dtype):
+    *axes, pads = case
+    kind, tolerance = TYPES[dtype]
+    conv = depthwise(host_target(), dtype, *axes, bias=True)
+    for multiplier, extents in [(1, (7, 7)), (1, (23, 40)), (2, (9, 33)), (3, (30, 17))]:
+        extents = extents[-conv.rank :] if conv.rank == 2 else (extents[0] + extents[1],)
+        memory = np.full(10 * math.prod(extents) + 64, np.nan, kind)  # NaN beyond the input, and in every other row's place
+        memory[: 10 * math.prod(extents)] = numbers(10 * math.prod(extents), kind)
+        x = memory[: 10 * math.prod(extents)].reshape(2, 5, *extents)
+        w, bias = numbers((5 * multiplier, 1, *conv.kernel), kind, 1), numbers(5 * multiplier, kind, 2)
+        plus = bias.reshape(-1, *[1] * conv.rank)
+        expected = reference(x, w, conv, pads, 5) + plus
+        scale = reference(np.abs(x), np.abs(w), conv, pads, 5) + np.abs(plus)
+        found = planewise(conv, x, w, pads, bias)
+        np.testing.assert_array_less(np.abs(found - expected) / scale, tolerance)
+        assert (planewise(conv, x, w, pads, bias, ranges=[(0, found.shape[0] * found.shape[1])]) == found).all()
+
+
+@pytest.mark.skipif(not has_masks(host_target()), reason="no masked loads")
+def test_depthwise_epilogue_and_python():
+    for kernel in ((3, 3), (3,)):
+        ones = (1,) * len(kernel)
+        x, w, pads = numbers((2, 3, *(6, 9)[: len(kernel)])), numbers((6, 1, *kernel), seed=1), ones * 2
+        plain = depthwise(host_target(), "f32", kernel, ones, ones)
+        held = depthwise(host_target(), "f32", kernel, ones, ones, in_scratch=True)
+        expected = planewise(plain, x, w, pads)
+        np.testing.assert_allclose(planewise(plain, x, w, pads, python=True), expected, rtol=1e-4, atol=1e-5)
+        for python in (False, True):
+            memory, extra = guarded(expected.shape, np.float64)
+            planewise(held, x, w, pads, epilogue=partial(square, all_filters="filters"), extra=[extra], python=python)
+            check_guards(memory)
+            np.testing.assert_allclose(extra, expected.astype(np.float64) ** 2, rtol=1e-4, atol=1e-5)
+
+
+def test_depthwise_only_where_it_pays():
+    one = (1, 1)
+    assert depthwise(TARGETS["aarch64-linux"], "f32", (3, 3), one, one) is None
+    assert depthwise(TARGETS["x86-64"], "f32", (3, 3), one, one) is None
+    wide = Target("x86_64-unknown-linux-gnu", "znver4")
+    assert isinstance(depthwise(wide, "f32", (3, 3), one, one), Depthwise)
+    assert depthwise(wide, "f32", (31, 31), one, one) is None
+    assert depthwise(wide, "f32", (3, 3, 3), one * 2, one * 2) is None
 
 
 def test_float64_and_odd_widths():
@@ -159,14 +243,14 @@ def test_no_channels_no_images_no_outputs():
     assert convolve(conv, np.ones((1, 2, 5, 2), "f4"), np.ones((4, 2, 3, 3), "f4"), (0, 0, 0, 0)).shape == (1, 4, 3, 0)
 
 
-def square_plus(b):
-    """A value that depends on the position: rows and columns are what they should be."""
+def square(b, all_filters):
+    """The square as float64 into a buffer of its own."""
     return [
         "extra = f64_p(bufs, 2)",
         f"for i in range({b.i0}, {b.i1}):",
         f"    for j in range({b.j0}, {b.j1}):",
         f"        value = {b.block}[(i - {b.i0}) * {b.pitch} + j - {b.j0}]",
-        f"        extra[({b.batch} * groups * filters + i) * out_size + j] = f64(value) * f64(value)",
+        f"        extra[({b.batch} * {all_filters} + i) * out_size + j] = f64(value) * f64(value)",
     ]
 
 
@@ -179,7 +263,7 @@ def test_epilogue(kernel):
         x, w = numbers((2, 4, *(9, 8, 7)[: conv.rank])), numbers((20, 2, *kernel), seed=1)
         expected = convolve(direct, x, w, pads, 2)
         memory, extra = guarded(expected.shape, np.float64)
-        convolve(conv, x, w, pads, 2, epilogue=square_plus, extra=[extra])
+        convolve(conv, x, w, pads, 2, epilogue=partial(square, all_filters="groups * filters"), extra=[extra])
         check_guards(memory)
         assert (extra == expected.astype(np.float64) ** 2).all()
 

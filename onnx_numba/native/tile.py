@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from onnx_numba.native.emit import call
 from onnx_numba.native.registry import Intrinsic
+from onnx_numba.native.vector import VectorEmitter, multiply_add, outlined, pointer_typing
 from onnx_numba.target import Target
 
 
@@ -73,19 +73,13 @@ def tile_shape(target: Target, dtype: str, columns: int | None = None) -> Tile:
     return Tile(rows, vectors, lanes, target.has_fma)
 
 
-def _multiply_add(a: Any, b: Any, c: Any) -> Any:
-    if c.dtype == np.float32:
-        return (a.astype(np.float64) * b.astype(np.float64) + c.astype(np.float64)).astype(np.float32)
-    return a * b + c
-
-
 def _twin(rows: int, keep: int, a: Any, a_row: int, a_k: int, right: Callable[[int], Any], c: Any, c_row: int,
           valid_rows: int, valid_columns: int, depth: int) -> None:  # fmt: skip
     sums = np.zeros((valid_rows, valid_columns), c.dtype)
     with np.errstate(all="ignore"):
         for k in range(depth):
             left = np.array([a[i * a_row + k * a_k] for i in range(valid_rows)], c.dtype)
-            sums = _multiply_add(left[:, None], right(k)[None, :valid_columns], sums)
+            sums = multiply_add(left[:, None], right(k)[None, :valid_columns], sums)
         for i in range(valid_rows):
             place = slice(i * c_row, i * c_row + valid_columns)
             c[place] = c[place] + sums[i] if keep else sums[i]
@@ -142,111 +136,13 @@ def _pack_panel(width: int, lanes: int, target: Any, source: Any, valid: int, ac
             target[q * width + r] = source[min(r, valid - 1) * across + q * along]
 
 
-def _typing(literals: int, floats: tuple[int, ...], offsets: int | None, count: int) -> Callable[..., Any]:
-    """Typing with ``literals`` leading literals, ``floats`` pointers to one floating type, and int64 for the rest."""
-
-    def typing(*args: Any) -> Any:
-        from numba import types
-        from numba.core.typing import signature
-
-        if len(args) != count or not all(isinstance(arg, types.IntegerLiteral) for arg in args[:literals]):
-            return None
-        wanted = [types.int64] * count
-        wanted[:literals] = args[:literals]
-        for position in floats:
-            wanted[position] = args[floats[0]]
-        if offsets is not None:
-            wanted[offsets] = types.CPointer(types.int64)
-        return signature(types.void, *wanted)
-
-    return typing
-
-
-class _Emitter:
-    """What tiles and packing share: loops, vectors, addresses."""
-
-    def __init__(self, builder: Any, element: Any, lanes: int) -> None:
-        from llvmlite import ir
-
-        self.ir, self.builder = ir, builder
-        self.element, self.lanes = element, lanes
-        self.vector = ir.VectorType(element, lanes)
-        self.i64 = ir.IntType(64)
-        self.align = 4 if isinstance(element, ir.FloatType) else 8
-
-    def number(self, n: int) -> Any:
-        return self.ir.Constant(self.i64, n)
-
-    def shift(self, pointer: Any, offset: Any) -> Any:
-        return self.builder.gep(pointer, [offset])
-
-    def load(self, pointer: Any, kind: Any = None) -> Any:
-        kind = kind or self.vector
-        return self.builder.load(self.builder.bitcast(pointer, kind.as_pointer()), align=self.align)
-
-    def store(self, value: Any, pointer: Any) -> None:
-        self.builder.store(value, self.builder.bitcast(pointer, value.type.as_pointer()), align=self.align)
-
-    def shuffle(self, a: Any, b: Any, lanes: list[int]) -> Any:
-        return self.builder.shuffle_vector(a, b, self.ir.Constant(self.ir.VectorType(self.ir.IntType(32), len(lanes)), lanes))
-
-    def splat(self, value: Any) -> Any:
-        undefined = self.ir.Constant(self.vector, self.ir.Undefined)
-        one = self.builder.insert_element(undefined, value, self.ir.Constant(self.ir.IntType(32), 0))
-        return self.shuffle(one, undefined, [0] * self.lanes)
-
-    def smaller(self, a: Any, b: Any) -> Any:
-        return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
-
-    def loop(
-        self, start: Any, stop: Any, step: int, values: list[Any], body: Callable[[Any, list[Any]], list[Any]]
-    ) -> tuple[Any, list[Any]]:
-        """Rounds of ``step`` while as many are left: the count reached and the values carried from round to round.
-
-        LLVM is told to leave the loop as it is: it would vectorise and unroll copies of a few elements at a great cost of
-        compile time.
-        """
-        builder = self.builder
-        before = builder.block
-        head, inside, after = (builder.append_basic_block(name) for name in ("tile.head", "tile.body", "tile.after"))
-        builder.branch(head)
-        builder.position_at_end(head)
-        k = builder.phi(self.i64)
-        k.add_incoming(start, before)
-        phis = [builder.phi(value.type) for value in values]
-        for phi, value in zip(phis, values, strict=True):
-            phi.add_incoming(value, before)
-        following = builder.add(k, self.number(step), flags=["nsw"])
-        builder.cbranch(builder.icmp_signed("<=", following, stop), inside, after)
-        builder.position_at_end(inside)
-        for phi, value in zip(phis, body(k, list(phis)), strict=True):
-            phi.add_incoming(value, builder.block)
-        k.add_incoming(following, builder.block)
-        builder.branch(head).set_metadata("llvm.loop", self._unchanged())
-        builder.position_at_end(after)
-        return k, phis
-
-    def _unchanged(self) -> Any:
-        ir, module = self.ir, self.builder.module
-        flags = [
-            module.add_metadata([ir.MetaDataString(module, "llvm.loop.vectorize.enable"), ir.Constant(ir.IntType(1), 0)]),
-            module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")]),
-        ]
-        return module.add_metadata(flags)
-
-
-class _TileEmitter(_Emitter):
+class _TileEmitter(VectorEmitter):
     """One tile; ``right(k, panel)`` gives the pointer to a panel's part of B's row k."""
 
     def __init__(self, builder: Any, literals: list[int], element: Any) -> None:
-        self.rows, self.vectors, lanes, self.panels, self.fused = literals
-        super().__init__(builder, element, lanes)
+        self.rows, self.vectors, lanes, self.panels, fused = literals
+        super().__init__(builder, element, lanes, bool(fused))
         self.across = self.panels * self.vectors
-
-    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
-        if not self.fused:
-            return self.builder.fadd(self.builder.fmul(a, b), c)
-        return call(self.builder, f"llvm.fma.v{self.lanes}f{8 * self.align}", self.vector, [a, b, c])
 
     def sums(self, a: Any, a_row: Any, a_k: Any, right: Callable[[Any, int], Any], depth: Any) -> list[Any]:
         """The sums of the tile, row by row."""
@@ -321,32 +217,6 @@ class _TileEmitter(_Emitter):
         self.loop(self.number(0), rows, 1, [], copy_row)
 
 
-def _outlined(name: str, literals: int, build: Callable[[Any, Any, Any], None]) -> Callable[..., Any]:
-    """Emitter of a call to an internal function of its own, which ``build(builder, literal values, arguments)`` fills.
-
-    Inlined, the loops around a tile would be unswitched on its conditions and the tile be compiled several times over.
-    """
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        from llvmlite import ir
-
-        values, rest = [t.literal_value for t in signature.args[:literals]], args[literals:]
-        element = next(arg.type.pointee for arg in rest if isinstance(arg.type, ir.PointerType))
-        full = ".".join([name, *map(str, values), str(element)])
-        function = builder.module.globals.get(full)
-        if function is None:
-            function = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [arg.type for arg in rest]), full)
-            function.linkage = "internal"
-            function.attributes.add("noinline")
-            inner = ir.IRBuilder(function.append_basic_block("entry"))
-            build(inner, values, function.args)
-            inner.ret_void()
-        builder.call(function, rest)
-        return context.get_dummy_value()
-
-    return emit
-
-
 def _build_tile(builder: Any, literals: list[int], args: Any) -> None:
     keep, a, a_row, a_k, b, b_panel, b_k, c, c_row, rows, columns, depth = args
     emitter = _TileEmitter(builder, literals, a.type.pointee)
@@ -371,7 +241,7 @@ def _build_tile_at(builder: Any, literals: list[int], args: Any) -> None:
     emitter.write(emitter.sums(a, a_row, a_k, right, depth), keep, c, c_row, rows, columns)
 
 
-class _PackEmitter(_Emitter):
+class _PackEmitter(VectorEmitter):
     """One panel: whole rows copied, or squares of vectors transposed in registers, or element by element."""
 
     def __init__(self, builder: Any, literals: list[int], args: Any) -> None:
@@ -444,10 +314,10 @@ def _build_pack(builder: Any, literals: list[int], args: Any) -> None:
     _PackEmitter(builder, literals, args).emit()
 
 
-gemm_tile = Intrinsic("gemm_tile", _gemm_tile, _typing(5, (6, 9, 12), None, 17), _outlined("gemm_tile", 5, _build_tile))
+gemm_tile = Intrinsic("gemm_tile", _gemm_tile, pointer_typing(5, (6, 9, 12), None, 17), outlined("gemm_tile", 5, _build_tile))
 gemm_tile_at = Intrinsic(
-    "gemm_tile_at", _gemm_tile_at, _typing(5, (6, 9, 11), 10, 16), _outlined("gemm_tile_at", 5, _build_tile_at)
+    "gemm_tile_at", _gemm_tile_at, pointer_typing(5, (6, 9, 11), 10, 16), outlined("gemm_tile_at", 5, _build_tile_at)
 )
-pack_panel = Intrinsic("pack_panel", _pack_panel, _typing(2, (2, 3), None, 8), _outlined("pack_panel", 2, _build_pack))
+pack_panel = Intrinsic("pack_panel", _pack_panel, pointer_typing(2, (2, 3), None, 8), outlined("pack_panel", 2, _build_pack))
 
 RECORDS = (gemm_tile, gemm_tile_at, pack_panel)

@@ -6,8 +6,8 @@ Three kernels make one convolution:
 * the input is laid out once a run (`lattice_source`): padded, and where there are strides, taken apart by the remainders of its
   positions, so that every tap of the filter sees its elements of consecutive outputs side by side. A convolution without
   strides and padding reads its input as it is;
-* the product (`conv_source`) then needs no copies at all: row k of its right operand is the laid out input from some offset on, and
-  a table of offsets goes to the register tile.
+* the product (`conv_source`) then needs no copies: row k of its right operand is the laid out input from some offset on, and a
+  table of offsets goes to the register tile.
 
 The price is that columns run over the whole length of a laid out row: between two rows of the output there are ``shift``
 columns whose sums are thrown away when the block is moved to where it belongs. (For 3×3 filters over 56 columns these are 3.4 %.)
@@ -45,14 +45,17 @@ class Conv:
     in_scratch : bool
         Whether the output is only ever seen by the epilogue: blocks of it then lie in the worker's scratch and there is no
         buffer for it.
+    masks : bool
+        Whether the target has masked loads, see `onnx_numba.native.plane.has_masks`.
     block_depth, row_tiles, column_panels : int
         Depth of a block of the sum; tiles and panels along one block of the output.
 
     Notes
     -----
     Buffers of `conv_source`: laid out input (the input itself if ``plain``), packed filters, output [N, groups * filters,
-    *out] (unless ``in_scratch``), bias (if there is one), then the epilogue's own from `first_buffer` on. Dims: groups, input channels of a group,
-    output channels of a group, the extents of the output; the epilogue's own from `first_dim` on.
+    *out] (unless ``in_scratch``), bias (if there is one), then the epilogue's own from `first_buffer` on.
+    Dims: groups, input channels of a group, output channels of a group, the extents of the output; the epilogue's own from
+    `first_dim` on.
     """
 
     dtype: str
@@ -63,6 +66,7 @@ class Conv:
     bias: bool = False
     plain: bool = False
     in_scratch: bool = False
+    masks: bool = False
     block_depth: int = 256
     row_tiles: int = 8
     column_panels: int = 8
@@ -234,21 +238,28 @@ def _lattice_phases(conv: Conv) -> list[str]:
         inside += "    "
         place = f"({place}) * size{d} + y{d} * {conv.strides[d]} - begin{d}" if d else f"y{d} * {conv.strides[d]} - begin{d}"
     within = " and ".join(f"first{d} <= y{d} < stop{d}" for d in range(last)) or "first0 < stop0"
-    start = f"(({place}) * size{last} - begin{last})" if last else "(0 - begin0)"
+    start = f"({place}) * size{last} - begin{last}" if last else "0 - begin0"
     row = f"""\
+first, stop, start = 0, 0, 0
 if {within}:
-    row = {start}
-    for y in range(first{last}):
-        target[at + y] = {conv.dtype}(0)
-    for y in range(first{last}, stop{last}):
-        target[at + y] = source[row + y * {conv.strides[last]}]
-    for y in range(stop{last}, length{last}):
-        target[at + y] = {conv.dtype}(0)
-else:
-    for y in range(length{last}):
-        target[at + y] = {conv.dtype}(0)
+    first, stop = first{last}, stop{last}
+    start = {start} + first * {conv.strides[last]}
+{_lattice_row(conv)}
 at += length{last}""".splitlines()
     return lines + [inside + line for line in row]
+
+
+def _lattice_row(conv: Conv) -> str:
+    t, stride, length = conv.dtype, conv.strides[-1], f"length{conv.rank - 1}"
+    if conv.masks:
+        return f"padded_row({stride}, {conv.tile.lanes}, {t}_at(target, at), {t}_at(source, start), first, stop, {length})"
+    return f"""\
+for y in range(first):
+    target[at + y] = {t}(0)
+for y in range(stop - first):
+    target[at + first + y] = source[start + y * {stride}]
+for y in range(stop, {length}):
+    target[at + y] = {t}(0)"""
 
 
 def conv_source(name: str, conv: Conv, epilogue: Epilogue = no_epilogue) -> str:

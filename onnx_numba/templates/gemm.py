@@ -1,7 +1,7 @@
 """Matrix products on the CPU for float32 and float64: packed panels, a register tile, any strides, a fused epilogue.
 
-``C[m, n] = A[m, k] @ B[k, n]``, batched with broadcasting. B is packed by `pack_b_source`: once at prepare for a weight, as a step
-before the product otherwise. A is read in place through its two strides, so transposed operands and views need no copies.
+``C[m, n] = A[m, k] @ B[k, n]``, with broadcast batches. B is packed by `pack_b_source`, once at prepare for a weight, as a step
+before the product else. A is read in place through its two strides, so transposed operands and views need no copies.
 
 A work unit is one block of `Gemm.block_rows` × `Gemm.block_columns` elements of C, with the whole of K. Inside, K goes in
 blocks of `Gemm.block_depth`; every element is the sum of its blocks in order, each block one chain of multiply-adds. This

@@ -1,0 +1,204 @@
+"""Rows and planes of images with padding: masked vector loads instead of padded copies.
+
+Elements outside of a row are loaded as zero under a mask. x86 has masked loads from AVX2 on; elsewhere LLVM would make a
+branch of every element, so that templates use these names only where `has_masks` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from onnx_numba.native.emit import call
+from onnx_numba.native.registry import Intrinsic
+from onnx_numba.native.vector import VectorEmitter, multiply_add, outlined, pointer_typing
+from onnx_numba.target import Target
+
+HOISTED = 16
+"""Weights that are kept in registers over a plane; more of them are read again for every vector."""
+
+
+def has_masks(target: Target) -> bool:
+    """Whether the target loads vectors under a mask."""
+    return target.arch == "x86_64" and target.lanes >= 8
+
+
+def _padded_row(stride: int, lanes: int, target: Any, source: Any, first: int, stop: int, length: int) -> None:
+    """``target[y] = source[(y - first) * stride]`` for ``first <= y < stop``, 0 for the other y below ``length``."""
+    target[:length] = 0
+    for y in range(first, stop):
+        target[y] = source[(y - first) * stride]
+
+
+def _depthwise_plane(
+    kernel_h: int, kernel_w: int, stride_h: int, stride_w: int, dilation_h: int, dilation_w: int, lanes: int, fused: int,
+    x: Any, w: Any, bias: Any, out: Any, height: int, width: int, out_h: int, out_w: int, pad_h: int, pad_w: int,
+) -> None:  # fmt: skip
+    """Convolve one plane of height × width with one filter; taps that lie in the padding are left out."""
+    image = x[: height * width].reshape(height, width)
+    with np.errstate(all="ignore"):
+        for y in range(out_h):
+            total = np.zeros(out_w, out.dtype)
+            for ky in range(kernel_h):
+                row = y * stride_h + ky * dilation_h - pad_h
+                if not 0 <= row < height:
+                    continue
+                for kx in range(kernel_w):
+                    columns = np.arange(out_w) * stride_w + kx * dilation_w - pad_w
+                    inside = (columns >= 0) & (columns < width)
+                    values = np.where(inside, image[row, np.where(inside, columns, 0)], out.dtype.type(0))
+                    total = multiply_add(w[ky * kernel_w + kx : ky * kernel_w + kx + 1], values, total)
+            out[y * out_w : (y + 1) * out_w] = total + bias
+
+
+class _PlaneEmitter(VectorEmitter):
+    """Masked access to vectors."""
+
+    def positions(self, start: Any, count: int) -> Any:
+        """The vector start, start + 1, … of 32-bit numbers."""
+        ir = self.ir
+        kind = ir.VectorType(ir.IntType(32), count)
+        first = self.builder.trunc(start, ir.IntType(32))
+        one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), first, ir.Constant(ir.IntType(32), 0))
+        return self.builder.add(
+            self.shuffle(one, ir.Constant(kind, ir.Undefined), [0] * count), ir.Constant(kind, list(range(count)))
+        )
+
+    def below(self, positions: Any, stop: Any) -> Any:
+        """Which positions are at least 0 and below a number."""
+        count = positions.type.count
+        limit = self.positions(stop, count)
+        limit = self.builder.sub(limit, self.ir.Constant(limit.type, list(range(count))))
+        return self.builder.icmp_unsigned("<", positions, limit)
+
+    def load_masked(self, pointer: Any, mask: Any) -> Any:
+        ir, count = self.ir, mask.type.count
+        kind = ir.VectorType(self.element, count)
+        place = self.builder.bitcast(pointer, kind.as_pointer())
+        align = ir.Constant(ir.IntType(32), self.align)
+        name = f"llvm.masked.load.v{count}f{8 * self.align}.p0"
+        return call(self.builder, name, kind, [place, align, mask, ir.Constant(kind, [0.0] * count)])
+
+    def store_masked(self, value: Any, pointer: Any, mask: Any) -> None:
+        ir, count = self.ir, mask.type.count
+        place = self.builder.bitcast(pointer, value.type.as_pointer())
+        align = ir.Constant(ir.IntType(32), self.align)
+        name = f"llvm.masked.store.v{count}f{8 * self.align}.p0"
+        call(self.builder, name, ir.VoidType(), [value, place, align, mask])
+
+    def every(self, vector: Any, stride: int) -> Any:
+        """Elements 0, stride, 2 stride … of a vector ``stride`` times as long as the others."""
+        if stride == 1:
+            return vector
+        return self.shuffle(vector, self.ir.Constant(vector.type, self.ir.Undefined), list(range(0, self.lanes * stride, stride)))
+
+
+def _build_row(builder: Any, literals: list[int], args: Any) -> None:
+    stride, lanes = literals
+    target, source, first, stop, length = args
+    emitter = _PlaneEmitter(builder, target.type.pointee, lanes)
+    number = emitter.number
+    count = builder.sub(stop, first)
+    # Of the last element's stride only the element itself is sure to be there.
+    reach = builder.sub(builder.mul(count, number(stride)), number(stride - 1))
+    reach = builder.select(builder.icmp_signed(">", count, number(0)), reach, number(0))
+
+    def vector(y: Any, values: list[Any]) -> list[Any]:
+        begin = builder.mul(builder.sub(y, first), number(stride))
+        mask = emitter.below(emitter.positions(begin, lanes * stride), reach)
+        loaded = emitter.load_masked(emitter.shift(source, begin), mask)
+        emitter.store_masked(
+            emitter.every(loaded, stride), emitter.shift(target, y), emitter.below(emitter.positions(y, lanes), length)
+        )
+        return values
+
+    emitter.loop(number(0), builder.add(length, number(lanes - 1)), lanes, [], vector)
+
+
+def _build_plane(builder: Any, literals: list[int], args: Any) -> None:
+    _Depthwise(builder, literals, args).emit()
+
+
+class _Depthwise(_PlaneEmitter):
+    """Columns of one vector outside, rows inside: masks and weights stay in registers."""
+
+    def __init__(self, builder: Any, literals: list[int], args: Any) -> None:
+        self.kernel, self.strides, self.dilations, lanes, fused = (
+            literals[:2],
+            literals[2:4],
+            literals[4:6],
+            literals[6],
+            literals[7],
+        )
+        self.x, self.w, self.bias, self.out, self.height, self.width, self.out_h, self.out_w, self.pad_h, self.pad_w = args
+        super().__init__(builder, self.x.type.pointee, lanes, bool(fused))
+        count = self.kernel[0] * self.kernel[1]
+        self.held = [self._weight(t) for t in range(count)] if count <= HOISTED else None
+        self.added = self.splat(self.bias)
+
+    def emit(self) -> None:
+        builder = self.builder
+        self.loop(self.number(0), builder.add(self.out_w, self.number(self.lanes - 1)), self.lanes, [], self._column)
+
+    def _weight(self, tap: int) -> Any:
+        return self.splat(self.builder.load(self.shift(self.w, self.number(tap)), align=self.align))
+
+    def _column(self, column: Any, values: list[Any]) -> list[Any]:
+        builder, number = self.builder, self.number
+        start = builder.sub(builder.mul(column, number(self.strides[1])), self.pad_w)
+        starts = [builder.add(start, number(kx * self.dilations[1])) for kx in range(self.kernel[1])]
+        masks = [self.below(self.positions(at, self.lanes * self.strides[1]), self.width) for at in starts]
+        written = self.below(self.positions(column, self.lanes), self.out_w)
+
+        def row(y: Any, values: list[Any]) -> list[Any]:
+            total = self.ir.Constant(self.vector, [0.0] * self.lanes)
+            top = builder.sub(builder.mul(y, number(self.strides[0])), self.pad_h)
+            for ky in range(self.kernel[0]):
+                total = self._taps(ky, builder.add(top, number(ky * self.dilations[0])), starts, masks, total)
+            place = self.shift(self.out, builder.add(builder.mul(y, self.out_w), column))
+            self.store_masked(builder.fadd(total, self.added), place, written)
+            return values
+
+        self.loop(number(0), self.out_h, 1, [], row)
+        return values
+
+    def _taps(self, ky: int, row: Any, starts: list[Any], masks: list[Any], total: Any) -> Any:
+        """One row of the filter, if its row of the image is there."""
+        builder = self.builder
+        before, inside, after = builder.block, builder.append_basic_block("row.inside"), builder.append_basic_block("row.after")
+        builder.cbranch(builder.icmp_unsigned("<", row, self.height), inside, after)
+        builder.position_at_end(inside)
+        line, new = self.shift(self.x, builder.mul(row, self.width)), total
+        for kx, (start, mask) in enumerate(zip(starts, masks, strict=True)):
+            tap = ky * self.kernel[1] + kx
+            value = self.every(self.load_masked(self.shift(line, start), mask), self.strides[1])
+            new = self.multiply_add(self._weight(tap) if self.held is None else self.held[tap], value, new)
+        builder.branch(after)
+        inside = builder.block
+        builder.position_at_end(after)
+        phi = builder.phi(self.vector)
+        phi.add_incoming(total, before)
+        phi.add_incoming(new, inside)
+        return phi
+
+
+def _plane_typing() -> Callable[..., Any]:
+    def typing(*args: Any) -> Any:
+        from numba import types
+
+        found = pointer_typing(8, (8, 9, 11), None, 18)(*args)
+        if found is None:
+            return None
+        wanted = list(found.args)
+        wanted[10] = wanted[8].dtype
+        return found.replace(args=tuple(wanted), return_type=types.void)
+
+    return typing
+
+
+padded_row = Intrinsic("padded_row", _padded_row, pointer_typing(2, (2, 3), None, 7), outlined("padded_row", 2, _build_row))
+depthwise_plane = Intrinsic("depthwise_plane", _depthwise_plane, _plane_typing(), outlined("depthwise_plane", 8, _build_plane))
+
+RECORDS = (padded_row, depthwise_plane)
