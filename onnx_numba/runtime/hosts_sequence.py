@@ -1,0 +1,136 @@
+"""Steps on sequences, optionals and tensors of unknown rank.
+
+A sequence is a list of arrays, an absent optional is None. Arrays that go into a sequence are copied: what a step is given is
+valid only while it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Params = Mapping[str, Any]
+
+
+def _position(position: Array | None, length: int, what: str, default: int, beyond: int = 0) -> int:
+    """A position in a sequence, counted from the front; ``beyond`` more than its length are allowed."""
+    index = default if position is None else int(np.asarray(position).reshape(-1)[0])
+    if not -length <= index < length + beyond:
+        raise ValueError(f"{what}: position {index} in a sequence of {length}")
+    return index + length if index < 0 else index
+
+
+def _own(value: Any) -> Any:
+    return np.array(value) if isinstance(value, np.ndarray) else value
+
+
+def sequence_construct(params: Params, *items: Any) -> tuple[list[Any]]:
+    """A sequence of the inputs."""
+    return (list(map(_own, items)),)
+
+
+def sequence_at(params: Params, sequence: Sequence[Any], position: Array) -> tuple[Any]:
+    """The element at a position."""
+    return (sequence[_position(position, len(sequence), "SequenceAt", 0)],)
+
+
+def sequence_insert(params: Params, sequence: Sequence[Any], item: Any, position: Array | None = None) -> tuple[list[Any]]:
+    """The sequence with one more element before a position, by default at its end."""
+    at = _position(position, len(sequence), "SequenceInsert", len(sequence), beyond=1)
+    return ([*sequence[:at], _own(item), *sequence[at:]],)
+
+
+def sequence_erase(params: Params, sequence: Sequence[Any], position: Array | None = None) -> tuple[list[Any]]:
+    """The sequence without one element, by default the last."""
+    at = _position(position, len(sequence), "SequenceErase", len(sequence) - 1)
+    return ([*sequence[:at], *sequence[at + 1 :]],)
+
+
+def sequence_length(params: Params, sequence: Sequence[Any]) -> tuple[Array]:
+    """The number of elements."""
+    return (np.array(len(sequence), np.int64),)
+
+
+def split_to_sequence(params: Params, x: Array, split: Array | None = None) -> tuple[list[Array]]:
+    """Pieces along an axis: of the sizes given, of one size but for the last, or of size 1."""
+    axis = int(params["axis"])
+    extent = x.shape[axis]
+    if split is None:
+        pieces = [np.take(x, [k], axis) for k in range(extent)]
+        return ([np.array(p if params["keepdims"] else np.squeeze(p, axis)) for p in pieces],)
+    if split.ndim == 0:
+        size = int(split)
+        if size <= 0:
+            raise ValueError(f"SplitToSequence: pieces of {size}")
+        sizes = [min(size, extent - start) for start in range(0, extent, size)]
+    else:
+        sizes = [int(s) for s in split]
+        if sum(sizes) != extent or any(s < 0 for s in sizes):
+            raise ValueError(f"SplitToSequence: pieces of {sizes} of a dim of {extent}")
+    return ([np.array(p) for p in np.split(x, np.cumsum(sizes)[:-1], axis)],)
+
+
+def concat_from_sequence(params: Params, sequence: Sequence[Array]) -> tuple[Array]:
+    """All elements side by side along an axis, or stacked along a new one."""
+    if not sequence:
+        raise ValueError("ConcatFromSequence: the sequence is empty")
+    join = np.stack if params["new_axis"] else np.concatenate
+    return (join(list(sequence), axis=int(params["axis"])),)
+
+
+def optional(params: Params, value: Any = None) -> tuple[Any]:
+    """An optional that holds a value, or nothing."""
+    return (_own(value),)
+
+
+def optional_get_element(params: Params, value: Any) -> tuple[Any]:
+    """What an optional holds."""
+    if value is None:
+        raise ValueError("OptionalGetElement: the optional holds nothing")
+    return (value,)
+
+
+def optional_has_element(params: Params, value: Any = None) -> tuple[Array]:
+    """Whether an optional holds anything."""
+    return (np.array(value is not None),)
+
+
+def object_shape(params: Params, x: Array) -> tuple[Array]:
+    """The dims of a tensor, from ``start`` to ``end`` if these are given."""
+    return (np.array(x.shape[params.get("start", 0) : params.get("end")], np.int64),)
+
+
+def object_size(params: Params, x: Array) -> tuple[Array]:
+    """The number of elements of a tensor."""
+    return (np.array(x.size, np.int64),)
+
+
+def reshape(params: Params, x: Array, shape: Array) -> tuple[Array]:
+    """Reshape to a rank that only the run knows."""
+    target = [int(s) for s in shape]
+    if not params["allowzero"]:
+        target = [x.shape[k] if s == 0 else s for k, s in enumerate(target)]
+    return (np.array(x.reshape(target)),)
+
+
+HOSTS: Mapping[str, Callable[..., tuple[Any, ...]]] = {
+    function.__name__: function
+    for function in (
+        sequence_construct,
+        sequence_at,
+        sequence_insert,
+        sequence_erase,
+        sequence_length,
+        split_to_sequence,
+        concat_from_sequence,
+        optional,
+        optional_get_element,
+        optional_has_element,
+        object_shape,
+        object_size,
+        reshape,
+    )
+}
