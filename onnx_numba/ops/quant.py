@@ -1,0 +1,181 @@
+"""Quantisation, and products and convolutions of quantised tensors, as compositions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.dims import Dim
+from onnx_numba.ir.expr import Expr, where
+from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.types import BY_ONNX, F32, I32, U8, DType
+from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.common import channel_view, normal_axis, wide
+from onnx_numba.ops.conv import conv
+from onnx_numba.ops.matmul import matmul
+from onnx_numba.ops.registry import op
+
+Index = tuple[Dim, ...]
+Ints = Sequence[int] | None
+LIMIT = float(1 << 24)
+"""Beyond every quantised value with any zero point, and exact in float32."""
+
+
+def _parameter(b: Builder, p: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
+    """A scale or zero point for each element of ``x``: given for all, for each position of an axis, or for blocks of it."""
+    if p.size == 1:
+        return b.reshape(p, ())
+    axis = normal_axis(b, axis, x.rank)
+    if not block:
+        return channel_view(b, p, x.rank, axis) if p.rank == 1 else p
+    b.require_equal(p.shape[axis], d.ceildiv(x.shape[axis], block), "blocks of the scale")
+    return b.compute(x.shape, lambda *i: p[(*i[:axis], d.floordiv(i[axis], block), *i[axis + 1 :])], p.dtype)
+
+
+def _limits(dtype: DType) -> tuple[int, int]:
+    bits = 8 * dtype.size
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if dtype.kind == "i" else (0, (1 << bits) - 1)
+
+
+def quantised(v: Expr, zero: Expr | None, dtype: DType) -> Expr:
+    """A float32 in units of the scale as an integer: rounded to even, moved by the zero point, limited."""
+    low, high = _limits(dtype)
+    number = e.cast(e.binary("max", e.binary("min", e.unary("rint", v), LIMIT), -LIMIT), I32)
+    if zero is not None:
+        number = number + e.cast(zero, I32)
+    return e.cast(e.binary("max", e.binary("min", number, high), low), dtype)
+
+
+@op("QuantizeLinear", since=10, reviewed=28)
+def quantize_linear(
+    b: Builder, x: Tensor, scale: Tensor, zero: Tensor | None = None, *, axis: int = 1, saturate: int = 1, block_size: int = 0,
+    output_dtype: int = 0, precision: int = 0,
+) -> Tensor:  # fmt: skip
+    """``saturate(round(x / scale) + zero)``; divided in at least float32."""
+    dtype = zero.dtype if zero is not None else BY_ONNX.get(output_dtype, U8) if output_dtype else U8
+    if dtype.kind not in "iu" or dtype.size > 2:
+        b.unsupported(f"quantisation to {dtype.onnx_name}")
+    parameters = [_parameter(b, p, x, axis, block_size) for p in (scale, zero) if p is not None]
+
+    def element(v: Expr, s: Expr, *z: Expr) -> Expr:
+        return quantised(e.cast(e.cast(v, F32) / e.cast(s, F32), F32), z[0] if z else None, dtype)
+
+    return b.map(element, x, *parameters, dtype=dtype)
+
+
+@op("DequantizeLinear", since=10, reviewed=28)
+def dequantize_linear(
+    b: Builder, x: Tensor, scale: Tensor, zero: Tensor | None = None, *, axis: int = 1, block_size: int = 0, output_dtype: int = 0
+) -> Tensor:
+    """``(x - zero) * scale``."""
+    dtype = BY_ONNX.get(output_dtype, scale.dtype) if output_dtype else scale.dtype
+    parameters = [_parameter(b, p, x, axis, block_size) for p in (scale, zero) if p is not None]
+    kind = wide(dtype)
+
+    def element(v: Expr, s: Expr, *z: Expr) -> Expr:
+        number = e.cast(v, I32) - e.cast(z[0], I32) if z else v
+        return e.cast(number, kind) * e.cast(s, kind)
+
+    return b.map(element, x, *parameters, dtype=dtype)
+
+
+@op("DynamicQuantizeLinear", since=11)
+def dynamic_quantize_linear(b: Builder, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Quantised to uint8 with scale and zero point from the range of the values, zero included."""
+    axes = range(x.rank)
+    low = b.map(lambda v: e.binary("min", v, 0.0), b.reduce("min", x, axes))
+    high = b.map(lambda v: e.binary("max", v, 0.0), b.reduce("max", x, axes))
+    # Zeros only: any scale will do, and 1 is onnxruntime's.
+    scale = b.map(lambda v, w: where(e.eq(v, w), 1.0, (w - v) / 255.0), low, high)
+    zero = b.map(lambda v, s: quantised(-v / s, None, U8), low, scale, dtype=U8)
+    return b.map(lambda v, s, z: quantised(v / s, z, U8), x, scale, zero, dtype=U8), scale, zero
+
+
+# ---- products
+
+
+def _centred(b: Builder, x: Tensor, zero: Tensor | None) -> Tensor:
+    """``x - zero`` in int32."""
+    if zero is None:
+        return b.cast(x, I32)
+    return b.map(lambda v, z: e.cast(v, I32) - e.cast(z, I32), x, zero, dtype=I32)
+
+
+def _per_row(b: Builder, p: Tensor | None) -> Tensor | None:
+    """Numbers for the rows of a left operand."""
+    if p is None or p.rank != 1:
+        return p
+    return b.reshape(p, () if p.size == 1 else (*p.shape, 1))
+
+
+def _per_column(b: Builder, p: Tensor | None) -> Tensor | None:
+    """Numbers for the columns of a right operand."""
+    return b.reshape(p, ()) if p is not None and p.size == 1 else p
+
+
+@op("MatMulInteger", since=10)
+def matmul_integer(
+    b: Builder, x: Tensor, y: Tensor, x_zero: Tensor | None = None, y_zero: Tensor | None = None
+) -> Tensor:
+    """The product of two integer tensors from each of which a zero point is taken."""
+    return matmul(b, _centred(b, x, _per_row(b, x_zero)), _centred(b, y, _per_column(b, y_zero)))
+
+
+def _requantised(b: Builder, sums: Tensor, scales: Sequence[Tensor], y_scale: Tensor, y_zero: Tensor) -> Tensor:
+    """Sums of products in the scale and zero point of the result."""
+
+    def element(v: Expr, left: Expr, right: Expr, out: Expr, zero: Expr) -> Expr:
+        factor = e.cast(left, F32) * e.cast(right, F32) / e.cast(out, F32)
+        return quantised(e.cast(v, F32) * factor, zero, y_zero.dtype)
+
+    return b.map(element, sums, *scales, b.reshape(y_scale, ()) if y_scale.size == 1 else y_scale, y_zero, dtype=y_zero.dtype)
+
+
+@op("QLinearMatMul", since=10, reviewed=21)
+def qlinear_matmul(
+    b: Builder, x: Tensor, x_scale: Tensor, x_zero: Tensor, y: Tensor, y_scale: Tensor, y_zero: Tensor, out_scale: Tensor,
+    out_zero: Tensor,
+) -> Tensor:  # fmt: skip
+    """The product of two quantised tensors, quantised."""
+    sums = matmul_integer(b, x, y, x_zero, y_zero)
+    rows, columns = _per_row(b, x_scale), _per_column(b, y_scale)
+    assert rows is not None and columns is not None
+    zero = b.reshape(out_zero, ()) if out_zero.size == 1 else out_zero
+    return _requantised(b, sums, (rows, columns), out_scale, zero)
+
+
+@op("ConvInteger", since=10)
+def conv_integer(
+    b: Builder, x: Tensor, w: Tensor, x_zero: Tensor | None = None, w_zero: Tensor | None = None, *, auto_pad: str,
+    dilations: Ints = None, group: int = 1, kernel_shape: Ints = None, pads: Ints = None, strides: Ints = None,
+) -> Tensor:  # fmt: skip
+    """The convolution of integer tensors; padding stands for the zero point."""
+    image = _centred(b, x, None if x_zero is None else b.reshape(x_zero, ()))
+    weights = _centred(b, w, None if w_zero is None else _per_filter(b, w_zero, w.rank))
+    return conv(
+        b, image, weights, auto_pad=auto_pad, dilations=dilations, group=group, kernel_shape=kernel_shape, pads=pads,
+        strides=strides,
+    )  # fmt: skip
+
+
+def _per_filter(b: Builder, p: Tensor, rank: int, axis: int = 0) -> Tensor:
+    return b.reshape(p, ()) if p.size == 1 else channel_view(b, p, rank, axis)
+
+
+@op("QLinearConv", since=10)
+def qlinear_conv(
+    b: Builder, x: Tensor, x_scale: Tensor, x_zero: Tensor, w: Tensor, w_scale: Tensor, w_zero: Tensor, y_scale: Tensor,
+    y_zero: Tensor, bias: Tensor | None = None, *, auto_pad: str, dilations: Ints = None, group: int = 1,
+    kernel_shape: Ints = None, pads: Ints = None, strides: Ints = None,
+) -> Any:  # fmt: skip
+    """The convolution of quantised tensors, quantised."""
+    sums = conv_integer(
+        b, x, w, x_zero, w_zero, auto_pad=auto_pad, dilations=dilations, group=group, kernel_shape=kernel_shape, pads=pads,
+        strides=strides,
+    )  # fmt: skip
+    if bias is not None:
+        sums = b.map(lambda v, c: v + c, sums, channel_view(b, bias, x.rank))
+    scales = (b.reshape(x_scale, ()), _per_filter(b, w_scale, x.rank, 1))
+    return _requantised(b, sums, scales, y_scale, b.reshape(y_zero, ()))

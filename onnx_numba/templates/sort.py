@@ -1,0 +1,88 @@
+"""The greatest or smallest elements of lanes, in order."""
+
+# The names X_p and the like are set by `onnx_numba.ops.builder.Builder.template`.
+# ruff: noqa: F821
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def top_k(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
+    """The first k elements of every lane in order, and where they were.
+
+    Buffers are the source, values and positions. Dims are the extent of the axis, that of all axes after it together, and k.
+    A work unit is a lane. ``LARGEST`` puts the greatest first. NaN counts as greater than everything; of equal elements the
+    earlier is first.
+
+    The results themselves are the heap, its worst element at the root. Every step puts a root in place: first those of the
+    initial heap from the last to the first, then one for each further element that is better than the worst, then one for each
+    element taken off the heap to the end.
+    """
+    x = X_p(bufs, 0)
+    y = X_p(bufs, 1)
+    where = i64_p(bufs, 2)
+    n = dims[0]
+    inner = dims[1]
+    k = dims[2]
+    for lane in range(lo, hi):
+        source = lane // inner * n * inner + lane % inner
+        target = lane // inner * k * inner + lane % inner
+        for i in range(k):
+            y[target + i * inner] = x[source + i * inner]
+            where[target + i * inner] = i
+        built = k // 2
+        scanned = built + n - k
+        for step in range(scanned + k - 1 if k > 0 else 0):
+            root = i64(0)
+            size = i64(k)
+            if step < built:
+                root = i64(built - 1 - step)
+                v = y[target + root * inner]
+                p = where[target + root * inner]
+            elif step < scanned:
+                p = i64(k + step - built)
+                v = x[source + p * inner]
+                worst = y[target]
+                if LARGEST:
+                    better = v > worst or (v != v and worst == worst)
+                else:
+                    better = v < worst or (v == v and worst != worst)
+                if not better:
+                    continue
+            else:
+                size = i64(k - 1 - (step - scanned))
+                last = target + size * inner
+                v = y[last]
+                p = where[last]
+                y[last] = y[target]
+                where[last] = where[target]
+            child = 2 * root + 1
+            while child < size:
+                c = y[target + child * inner]
+                q = where[target + child * inner]
+                if child + 1 < size:
+                    r = y[target + (child + 1) * inner]
+                    s = where[target + (child + 1) * inner]
+                    if LARGEST:
+                        worse = r < c or (c != c and r == r)
+                    else:
+                        worse = r > c or (r != r and c == c)
+                    if worse or ((r == c or (r != r and c != c)) and s > q):
+                        c = r
+                        q = s
+                        child = child + 1
+                if LARGEST:
+                    worse = c < v or (v != v and c == c)
+                else:
+                    worse = c > v or (c != c and v == v)
+                if not (worse or ((c == v or (c != c and v != v)) and q > p)):
+                    break
+                y[target + root * inner] = c
+                where[target + root * inner] = q
+                root = child
+                child = 2 * root + 1
+            y[target + root * inner] = v
+            where[target + root * inner] = p
+    return 0
