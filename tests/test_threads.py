@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,12 +108,12 @@ def test_concurrent_runs_share_a_pool(compiled):
 
 
 def test_a_pool_ends_with_its_sessions(compiled):
+    gc.collect()
     before = threading.active_count()
     session = Session(chain(grain=1), [], compiled, Options(num_threads=7))
     session.run([values(10_000)])
     assert threading.active_count() == before + 6
     del session
-    gc.collect()
     assert threading.active_count() == before
 
 
@@ -155,7 +156,7 @@ def test_interrupt(tmp_path):
     """Ctrl-C ends a run of many seconds."""
     program = textwrap.dedent(f"""
         import signal, sys, threading, os, time
-        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
         import numpy as np, runtime_plans as plans
         from onnx_numba.options import Options
         from onnx_numba.runtime.session import Session

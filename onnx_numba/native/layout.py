@@ -86,3 +86,61 @@ P_LOCKS = 160  # per worker, LOCK_STRIDE words: *lock, and 1 while the worker sl
 LOCK_ADDRESS, LOCK_ASLEEP, LOCK_STRIDE = 0, 1, 16
 NOT_FAILED = 1 << 62
 MAX_CHUNKS = 1 << 31
+
+# Fast entry: words of one session's description. Marked * as above; "object" is the address of a Python object.
+(
+    F_BUSY,  # 1 while a run is in progress
+    F_STATE,  # *state words of the entry's own frame
+    F_RUN,  # *the runner
+    F_INPUTS,  # number of inputs
+    F_OUTPUTS,  # number of outputs
+    F_IN,  # *IN_WORDS words per input
+    F_OUT,  # *OUT_WORDS words per output
+    F_DIMS,  # *slots of the dims of all inputs and outputs, and for inputs the extents they must have, or -1
+    F_HELD,  # *room for the objects of the inputs
+    F_MADE,  # *room for the objects of the outputs
+    F_SHAPE,  # *room for the dims of one output
+    F_HEAVY,  # 1 if runs are long enough to let other Python threads run meanwhile, whatever the inputs
+    F_SERVED,  # 1 after Python has served the current run
+    F_CLOCK,  # *clock_gettime, or 0
+    F_TIME,  # which clock
+    F_TIME_ROOM,  # *room for what it says: seconds, nanoseconds
+    F_RESULT,  # object: the type of results, a tuple
+    F_REFUSED,  # object: what is returned instead of a result when the general path must do it
+    F_SERVE,  # object: called with the reason when the runner has left
+    F_NDARRAY,
+    F_LIST,
+    F_TUPLE,
+    F_DICT,  # object: types of inputs
+    F_NEW_ARRAY,  # *functions of the C APIs of NumPy and CPython
+    F_ALLOC,
+    F_TUPLE_NEW,
+    F_TUPLE_SET,
+    F_TUPLE_GET,
+    F_LIST_GET,
+    F_DICT_GET,
+    F_TUPLE_SIZE,
+    F_LIST_SIZE,
+    F_DICT_SIZE,
+    F_CALL,
+    F_LONG,
+    F_INCREF,
+    F_DECREF,
+    F_SAVE,
+    F_RESTORE,
+) = range(39)
+FRONT_WORDS = 48
+IN_TYPE, IN_RANK, IN_BUFFER, IN_NAME, IN_SIZE, IN_DIMS, IN_WORDS = range(7)
+OUT_TYPE, OUT_RANK, OUT_BUFFER, OUT_SIZE, OUT_DIMS, OUT_WORDS = range(6)
+
+# Byte offsets in CPython's and NumPy's objects; `onnx_numba.runtime.entry` looks whether this process has them.
+O_TYPE, A_DATA, A_RANK, A_DIMS, A_DTYPE, A_FLAGS = 8, 16, 24, 32, 56, 64
+READABLE = 0x0101
+"""Flags of an array that is C-contiguous and aligned."""
+
+SMALL_OUTPUT = 64 * 1024
+"""Larger outputs come from the recycling pool."""
+SMALL_INPUT = 16 * 1024
+"""Inputs of so many bytes in all make a run worth letting other Python threads go on."""
+WAKE_NANOSECONDS = 150_000
+"""Runs shorter than that are nearly over before a sleeping worker is there, and waking one costs a system call."""

@@ -2,9 +2,9 @@
 
 A *region* runs one kernel over ``[0, total)`` in chunks of ``grain``. Chunks are claimed from an atomic ticket: the generation of
 the region in its upper half, the chunks nobody has claimed yet in its lower. The caller publishes a region by storing a new
-ticket and claims chunks like everybody else, so a worker that comes late, or never, delays nothing; all there is to wait for at the end
-are chunks that somebody is working on. The region's description is read after a successful claim and at no other time: while a
-claimed chunk is unfinished the caller does not return, so the description stays.
+ticket and claims chunks like everybody else, so a worker that comes late, or never, delays nothing; all there is to wait for at
+the end are chunks that somebody is working on. The region's description is read after a successful claim and at no other time:
+while a claimed chunk is unfinished the caller does not return, so the description stays.
 
 Workers look for work for a bounded time, then sleep on a lock of their own. The lock is CPython's ``PyThread_type_lock``, which
 every platform has and which needs no GIL. No wake-up is lost: a worker says that it is asleep and then looks at the ticket once

@@ -8,24 +8,27 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnx_numba.ir.plan import Plan
 from onnx_numba.options import Options
 from onnx_numba.runtime.assembler import assemble
+from onnx_numba.runtime.entry import Entry, MethodDef, fits, method, usable
 from onnx_numba.runtime.state import State
 from onnx_numba.runtime.threads import Pool, pool_for, thread_count
 
 if TYPE_CHECKING:
     from onnx_numba.compile.objects import Library
     from onnx_numba.compile.store import Store
+    from onnx_numba.runtime.program import Program
     from onnx_numba.target import Target
 
 _NATIVE = Path(__file__).resolve().parent.parent / "native"
 _FUNCTIONS = {
     "runner": {"run": "int32(int64*)"},
+    "front": {"entry": "int64(int64, int64)"},
     "pool": {"worker": "int32(int64*, int64)", "spin": "int32(int64)"},
 }
 """Functions of each module of ``onnx_numba.native`` that are called from outside, with their C signatures."""
@@ -39,6 +42,8 @@ class NativeCode:
     run: Callable[[int], int]
     worker: Callable[[int, int], int]
     spin: Callable[[int], int]
+    run_address: int
+    entry: MethodDef
 
 
 class Engine:
@@ -61,6 +66,10 @@ class Engine:
         addresses = np.array([*kernels, 0], np.int64)
         return lambda: State(plan, assembly, addresses, self.code.run, self.pool)
 
+    def entry(self, program: Program, result: type[tuple[Any, ...]]) -> Entry | None:
+        """The fast entry of a program, where this process and its plan allow one."""
+        return Entry(program, self.code, result) if usable() and fits(program.plan) else None
+
 
 @functools.cache
 def native_code(cpu: str, cache: Path | str | bool | None) -> NativeCode:
@@ -79,6 +88,8 @@ def native_code(cpu: str, cache: Path | str | bool | None) -> NativeCode:
         ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(addresses["run"]),
         ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64)(addresses["worker"]),
         ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64)(addresses["spin"]),
+        addresses["run"],
+        method(b"run", addresses["entry"]),
     )
 
 

@@ -54,6 +54,7 @@ class Program:
         self.plan = plan
         self.outputs = OutputPool()
         self._constants = {buffer: readable(weights[index]) for buffer, index in plan.constants.items()}
+        self.weight_bytes = sum(array.nbytes for array in self._constants.values())
         self._make = frames(plan)
         self._idle: deque[Frame] = deque(maxlen=MAX_IDLE_FRAMES)
         self._frames: weakref.WeakSet[Frame] = weakref.WeakSet()
@@ -79,7 +80,7 @@ class Program:
         try:
             return self._idle.pop()
         except IndexError:
-            return self._new_frame()
+            return self.new_frame()
 
     def give_back(self, frame: Frame) -> None:
         """Return a frame; beyond ``MAX_IDLE_FRAMES`` the one idle for longest is freed."""
@@ -99,7 +100,8 @@ class Program:
         for _, body in self._hosts:
             _each_body(body, Body.trim)
 
-    def _new_frame(self) -> Frame:
+    def new_frame(self) -> Frame:
+        """A frame with the constants bound."""
         frame = self._make()
         self._frames.add(frame)
         for buffer, array in self._constants.items():
@@ -129,7 +131,7 @@ class Program:
             if reason == LEFT_OUT:
                 results[frame.operand], made[frame.operand] = self._allocate(frame, frame.operand), True
             elif reason == LEFT_ERROR:
-                raise self._error(frame)
+                raise self.error(frame)
             else:
                 self._host(frame, frame.operand)
         for number, port in enumerate(self.plan.outputs):
@@ -138,14 +140,20 @@ class Program:
         return tuple(results)
 
     def _allocate(self, frame: Frame, number: int) -> Array:
+        array = self.new_output(frame, number)
+        buffer = self.plan.outputs[number].buffer
+        assert buffer is not None
+        frame.bind(buffer, array)
+        return array
+
+    def new_output(self, frame: Frame, number: int) -> Array:
+        """Memory for an output whose dims are in slots by now."""
         port, dtype = self.plan.outputs[number], self._output_types[number]
-        assert port.buffer is not None and dtype is not None
+        assert dtype is not None
         shape = tuple([frame.slot(slot) for slot in port.dims])
         if shape and min(shape) < 0:
             raise ExecutionError.at(None, f"output {port.name!r} would have the shape {list(shape)}")
-        array = self.outputs.empty(shape, dtype)
-        frame.bind(port.buffer, array)
-        return array
+        return self.outputs.empty(shape, dtype)
 
     def _fetch(self, frame: Frame, port: Port, *, copy: bool) -> Any:
         """The value of a port as Python sees it; a copy is the caller's alone."""
@@ -174,7 +182,8 @@ class Program:
         for port, value in zip(step.outputs, results, strict=True):
             self._enter(frame, port, _host_value(port, value, where))
 
-    def _error(self, frame: Frame) -> ExecutionError:
+    def error(self, frame: Frame) -> ExecutionError:
+        """What made a frame stop, for people."""
         code, index, instruction = frame.failure()
         return ExecutionError.at(self._steps[instruction], STATUS_TEXT.get(code, f"status {code}"), code=code, index=index)
 

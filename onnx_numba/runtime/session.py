@@ -11,6 +11,7 @@ from onnx_numba.errors import ModelError
 from onnx_numba.ir.plan import Plan, Port
 from onnx_numba.options import Options
 from onnx_numba.runtime.binding import conform, in_order
+from onnx_numba.runtime.entry import REFUSED, Entry
 from onnx_numba.runtime.frame import Frame
 from onnx_numba.runtime.host import HOST, Host
 from onnx_numba.runtime.interpreter import Interpreter
@@ -36,6 +37,8 @@ class Session:
         How to run.
     hosts : mapping, optional
         Host steps by name.
+    result : type, optional
+        What `run` returns: ``tuple``, or a class derived from it that adds no construction of its own, such as a named tuple.
     """
 
     def __init__(
@@ -45,10 +48,21 @@ class Session:
         kernels: Mapping[str, Any],
         options: Options | None = None,
         hosts: Mapping[str, Host] = HOST,
+        result: type[tuple[Any, ...]] = tuple,
     ) -> None:
         self.plan = plan
         self.options = options or Options()
-        self._program = Program(plan, weights, _frames(kernels, self.options), hosts)
+        self._result = result
+        if self.options.jit:
+            from onnx_numba.runtime.engine import Engine
+
+            engine = Engine(self.options)
+            self._program = Program(plan, weights, lambda plan: engine.frames(plan, _resolved(plan, kernels)), hosts)
+            self._entry: Entry | None = engine.entry(self._program, result)
+        else:
+            self._program = Program(plan, weights, lambda plan: _interpreted(plan, kernels), hosts)
+            self._entry = None
+        self._fast: Callable[[Any], Any] = _refuse if self._entry is None else self._entry.function
 
     @property
     def inputs(self) -> tuple[Port, ...]:
@@ -72,10 +86,15 @@ class Session:
         Returns
         -------
         tuple
-            A value per output: arrays that the caller owns alone, lists for sequences, dicts for maps.
+            Of the type given as ``result``, a value per output: arrays that the caller owns alone, lists for sequences, dicts
+            for maps.
         """
+        result = self._fast(inputs)
+        if result is not REFUSED:
+            return result
         ports = self.plan.inputs
-        return self._program.run([conform(value, port) for value, port in zip(in_order(inputs, ports), ports, strict=True)])
+        values = [conform(value, port) for value, port in zip(in_order(inputs, ports), ports, strict=True)]
+        return tuple.__new__(self._result, self._program.run(values))
 
     def cancel(self) -> None:
         """Make the runs in progress, in whatever threads, end soon with an `ExecutionError`."""
@@ -86,19 +105,14 @@ class Session:
         self._program.trim()
 
 
-def _frames(kernels: Mapping[str, Any], options: Options) -> Callable[[Plan], Callable[[], Frame]]:
-    """How frames are made for a plan: by compiled code, or by Python."""
+def _refuse(inputs: Any) -> Any:
+    """In place of the fast entry where there is none."""
+    return REFUSED
 
-    def interpreted(plan: Plan) -> Callable[[], Frame]:
-        functions = _resolved(plan, kernels)
-        return lambda: Interpreter(plan, functions)
 
-    if not options.jit:
-        return interpreted
-    from onnx_numba.runtime.engine import Engine
-
-    engine = Engine(options)
-    return lambda plan: engine.frames(plan, _resolved(plan, kernels))
+def _interpreted(plan: Plan, kernels: Mapping[str, Any]) -> Callable[[], Frame]:
+    functions = _resolved(plan, kernels)
+    return lambda: Interpreter(plan, functions)
 
 
 def _resolved(plan: Plan, kernels: Mapping[str, Any]) -> list[Any]:

@@ -43,6 +43,7 @@ from onnx_numba.native.layout import (
     S_THREADS,
     S_WAKE,
     STATE_WORDS,
+    WAKE_NANOSECONDS,
 )
 from onnx_numba.runtime.assembler import Assembly
 from onnx_numba.runtime.outputs import aligned_block
@@ -55,8 +56,6 @@ Words = NDArray[np.int64]
 
 _VISIT_SECONDS = 0.02
 """How long the runner may stay away before Python looks at signals, if its chunks are no longer than that."""
-_WAKE_SECONDS = 150e-6
-"""Runs shorter than that are nearly over before a sleeping worker is there, and waking one costs a system call."""
 _FIRST_BUDGET = 64
 _LARGEST_BUDGET = 1 << 20
 
@@ -119,7 +118,7 @@ class State:
         self._state[S_THREADS] = threads
         self._state[S_WAKE] = 1
         self._budget = _FIRST_BUDGET
-        self._begun = 0.0
+        self._begun = self._visited = 0.0
         self.address = address_of(self._state)
 
     def begin(self) -> None:
@@ -134,9 +133,17 @@ class State:
     def finish(self) -> None:
         """Let go of arrays and objects that belonged to the run."""
         if self._pool is not None:
-            self._state[S_WAKE] = time.perf_counter() - self._begun > _WAKE_SECONDS
+            self._state[S_WAKE] = (time.perf_counter() - self._begun) * 1e9 > WAKE_NANOSECONDS
+        self.release()
+
+    def release(self) -> None:
+        """Drop the references that the run needed."""
         self._bound.clear()
         self.objects.clear()
+
+    def left_with(self) -> int:
+        """What the runner last left for: an output, a buffer …"""
+        return int(self._state[S_OPERAND])
 
     def slot(self, index: int) -> int:
         """The number in a slot."""
@@ -180,25 +187,31 @@ class State:
         """Execute until an output, a host step, an error or the end."""
         state = self._state
         state[S_BUDGET] = self._budget
-        begun = time.perf_counter()
-        while True:
-            reason = self._run(self.address)
-            if reason == LEFT_GROW:
-                self._grow(int(state[S_OPERAND]))
-            elif reason == LEFT_SCRATCH:
-                self._grow_scratch(int(state[S_OPERAND]))
-            elif reason == LEFT_START:
-                assert self._pool is not None
-                self._pool.start()
-            elif reason == LEFT_POLL:
-                # Being back in the interpreter is what lets a KeyboardInterrupt be raised.
-                now = time.perf_counter()
-                self._adapt(now - begun)
-                begun = now
-                state[S_BUDGET] = self._budget
-            else:
-                self.operand = int(state[S_OPERAND])
-                return reason
+        self._visited = time.perf_counter()
+        while self.settle(reason := self._run(self.address)):
+            pass
+        self.operand = self.left_with()
+        return reason
+
+    def settle(self, reason: int) -> bool:
+        """Do what the runner left for, if it concerns nobody but this frame; whether it did."""
+        state = self._state
+        if reason == LEFT_GROW:
+            self._grow(int(state[S_OPERAND]))
+        elif reason == LEFT_SCRATCH:
+            self._grow_scratch(int(state[S_OPERAND]))
+        elif reason == LEFT_START:
+            assert self._pool is not None
+            self._pool.start()
+        elif reason == LEFT_POLL:
+            # Being back in the interpreter is what lets a KeyboardInterrupt be raised.
+            now = time.perf_counter()
+            self._adapt(now - self._visited)
+            self._visited = now
+            state[S_BUDGET] = self._budget
+        else:
+            return False
+        return True
 
     def _adapt(self, seconds: float) -> None:
         """Bring the number of chunks per visit nearer to ``_VISIT_SECONDS``."""

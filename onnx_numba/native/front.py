@@ -1,0 +1,337 @@
+"""The fast entry: what ``Session.run`` calls first, a builtin function made of compiled code.
+
+It takes the inputs as Python objects, looks whether they are exactly what the plan wants (plain arrays of the declared type, rank
+and fixed dims, contiguous and aligned, in an array, list, tuple or dict), runs the plan, makes small outputs through NumPy's C
+API and returns the tuple. Where an input is anything else it has touched nothing and returns a mark; the general path in Python
+then does everything and finds the words for what is wrong. What the runner leaves for (large outputs, growth, errors) Python serves
+through a callback, and the run goes on.
+
+Objects are numbers here, their addresses. All words are described in ``onnx_numba.native.layout``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onnx_numba.native.emit import is_int, numba_type, plain
+from onnx_numba.native.layout import (
+    A_DATA,
+    A_DIMS,
+    A_DTYPE,
+    A_FLAGS,
+    A_RANK,
+    F_ALLOC,
+    F_BUSY,
+    F_CALL,
+    F_CLOCK,
+    F_DECREF,
+    F_DICT,
+    F_DICT_GET,
+    F_DICT_SIZE,
+    F_DIMS,
+    F_HEAVY,
+    F_HELD,
+    F_IN,
+    F_INCREF,
+    F_INPUTS,
+    F_LIST,
+    F_LIST_GET,
+    F_LIST_SIZE,
+    F_LONG,
+    F_MADE,
+    F_NDARRAY,
+    F_NEW_ARRAY,
+    F_OUT,
+    F_OUTPUTS,
+    F_REFUSED,
+    F_RESTORE,
+    F_RESULT,
+    F_RUN,
+    F_SAVE,
+    F_SERVE,
+    F_SERVED,
+    F_SHAPE,
+    F_STATE,
+    F_TIME,
+    F_TIME_ROOM,
+    F_TUPLE,
+    F_TUPLE_GET,
+    F_TUPLE_NEW,
+    F_TUPLE_SET,
+    F_TUPLE_SIZE,
+    IN_BUFFER,
+    IN_DIMS,
+    IN_NAME,
+    IN_RANK,
+    IN_SIZE,
+    IN_TYPE,
+    IN_WORDS,
+    LEFT_END,
+    LEFT_OUT,
+    O_TYPE,
+    OUT_BUFFER,
+    OUT_DIMS,
+    OUT_RANK,
+    OUT_SIZE,
+    OUT_TYPE,
+    OUT_WORDS,
+    READABLE,
+    S_BUDGET,
+    S_BUFS,
+    S_CANCEL,
+    S_DONE,
+    S_OPERAND,
+    S_PC,
+    S_POOL,
+    S_SLOTS,
+    S_WAKE,
+    SMALL_INPUT,
+    SMALL_OUTPUT,
+    WAKE_NANOSECONDS,
+)
+from onnx_numba.native.memory import POINTERS, atomic_load
+from onnx_numba.native.registry import Intrinsic, intrinsic
+
+i64_p = next(record for record in POINTERS if record.name == "i64_p")
+i64_at = next(record for record in POINTERS if record.name == "i64_at")
+
+_BUDGET = 1 << 12
+
+
+def _pointer(name: str, element: str) -> Intrinsic:
+    """``name(address)``: a pointer to elements at an address."""
+
+    def typing(*args: Any) -> Any:
+        from numba import types
+
+        fits = len(args) == 1 and is_int(args[0]) and plain(args[0]).bitwidth == 64
+        return types.CPointer(numba_type(element)) if fits else None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    def twin(address: Any) -> Any:
+        raise NotImplementedError("addresses mean nothing to Python")
+
+    return Intrinsic(name, twin, typing, emit)
+
+
+words_at, halves_at = _pointer("words_at", "i64"), _pointer("halves_at", "i32")
+
+
+def _call_typing(*args: Any) -> Any:
+    return numba_type("i64") if args and all(is_int(a) and plain(a).bitwidth == 64 for a in args) else None
+
+
+def _emit_call(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    from llvmlite import ir
+
+    kind = ir.FunctionType(ir.IntType(64), [a.type for a in args[1:]])
+    return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+
+
+@intrinsic(_call_typing, _emit_call)
+def call_c(address: Any, *args: Any) -> Any:
+    """Call a C function whose parameters are all integers or pointers.
+
+    Narrower integers are passed in 64-bit registers or slots by every calling convention there is; of a narrower result the upper
+    half is undefined.
+    """
+    return address(*args)
+
+
+def entry(self, given):  # type: ignore[no-untyped-def]
+    """``METH_O`` function: ``self`` is an array with the session's words, ``given`` the inputs; null for an error."""
+    front = words_at(words_at(self + A_DATA)[0])
+    if front[F_BUSY] != 0:
+        return refuse(front)
+    total = take(front, given)
+    if total < 0:
+        return refuse(front)
+    front[F_BUSY] = 1
+    held = i64_p(front, F_HELD)
+    for k in range(front[F_INPUTS]):
+        call_c(front[F_INCREF], atomic_load(held, k))
+    heavy = 1 if front[F_HEAVY] != 0 or total > SMALL_INPUT else 0
+    done = drive(front, heavy)
+    result = finish(front) if done == 0 else drop(front)
+    for k in range(front[F_INPUTS]):
+        call_c(front[F_DECREF], atomic_load(held, k))
+    front[F_BUSY] = 0
+    return result
+
+
+def refuse(front):  # type: ignore[no-untyped-def]
+    """A new reference to the mark that sends the caller on the general path."""
+    call_c(front[F_INCREF], front[F_REFUSED])
+    return front[F_REFUSED]
+
+
+def take(front, given):  # type: ignore[no-untyped-def]
+    """Put every input's address and dims into the state; bytes of all of them, or -1 if one is not as it should be."""
+    count = front[F_INPUTS]
+    kind = words_at(given + O_TYPE)[0]
+    held = i64_p(front, F_HELD)
+    if kind == front[F_NDARRAY]:
+        if count != 1:
+            return -1
+    elif kind == front[F_LIST]:
+        if call_c(front[F_LIST_SIZE], given) != count:
+            return -1
+    elif kind == front[F_TUPLE]:
+        if call_c(front[F_TUPLE_SIZE], given) != count:
+            return -1
+    elif kind != front[F_DICT] or call_c(front[F_DICT_SIZE], given) != count:
+        return -1
+    total = 0
+    for k in range(count):
+        port = i64_at(i64_p(front, F_IN), k * IN_WORDS)
+        array = given
+        if kind == front[F_LIST]:
+            array = call_c(front[F_LIST_GET], given, k)
+        elif kind == front[F_TUPLE]:
+            array = call_c(front[F_TUPLE_GET], given, k)
+        elif kind == front[F_DICT]:
+            array = call_c(front[F_DICT_GET], given, port[IN_NAME])
+        size = bind(front, port, array)
+        if size < 0:
+            return -1
+        held[k] = array
+        total += size
+    return total
+
+
+def bind(front, port, array):  # type: ignore[no-untyped-def]
+    """Point an input's buffer at an array and set its dims; its bytes, or -1 if it is not as it should be."""
+    if array == 0 or words_at(array + O_TYPE)[0] != front[F_NDARRAY] or words_at(array + A_DTYPE)[0] != port[IN_TYPE]:
+        return -1
+    rank = port[IN_RANK]
+    if halves_at(array + A_RANK)[0] != rank or (halves_at(array + A_FLAGS)[0] & READABLE) != READABLE:
+        return -1
+    state = i64_p(front, F_STATE)
+    slots = i64_p(state, S_SLOTS)
+    shape = words_at(words_at(array + A_DIMS)[0])
+    wanted = i64_at(i64_p(front, F_DIMS), port[IN_DIMS])
+    size = port[IN_SIZE]
+    for axis in range(rank):
+        extent = atomic_load(shape, axis)
+        if wanted[2 * axis + 1] >= 0 and extent != wanted[2 * axis + 1]:
+            return -1
+        slots[wanted[2 * axis]] = extent
+        size *= extent
+    i64_p(state, S_BUFS)[port[IN_BUFFER]] = words_at(array + A_DATA)[0]
+    return size
+
+
+def drive(front, heavy):  # type: ignore[no-untyped-def]
+    """Run the plan to its end; 0, or 1 if Python raised."""
+    state = i64_p(front, F_STATE)
+    state[S_PC] = 0
+    state[S_DONE] = 0
+    state[S_CANCEL] = 0
+    state[S_BUDGET] = _BUDGET
+    front[F_SERVED] = 0
+    timed = heavy != 0 and state[S_POOL] != 0 and front[F_CLOCK] != 0
+    begun = now(front) if timed else 0
+    while True:
+        if heavy != 0:
+            thread = call_c(front[F_SAVE])
+            reason = call_c(front[F_RUN], front[F_STATE]) & 0xFF
+            call_c(front[F_RESTORE], thread)
+        else:
+            reason = call_c(front[F_RUN], front[F_STATE]) & 0xFF
+        if reason == LEFT_END:
+            if timed:
+                state[S_WAKE] = 1 if now(front) - begun > WAKE_NANOSECONDS else 0
+            return 0
+        made = make_output(front, state, state[S_OPERAND]) if reason == LEFT_OUT else 0
+        if made < 0:
+            return 1
+        if made == 0:
+            front[F_SERVED] = 1
+            served = serve(front, reason)
+            if served == 0:
+                return 1
+            if reason == LEFT_OUT:
+                give_output(front, state, state[S_OPERAND], served)
+            else:
+                call_c(front[F_DECREF], served)
+
+
+def now(front):  # type: ignore[no-untyped-def]
+    """Nanoseconds of the monotonic clock."""
+    call_c(front[F_CLOCK], front[F_TIME], front[F_TIME_ROOM])
+    time = i64_p(front, F_TIME_ROOM)
+    return time[0] * 1_000_000_000 + time[1]
+
+
+def make_output(front, state, number):  # type: ignore[no-untyped-def]
+    """Make a small output: 1, 0 if Python has to, or -1 if there was an exception."""
+    port = i64_at(i64_p(front, F_OUT), number * OUT_WORDS)
+    slots = i64_p(state, S_SLOTS)
+    shape = i64_p(front, F_SHAPE)
+    dims = i64_at(i64_p(front, F_DIMS), port[OUT_DIMS])
+    size = port[OUT_SIZE]
+    for axis in range(port[OUT_RANK]):
+        extent = slots[atomic_load(dims, axis)]
+        if extent < 0:
+            return 0
+        shape[axis] = extent
+        size *= extent
+        if size >= SMALL_OUTPUT:
+            return 0
+    call_c(front[F_INCREF], port[OUT_TYPE])
+    array = call_c(front[F_NEW_ARRAY], front[F_NDARRAY], port[OUT_TYPE], port[OUT_RANK], front[F_SHAPE], 0, 0, 0, 0)
+    if array == 0:
+        return -1
+    give_output(front, state, number, array)
+    return 1
+
+
+def give_output(front, state, number, array):  # type: ignore[no-untyped-def]
+    """Keep an output and point its buffer at it."""
+    port = i64_at(i64_p(front, F_OUT), number * OUT_WORDS)
+    i64_p(front, F_MADE)[number] = array
+    i64_p(state, S_BUFS)[port[OUT_BUFFER]] = words_at(array + A_DATA)[0]
+
+
+def serve(front, reason):  # type: ignore[no-untyped-def]
+    """Have Python deal with it; what it returned, or 0 if it raised."""
+    number = call_c(front[F_LONG], reason)
+    if number == 0:
+        return 0
+    served = call_c(front[F_CALL], front[F_SERVE], number)
+    call_c(front[F_DECREF], number)
+    return served
+
+
+def finish(front):  # type: ignore[no-untyped-def]
+    """The outputs as a tuple."""
+    if front[F_SERVED] != 0:
+        served = serve(front, LEFT_END)
+        if served == 0:
+            return drop(front)
+        call_c(front[F_DECREF], served)
+    count = front[F_OUTPUTS]
+    if front[F_RESULT] == front[F_TUPLE]:
+        result = call_c(front[F_TUPLE_NEW], count)
+    else:
+        result = call_c(front[F_ALLOC], front[F_RESULT], count)
+    if result == 0:
+        return drop(front)
+    made = i64_p(front, F_MADE)
+    for k in range(count):
+        # The tuple takes over the reference.
+        call_c(front[F_TUPLE_SET], result, k, atomic_load(made, k))
+        made[k] = 0
+    return result
+
+
+def drop(front):  # type: ignore[no-untyped-def]
+    """Drop the outputs made so far; the exception is set."""
+    made = i64_p(front, F_MADE)
+    for k in range(front[F_OUTPUTS]):
+        if atomic_load(made, k) != 0:
+            call_c(front[F_DECREF], made[k])
+            made[k] = 0
+    return 0
