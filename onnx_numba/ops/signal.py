@@ -1,0 +1,199 @@
+"""Signal processing: Fourier transforms, windows, the mel scale. All of it is computed in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.dims import Dim
+from onnx_numba.ir.expr import Expr
+from onnx_numba.ir.loop import Shape, Tensor
+from onnx_numba.ir.types import F64, I64
+from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.create import dtype_by_number
+from onnx_numba.ops.registry import op
+from onnx_numba.ops.settle import scalar, settle, wrapped
+from onnx_numba.templates.signal import dft as dft_kernel
+
+Extent = Dim | int
+
+
+def _transform(b: Builder, lines: Tensor, kept: Extent, inverse: bool) -> Tensor:
+    """The transform of complex lines ``[…, n, 2]``, its first frequencies, not divided by n."""
+    n = lines.shape[-2]
+    sign = 1.0 if inverse else -1.0
+
+    def root(k: Dim, part: Dim) -> Expr:
+        angle = e.cast(e.dimval(k), F64) * (2.0 * math.pi) / e.cast(e.dimval(n), F64)
+        return e.where(e.eq(e.dimval(part), 0), e.unary("cos", angle), e.unary("sin", angle) * sign)
+
+    roots = b.compute((n, 2), root, F64)
+    shape = (*lines.shape[:-2], kept, 2)
+    total = d.product(lines.shape[:-2])
+    return b.template(dft_kernel, [lines, roots], [(F64, shape)], total=total, dims=(n, kept), scratch=n * 16)[0]
+
+
+def _complex(b: Builder, shape: Shape, element: Callable[..., Expr], parts: Extent) -> Tensor:
+    """Complex lines from the parts of their elements; without imaginary parts these are zero."""
+
+    def either(*i: Dim) -> Expr:
+        if parts == 1:
+            return e.guard(e.eq(e.dimval(i[-1]), 0), element(*i[:-1], 0), 0.0)
+        return element(*i)
+
+    return b.compute((*shape, 2), either, F64)
+
+
+@op("DFT", since=17, reviewed=17)
+def dft_17(b: Builder, x: Tensor, dft_length: Tensor | None = None, *, axis: int, inverse: int, onesided: int) -> Tensor:
+    """The discrete Fourier transform along an axis that an attribute names."""
+    return _dft(b, x, dft_length, e.lit(axis, I64), bool(inverse), bool(onesided))
+
+
+@op("DFT", since=20)
+def dft(
+    b: Builder, x: Tensor, dft_length: Tensor | None = None, axis: Tensor | None = None, *, inverse: int, onesided: int
+) -> Tensor:  # fmt: skip
+    """The discrete Fourier transform along an axis, by default the last but one."""
+    which = e.lit(-2, I64) if axis is None else e.cast(scalar(axis), I64)
+    return _dft(b, x, dft_length, which, bool(inverse), bool(onesided))
+
+
+def _dft(b: Builder, x: Tensor, dft_length: Tensor | None, axis: Expr, inverse: bool, onesided: bool) -> Tensor:
+    parts = x.shape[-1]
+    if parts not in (1, 2):
+        b.fail(f"the last dim must be 1 or 2, it is {parts}")
+    at = wrapped(axis, x.rank)
+    one = e.lit(1, I64)
+    outer: Expr = one
+    extent: Expr = one
+    inner: Expr = one
+    for k, value in enumerate(map(e.dimval, x.shape[:-1])):
+        outer = outer * e.where(at > k, value, one)
+        extent = e.where(e.eq(at, k), value, extent)
+        inner = inner * e.where(at < k, value, one)
+    if dft_length is not None:
+        length = e.cast(scalar(dft_length), I64)
+    else:
+        length = (extent - 1) * 2 if inverse and onesided else extent
+    before, size, after, n = settle(b, [outer, extent, inner, length])
+    source = b.transpose(b.reshape(x, (before, size, after, parts)), (0, 2, 1, 3))
+    lines = _lines(b, source, n, inverse and onesided)
+    kept = d.floordiv(n, 2) + 1 if onesided and not inverse else n
+    result = _transform(b, lines, kept, inverse)
+    made = 1 if inverse and onesided else 2
+
+    def element(i: Dim, k: Dim, j: Dim, part: Dim) -> Expr:
+        value = result[(i, j, k, part)]
+        return value / e.cast(e.dimval(n), F64) if inverse else value
+
+    final = b.compute((before, kept, after, made), element, x.dtype)
+    extents = settle(b, [e.where(e.eq(at, k), e.dimval(kept), e.dimval(v)) for k, v in enumerate(x.shape[:-1])])
+    return b.reshape(final, (*extents, made))
+
+
+def _lines(b: Builder, source: Tensor, n: Extent, half: bool) -> Tensor:
+    """Lines of ``n`` complex numbers: cut or padded with zeros; those given by their first half are completed."""
+    before, after, size, parts = source.shape
+
+    def element(i: Dim, j: Dim, k: Extent, part: Extent) -> Expr:
+        place = e.dimval(k)
+        if not half:
+            return e.guard(place < e.dimval(size), e.cast(source[(i, j, k, part)], F64), 0.0)
+        mirrored = place > e.dimval(d.floordiv(n, 2))
+        place = e.where(mirrored, e.dimval(n) - place, place)
+        value = e.guard(place < e.dimval(size), e.cast(source[(i, j, place, part)], F64), 0.0)
+        return e.where(mirrored & e.eq(e.dimval(part), 1), -value, value)
+
+    return _complex(b, (before, after, n), element, parts)
+
+
+@op("STFT", since=17)
+def stft(
+    b: Builder, signal: Tensor, frame_step: Tensor, window: Tensor | None = None, frame_length: Tensor | None = None, *,
+    onesided: int,
+) -> Tensor:  # fmt: skip
+    """The Fourier transforms of overlapping frames."""
+    batch, length, parts = signal.shape
+    given = e.dimval(length if window is None else window.shape[0])
+    if frame_length is not None:
+        given = e.cast(scalar(frame_length), I64)
+    step, size = settle(b, [e.cast(scalar(frame_step), I64), given])
+    if window is not None:
+        b.require_equal(window.shape[0], size, "length of the window")
+    frames = d.floordiv(length - size, step) + 1
+
+    def element(i: Dim, f: Dim, k: Extent, part: Extent) -> Expr:
+        value = e.cast(signal[(i, f * step + k, part)], F64)
+        return value if window is None else value * e.cast(window[(k,)], F64)
+
+    lines = _complex(b, (batch, frames, size), element, parts)
+    kept = d.floordiv(size, 2) + 1 if onesided else size
+    return b.cast(_transform(b, lines, kept, False), signal.dtype)
+
+
+def _window(b: Builder, size: Tensor, periodic: int, output_datatype: int, value: Callable[[Expr], Expr]) -> Tensor:
+    """``value`` of the angle, which runs over a full turn."""
+    (n,) = settle(b, [e.cast(scalar(size), I64)])
+    last = e.cast(e.dimval(n if periodic else d.dmax(n - 1, 1)), F64)
+    return b.compute(
+        (n,), lambda i: value(e.cast(e.dimval(i), F64) * (2.0 * math.pi) / last), dtype_by_number(b, output_datatype)
+    )
+
+
+@op("HannWindow", since=17)
+def hann_window(b: Builder, size: Tensor, *, output_datatype: int, periodic: int) -> Tensor:
+    """Hann's window."""
+    return _window(b, size, periodic, output_datatype, lambda a: 0.5 - e.unary("cos", a) * 0.5)
+
+
+@op("HammingWindow", since=17)
+def hamming_window(b: Builder, size: Tensor, *, output_datatype: int, periodic: int) -> Tensor:
+    """Hamming's window."""
+    return _window(b, size, periodic, output_datatype, lambda a: 25 / 46 - e.unary("cos", a) * (21 / 46))
+
+
+@op("BlackmanWindow", since=17)
+def blackman_window(b: Builder, size: Tensor, *, output_datatype: int, periodic: int) -> Tensor:
+    """Blackman's window."""
+
+    def value(a: Expr) -> Expr:
+        return 0.42 - e.unary("cos", a) * 0.5 + e.unary("cos", a * 2.0) * 0.08
+
+    return _window(b, size, periodic, output_datatype, value)
+
+
+@op("MelWeightMatrix", since=17)
+def mel_weight_matrix(
+    b: Builder, num_mel_bins: Tensor, dft_length: Tensor, sample_rate: Tensor, lower_edge_hertz: Tensor,
+    upper_edge_hertz: Tensor, *, output_datatype: int,
+) -> Tensor:  # fmt: skip
+    """Triangular filters that are equally wide on the mel scale."""
+    bins, length = settle(b, [e.cast(scalar(t), I64) for t in (num_mel_bins, dft_length)])
+    rate, low, high = (e.cast(scalar(t), F64) for t in (sample_rate, lower_edge_hertz, upper_edge_hertz))
+    per_octave = 2595.0 / math.log(10.0)
+
+    def mel(hertz: Expr) -> Expr:
+        return e.unary("log1p", hertz / 700.0) * per_octave
+
+    step = (mel(high) - mel(low)) / e.cast(e.dimval(bins + 2), F64)
+
+    def border(i: Extent) -> Expr:
+        """The spectrum's bin at which filter i begins."""
+        hertz = e.unary("expm1", (e.cast(e.dimval(i), F64) * step + mel(low)) / per_octave) * 700.0
+        return e.cast(e.unary("floor", e.cast(e.dimval(length + 1), F64) * hertz / rate), I64)
+
+    def element(j: Dim, i: Dim) -> Expr:
+        left, centre, right = border(i), border(i + 1), border(i + 2)
+        place = e.dimval(j)
+        rise, fall = centre - left, right - centre
+        up = e.cast(place - left, F64) / e.cast(e.binary("max", rise, 1), F64)
+        up = e.where(e.eq(rise, 0), e.lit(1.0, F64), up)
+        down = e.cast(right - place, F64) / e.cast(e.binary("max", fall, 1), F64)
+        zero = e.lit(0.0, F64)
+        rising = e.where((place >= left) & (place <= centre), up, zero)
+        return e.where((place >= centre) & (place < right), down, rising)
+
+    return b.compute((d.floordiv(length, 2) + 1, bins), element, dtype_by_number(b, output_datatype))
