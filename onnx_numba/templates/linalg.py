@@ -1,0 +1,47 @@
+"""Linear algebra on small matrices."""
+
+# The names X_p and the like are set by `onnx_numba.ops.builder.Builder.template`.
+# ruff: noqa: F821
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def determinant(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
+    """Determinants by elimination with row pivots.
+
+    Buffers are the matrices, their determinants, and room for as many matrices; the dim is the number of rows. A work unit is a
+    matrix.
+    """
+    x = X_p(bufs, 0)
+    y = X_p(bufs, 1)
+    work = X_p(bufs, 2)
+    n = dims[0]
+    for unit in range(lo, hi):
+        base = unit * n * n
+        for i in range(n * n):
+            work[base + i] = x[base + i]
+        result = X(1)
+        for k in range(n):
+            pivot = i64(k)
+            for i in range(k + 1, n):
+                if abs_(work[base + i * n + k]) > abs_(work[base + pivot * n + k]):
+                    pivot = i64(i)
+            if pivot != k:
+                result = -result
+                for j in range(k, n):
+                    swapped = work[base + k * n + j]
+                    work[base + k * n + j] = work[base + pivot * n + j]
+                    work[base + pivot * n + j] = swapped
+            head = work[base + k * n + k]
+            result = result * head
+            if head == X(0):
+                break
+            for i in range(k + 1, n):
+                factor = work[base + i * n + k] / head
+                for j in range(k + 1, n):
+                    work[base + i * n + j] = work[base + i * n + j] - factor * work[base + k * n + j]
+        y[unit] = result
+    return 0
