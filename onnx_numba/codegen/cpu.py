@@ -65,8 +65,8 @@ class GroupWriter:
     def __init__(self, group: Group, emitter: Emitter) -> None:
         self.group = group
         self.emitter = emitter
-        self.values: dict[Tensor, Expr] = {}  # what a member's own element is inside the kernel
-        self.memo: dict[Expr, Expr] = {}
+        self.values: dict[Tensor, Expr] = {}  # what the result of a reduction is called
+        self.elements: dict[Member, Expr] = {}
 
     def write(self) -> tuple[Dim | int, Dim | int]:
         """Emit everything; answer (total, grain)."""
@@ -134,7 +134,7 @@ class GroupWriter:
         members = self.group.members
         sweep_of = self._sweeps()
         for number in range(max(sweep_of.values(), default=-1) + 1):
-            inside = [m for m in members if sweep_of.get(m.tensor) == number]
+            inside = [m for m in members if sweep_of.get(m) == number]
             reductions = [m for m in inside if m.kind != "map"]
             for m in reductions:
                 self._start(m)
@@ -150,13 +150,13 @@ class GroupWriter:
             for m in reductions:
                 self._finish(m)
         for m in members:
-            if m.kind == "map" and not m.inner and m.stored and m.tensor not in sweep_of:
+            if m.kind == "map" and not m.inner and m.stored and m not in sweep_of:
                 self.emitter.store(m.target, m.position, self._resolved(m))
 
-    def _sweeps(self) -> dict[Tensor, int]:
+    def _sweeps(self) -> dict[Member, int]:
         """The sweep in which each reduction, and each map over the reduced domain that is stored, runs."""
         ready: dict[Tensor, int] = {}  # the first sweep in which a member's value may be used
-        sweeps: dict[Tensor, int] = {}
+        sweeps: dict[Member, int] = {}
         by_target = {m.target: m for m in self.group.members if m.kind != "map" or m.target is m.tensor}
         for m in self.group.members:
             needs = 0
@@ -164,12 +164,12 @@ class GroupWriter:
                 if load.tensor in by_target:
                     needs = max(needs, ready.get(by_target[load.tensor].tensor, 0))
             if m.kind != "map":
-                sweeps[m.tensor] = needs
+                sweeps[m] = needs
                 ready[m.tensor] = needs + 1
             else:
                 ready[m.tensor] = needs
                 if m.stored and (m.inner or not self.group.rvars):
-                    sweeps[m.tensor] = needs
+                    sweeps[m] = needs
         return sweeps
 
     @contextmanager
@@ -181,13 +181,10 @@ class GroupWriter:
 
     def _resolved(self, member: Member) -> Expr:
         """The member's expression with other members' elements in place of loads from them."""
-        found = self.values.get(member.tensor) if member.kind == "map" else None
-        if found is None:
-            found = self._inside(member.expr)
-            if member.kind == "map":
-                found = e.cast(found, member.tensor.dtype)
-                self.values[member.tensor] = found
-        return found
+        if member not in self.elements:
+            value = self._inside(member.expr)
+            self.elements[member] = e.cast(value, member.tensor.dtype) if member.kind == "map" else value
+        return self.elements[member]
 
     def _inside(self, value: Expr) -> Expr:
         members = {m.target: m for m in self.group.members if m.target is m.tensor}
@@ -197,7 +194,7 @@ class GroupWriter:
                 member = members.get(node.tensor)
                 if member is None:
                     index = tuple(e.resolve(d.substitute(i, {}, again)) for i in node.index)
-                    return Load(node.tensor, index)
+                    return node.at(index)
                 if member.kind != "map":
                     return self.values[node.tensor]
                 return e.cast(again(member.expr), member.tensor.dtype)

@@ -139,6 +139,10 @@ class Load(Expr):
         self.index = index
         super().__init__(DTYPES[tensor.dtype.compute], (id(tensor), index))
 
+    def at(self, index: tuple[Dim | int, ...]) -> Load:
+        """The same kind of load elsewhere."""
+        return type(self)(self.tensor, index)
+
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Load) and self.tensor is other.tensor and self.index == other.index)
 
@@ -146,6 +150,12 @@ class Load(Expr):
 
     def __repr__(self) -> str:
         return f"{self.tensor.name}[{', '.join(map(repr, self.index))}]"
+
+
+class Flat(Load):
+    """A load by row-major position: what the schedule turns loads of stored tensors into."""
+
+    __slots__ = ()
 
 
 class Op(Expr):
@@ -428,7 +438,7 @@ def substitute(e: Expr, table: Mapping[Sym, Dim | int], memo: dict[Expr, Expr] |
         if isinstance(node, DimVal):
             return dimval(resolve(d.substitute(node.value, table, again)), node.dtype)
         if isinstance(node, Load):
-            return Load(node.tensor, tuple(resolve(d.substitute(i, table, again)) for i in node.index))
+            return node.at(tuple(resolve(d.substitute(i, table, again)) for i in node.index))
         return None
 
     return rewrite(e, leaf, {} if memo is None else memo)

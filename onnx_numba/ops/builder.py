@@ -135,7 +135,7 @@ class Builder:
         value: Tensor | Object
         declared: tuple[int | str | None, ...] | None = None
         if isinstance(type_, TensorType) and type_.shape is not None and type_.dtype is not STRING:
-            declared = tuple(x if isinstance(x, (int, str)) else None for x in type_.shape)
+            declared = tuple(map(_declared, type_.shape))
             shape: list[Dim | int] = []
             for axis, extent in enumerate(declared):
                 if isinstance(extent, int):
@@ -151,7 +151,7 @@ class Builder:
             value = self._new(type_.dtype, tuple(shape), Input(index), name=name)
         else:
             if isinstance(type_, TensorType) and type_.shape is not None:
-                declared = tuple(x if isinstance(x, (int, str)) else None for x in type_.shape)
+                declared = tuple(map(_declared, type_.shape))
             value = self._object(name, type_, Input(index))
         self.program.inputs.append((name, value, declared, optional))
         return value
@@ -456,6 +456,13 @@ def _through_loads(value: Expr) -> Expr:
 
 def _depends_on_values(value: e.DimVal) -> bool:
     return bool(e.children(value)) or any(s.extent is not None for s in d.symbols(value.value))
+
+
+def _declared(extent: object) -> int | str | None:
+    """What a declared dim demands of callers; exporters also write -1 and ``?`` where they mean nothing."""
+    if isinstance(extent, str):
+        return extent if any(c.isalnum() for c in extent) else None
+    return extent if isinstance(extent, int) and extent >= 0 else None
 
 
 def numeric(dtype: str) -> DType:

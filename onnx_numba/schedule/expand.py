@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Opaque
-from onnx_numba.ir.expr import Expr, Load
+from onnx_numba.ir.expr import Expr, Flat, Load
 from onnx_numba.ir.loop import Check, Map, Reshape, Shape, Tensor
 
 
@@ -56,6 +56,8 @@ class Expander:
     def _leaf(self, node: Expr, again: Callable[[Expr], Expr]) -> Expr | None:
         if isinstance(node, e.DimVal):
             return e.dimval(self._index(node.value, again), node.dtype)
+        if isinstance(node, Flat):
+            return node
         if isinstance(node, Load):
             return self._load(node.tensor, tuple(self._index(i, again) for i in node.index), again)
         return None
@@ -71,7 +73,7 @@ class Expander:
         base = root(tensor)
         if self.stored(base):
             self._inlined(tensor)
-            return Load(base, (linear(index, tensor.shape),))
+            return Flat(base, (linear(index, tensor.shape),))
         self._inlined(tensor)
         if isinstance(tensor.definition, Reshape):
             return again(Load(base, unravel(linear(index, tensor.shape), base.shape)))
