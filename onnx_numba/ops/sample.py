@@ -1,4 +1,4 @@
-"""Operators that read images at computed coordinates: GridSample, AffineGrid, RoiAlign, MaxRoiPool."""
+"""Operators that read images at computed coordinates: GridSample and AffineGrid."""
 
 from __future__ import annotations
 

@@ -1,0 +1,115 @@
+"""Regions of interest, and convolutions whose windows are bent: RoiAlign, MaxRoiPool, DeformConv."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
+from onnx_numba.ir import plan
+from onnx_numba.ir.dims import Dim
+from onnx_numba.ir.expr import Expr
+from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.types import DTYPES, I64
+from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.registry import op
+from onnx_numba.ops.window import window
+from onnx_numba.templates import detect as kernels
+
+Extent = Dim | int
+Index = tuple[Dim, ...]
+Ints = Sequence[int] | None
+
+
+@op("RoiAlign", since=10, reviewed=10)
+def roi_align_10(
+    b: Builder, x: Tensor, rois: Tensor, batch_indices: Tensor, *, mode: str, output_height: int, output_width: int,
+    sampling_ratio: int, spatial_scale: float,
+) -> Tensor:  # fmt: skip
+    """Samples of regions, whose coordinates are those of corners."""
+    return roi_align(
+        b, x, rois, batch_indices, coordinate_transformation_mode="output_half_pixel", mode=mode, output_height=output_height,
+        output_width=output_width, sampling_ratio=sampling_ratio, spatial_scale=spatial_scale,
+    )  # fmt: skip
+
+
+@op("RoiAlign", since=16, reviewed=22)
+def roi_align(
+    b: Builder, x: Tensor, rois: Tensor, batch_indices: Tensor, *, coordinate_transformation_mode: str, mode: str,
+    output_height: int, output_width: int, sampling_ratio: int, spatial_scale: float,
+) -> Tensor:  # fmt: skip
+    """Samples of regions."""
+    if mode not in ("avg", "max") or coordinate_transformation_mode not in ("half_pixel", "output_half_pixel"):
+        b.fail(f"mode {mode!r} with coordinate_transformation_mode {coordinate_transformation_mode!r} is unknown")
+    half = coordinate_transformation_mode == "half_pixel"
+    b.require_equal(rois.shape[1], 4, "coordinates of a region")
+    b.require_equal(batch_indices.shape[0], rois.shape[0], "batch indices")
+    constants = {"RATIO": sampling_ratio, "OFFSET": 0.5 if half else 0.0, "CLAMP": not half, "MAXIMUM": mode == "max"}
+    inputs = [rois, b.cast(batch_indices, I64)]
+    return _pool_regions(b, kernels.roi_align, x, inputs, (output_height, output_width), {**constants, "SCALE": spatial_scale})
+
+
+@op("MaxRoiPool", since=1, reviewed=22)
+def max_roi_pool(b: Builder, x: Tensor, rois: Tensor, *, pooled_shape: Sequence[int], spatial_scale: float) -> Tensor:
+    """The greatest elements of the bins of regions."""
+    b.require_equal(rois.shape[1], 5, "numbers of a region")
+    return _pool_regions(b, kernels.max_roi_pool, x, [rois], tuple(pooled_shape), {"SCALE": spatial_scale})
+
+
+def _pool_regions(
+    b: Builder, body: Any, x: Tensor, inputs: Sequence[Tensor], size: tuple[int, ...], constants: dict[str, Any]
+) -> Tensor:  # fmt: skip
+    if x.rank != 4 or len(size) != 2:
+        b.fail(f"an image of rank 4 is expected, one of rank {x.rank} came")
+    kind = DTYPES[x.dtype.compute]
+    regions = inputs[0].shape[0]
+    channels = x.shape[1]
+    (result,) = b.template(
+        body, [b.cast(x, kind), b.cast(inputs[0], kind), *inputs[1:]], [(kind, (regions, channels, *size))],
+        total=regions * channels, dims=(*x.shape, *size), types={"X": kind},
+        constants={**constants, "INDEX_RANGE": plan.INDEX_RANGE},
+    )  # fmt: skip
+    return b.cast(result, x.dtype)
+
+
+@op("DeformConv", since=19, reviewed=22)
+def deform_conv(
+    b: Builder, x: Tensor, w: Tensor, offset: Tensor, bias: Tensor | None = None, mask: Tensor | None = None, *,
+    dilations: Ints = None, group: int = 1, kernel_shape: Ints = None, offset_group: int = 1, pads: Ints = None,
+    strides: Ints = None,
+) -> Tensor:  # fmt: skip
+    """A convolution that reads every element of a window at a place of its own, between elements by linear interpolation."""
+    rank = x.rank - 2
+    kernel = w.shape[2:]
+    view = window(b, x.shape[2:], kernel, strides=strides, pads=pads, dilations=dilations)
+    b.require_equal(w.shape[1] * group, x.shape[1], "input channels")
+    offsets = b.reshape(offset, (x.shape[0], offset_group, *kernel, rank, *view.outputs))
+    weights = None if mask is None else b.reshape(mask, (x.shape[0], offset_group, *kernel, *view.outputs))
+    features, channels = w.shape[:2]
+    kind = DTYPES[x.dtype.compute]
+
+    def element(p: Index, r: Index) -> Expr:
+        inner, taps = r[1 : 1 + rank], r[1 + rank :]
+        channel = r[0] if group == 1 else r[0] + d.floordiv(p[1], d.floordiv(features, group)) * channels
+        bend = 0 if offset_group == 1 else d.floordiv(channel, d.floordiv(x.shape[1], offset_group))
+        value = w[(p[1], r[0], *inner)]
+        if weights is not None:
+            value = value * weights[(p[0], bend, *inner, *p[2:])]
+        at: list[Expr] = []
+        inside: list[Expr] = []
+        for k in range(rank):
+            start = p[2 + k] * view.strides[k] + inner[k] * view.dilations[k] - view.before[k]
+            place = e.cast(e.dimval(start), kind) + offsets[(p[0], bend, *inner, k, *p[2:])]
+            base = e.unary("floor", place)
+            value = value * (1.0 - e.unary("abs", e.cast(e.dimval(taps[k]), kind) - (place - base)))
+            index = e.cast(base, I64) + e.dimval(taps[k])
+            inside.append((index >= 0) & (index < e.dimval(x.shape[2 + k])))
+            at.append(index)
+        return e.guard(e.all_of(*inside), value * x[(p[0], channel, *at)], 0)
+
+    extents = (channels, *kernel, *[2] * rank)
+    result = b.reduction("sum", (x.shape[0], features, *view.outputs), extents, element, x.dtype)
+    if bias is None:
+        return result
+    return b.compute(result.shape, lambda *i: result[i] + bias[(i[1],)], x.dtype)

@@ -1,0 +1,104 @@
+"""Pooling of regions of interest; ``X`` is the element type, a work unit is a channel of a region."""
+
+# Names of `onnx_numba.native` are put in when a model's module is written.
+# ruff: noqa: F821
+# mypy: disable-error-code="name-defined"
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def roi_align(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
+    """Bilinear samples in every bin, averaged, or with ``MAXIMUM`` the greatest weighted corner of any."""
+    image = X_p(bufs, 0)
+    regions = X_p(bufs, 1)
+    batches = i64_p(bufs, 2)
+    out = X_p(bufs, 3)
+    channels = dims[1]
+    height = dims[2]
+    width = dims[3]
+    rows = dims[4]
+    columns = dims[5]
+    for unit in range(lo, hi):
+        region = unit // channels
+        channel = unit % channels
+        batch = check_index(ctx, batches[region], dims[0], unit, INDEX_RANGE)
+        plane = X_at(image, (batch * channels + channel) * height * width)
+        left = regions[4 * region] * X(SCALE) - X(OFFSET)
+        top = regions[4 * region + 1] * X(SCALE) - X(OFFSET)
+        wide = regions[4 * region + 2] * X(SCALE) - X(OFFSET) - left
+        tall = regions[4 * region + 3] * X(SCALE) - X(OFFSET) - top
+        if CLAMP:
+            wide = max_(wide, X(1.0))
+            tall = max_(tall, X(1.0))
+        bin_height = tall / X(rows)
+        bin_width = wide / X(columns)
+        down = i64(RATIO) if RATIO > 0 else i64(ceil(bin_height))
+        across = i64(RATIO) if RATIO > 0 else i64(ceil(bin_width))
+        for cell in range(rows * columns):
+            cell_top = top + X(cell // columns) * bin_height
+            cell_left = left + X(cell % columns) * bin_width
+            total = X(0.0)
+            best = X(-inf)
+            for sample in range(down * across):
+                y = cell_top + (X(sample // across) + X(0.5)) * bin_height / X(down)
+                x = cell_left + (X(sample % across) + X(0.5)) * bin_width / X(across)
+                inside = y >= X(-1.0) and y <= X(height) and x >= X(-1.0) and x <= X(width)
+                y = min_(max_(y, X(0.0)), X(height - 1))
+                x = min_(max_(x, X(0.0)), X(width - 1))
+                above = i64(y)
+                before = i64(x)
+                below = min(above + 1, height - 1)
+                after = min(before + 1, width - 1)
+                v = y - X(above)
+                u = x - X(before)
+                one = X(1.0) if inside else X(0.0)
+                a = one * (X(1.0) - v) * (X(1.0) - u) * plane[above * width + before]
+                b = one * (X(1.0) - v) * u * plane[above * width + after]
+                c = one * v * (X(1.0) - u) * plane[below * width + before]
+                d = one * v * u * plane[below * width + after]
+                total = total + (a + b + c + d)
+                best = max_(best, max_(max_(a, b), max_(c, d)))
+            count = down * across
+            if MAXIMUM:
+                out[unit * rows * columns + cell] = best if count > 0 else X(0.0)
+            else:
+                out[unit * rows * columns + cell] = total / X(max(count, 1))
+    return 0
+
+
+def max_roi_pool(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
+    """The greatest element of every bin of a region whose corners are rounded to elements; 0 for empty bins."""
+    image = X_p(bufs, 0)
+    regions = X_p(bufs, 1)
+    out = X_p(bufs, 2)
+    channels = dims[1]
+    height = dims[2]
+    width = dims[3]
+    rows = dims[4]
+    columns = dims[5]
+    for unit in range(lo, hi):
+        region = unit // channels
+        channel = unit % channels
+        batch = check_index(ctx, i64(regions[5 * region]), dims[0], unit, INDEX_RANGE)
+        plane = X_at(image, (batch * channels + channel) * height * width)
+        left = i64(regions[5 * region + 1] * X(SCALE) + copysign(X(0.5), regions[5 * region + 1]))
+        top = i64(regions[5 * region + 2] * X(SCALE) + copysign(X(0.5), regions[5 * region + 2]))
+        right = i64(regions[5 * region + 3] * X(SCALE) + copysign(X(0.5), regions[5 * region + 3]))
+        bottom = i64(regions[5 * region + 4] * X(SCALE) + copysign(X(0.5), regions[5 * region + 4]))
+        bin_height = X(max(bottom - top + 1, 1)) / X(rows)
+        bin_width = X(max(right - left + 1, 1)) / X(columns)
+        for cell in range(rows * columns):
+            row = cell // columns
+            column = cell % columns
+            first_row = min(max(i64(floor(X(row) * bin_height)) + top, 0), height)
+            last_row = min(max(i64(ceil(X(row + 1) * bin_height)) + top, 0), height)
+            first = min(max(i64(floor(X(column) * bin_width)) + left, 0), width)
+            last = min(max(i64(ceil(X(column + 1) * bin_width)) + left, 0), width)
+            best = X(-inf)
+            for y in range(first_row, last_row):
+                for x in range(first, last):
+                    best = max_(best, plane[y * width + x])
+            out[unit * rows * columns + cell] = best if last_row > first_row and last > first else X(0.0)
+    return 0
