@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from onnx_numba.codegen.kernel import KernelSource, named
-from onnx_numba.ir.loop import TemplateCall, Tensor
+from onnx_numba.ir.loop import KernelCall, TemplateCall, Tensor
 from onnx_numba.ir.types import DType
 from onnx_numba.schedule.expand import root
 
@@ -56,3 +56,10 @@ def generate(call: TemplateCall, outputs: list[Tensor], origins: list[str]) -> K
     buffers = [*(root(t) for t in call.inputs), *outputs]
     label = origins[:1] or [call.body.__name__]
     return named(label, lines, buffers, list(call.dims), call.total, call.grain, call.scratch)
+
+
+def given(call: KernelCall, outputs: list[Tensor], origins: list[str]) -> KernelSource:
+    """The kernel of a call that comes with its text."""
+    _, _, body = call.source("kernel").partition(":\n")
+    buffers = [*(root(t) for t in call.inputs), *outputs]
+    return named([call.label, *origins[:1]], body.rstrip().splitlines(), buffers, list(call.dims), call.total, call.grain, call.scratch)

@@ -111,6 +111,22 @@ class TemplateCall:
 
 
 @dataclass(frozen=True, eq=False)
+class KernelCall:
+    """A kernel given as text: ``source(name)`` is a function of that name with the kernel signature.
+
+    Its buffers are the inputs, then the outputs; the rest is as in `TemplateCall`.
+    """
+
+    source: Callable[[str], str]
+    label: str
+    inputs: tuple[Tensor, ...]
+    dims: tuple[Dim | int, ...]
+    total: Dim | int
+    grain: Dim | int = 1
+    scratch: Dim | int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class HostCall:
     """A step in Python: ``function`` of `onnx_numba.runtime.host`, on tensors and objects (None where an optional input is absent)."""
 
@@ -123,7 +139,7 @@ class HostCall:
 class Result:
     """Output ``index`` of a call."""
 
-    call: TemplateCall | HostCall
+    call: TemplateCall | KernelCall | HostCall
     index: int
 
 

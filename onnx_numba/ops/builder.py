@@ -40,7 +40,7 @@ from onnx_numba.ir.loop import (
     Tensor,
     Weight,
 )
-from onnx_numba.ir.types import DTYPES, I64, STRING, DType, TensorType, ValueType, dtype_of
+from onnx_numba.ir.types import I64, STRING, DType, TensorType, ValueType, dtype_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -463,8 +463,3 @@ def _declared(extent: object) -> int | str | None:
     if isinstance(extent, str):
         return extent if any(c.isalnum() for c in extent) else None
     return extent if isinstance(extent, int) and extent >= 0 else None
-
-
-def numeric(dtype: str) -> DType:
-    """An element type by its short name."""
-    return DTYPES[dtype]

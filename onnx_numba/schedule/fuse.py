@@ -24,6 +24,7 @@ from onnx_numba.ir.loop import (
     ElementSource,
     HostCall,
     Input,
+    KernelCall,
     Map,
     Object,
     Program,
@@ -121,7 +122,7 @@ def _uses(value: Tensor | Object) -> list[Tensor | Object]:
         used += dim_tensors(definition.offsets)
     elif isinstance(definition, Result):
         used += [x for x in definition.call.inputs if x is not None]
-        if isinstance(definition.call, TemplateCall):
+        if isinstance(definition.call, (TemplateCall, KernelCall)):
             used += dim_tensors([*definition.call.dims, definition.call.total, definition.call.scratch])
     return used
 
@@ -171,7 +172,7 @@ def _definition_dims(definition: object) -> list[Dim | int]:
         return found
     if isinstance(definition, Concat):
         return list(definition.offsets)
-    if isinstance(definition, Result) and isinstance(definition.call, TemplateCall):
+    if isinstance(definition, Result) and isinstance(definition.call, (TemplateCall, KernelCall)):
         return [*definition.call.dims, definition.call.total, definition.call.scratch]
     return []
 
@@ -244,7 +245,7 @@ class Fuser:
             self.step_of[result.call].append(step)
             call = result.call
             used: set[object] = {root(x) if isinstance(x, Tensor) else x for x in call.inputs if x is not None}
-            if isinstance(call, TemplateCall):
+            if isinstance(call, (TemplateCall, KernelCall)):
                 used |= dim_tensors([*call.dims, call.total, call.scratch])
             self._depend(step, used)
         step.outputs.append(value)

@@ -19,6 +19,7 @@ from onnx_numba.ir.loop import (
     ElementSource,
     HostCall,
     Input,
+    KernelCall,
     Object,
     Program,
     Reshape,
@@ -215,7 +216,7 @@ class Planner:
     def _writes(self, step: Step) -> list[Tensor]:
         if isinstance(step, Group):
             return step.writes
-        if isinstance(step.call, TemplateCall):
+        if isinstance(step.call, (TemplateCall, KernelCall)):
             return [t for t in step.outputs if isinstance(t, Tensor) and storage(t) is t]
         return []
 

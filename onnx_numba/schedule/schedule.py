@@ -7,7 +7,7 @@ from typing import Any
 
 from onnx_numba.codegen import cpu, template
 from onnx_numba.codegen.kernel import KernelSource
-from onnx_numba.ir.loop import HostCall, Program, TemplateCall, Tensor
+from onnx_numba.ir.loop import HostCall, KernelCall, Program, TemplateCall, Tensor
 from onnx_numba.ir.plan import Plan
 from onnx_numba.schedule.fuse import fuse
 from onnx_numba.schedule.planner import Planner, storage
@@ -43,8 +43,10 @@ def schedule(program: Program, target: Target) -> Scheduled:
 def _kernel(step: Step) -> KernelSource:
     if isinstance(step, Group):
         return cpu.generate(step)
-    assert isinstance(step.call, TemplateCall)
     outputs = sorted((t for t in step.outputs if isinstance(t, Tensor)), key=lambda t: t.definition.index)  # type: ignore[union-attr]
+    if isinstance(step.call, KernelCall):
+        return template.given(step.call, outputs, step.origins)
+    assert isinstance(step.call, TemplateCall)
     return template.generate(step.call, [t if storage(t) is t else storage(t) for t in outputs], step.origins)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.expr import Expr
-from onnx_numba.ir.loop import Check, Contraction, HostCall, TemplateCall, Tensor
+from onnx_numba.ir.loop import Check, Contraction, HostCall, KernelCall, TemplateCall, Tensor
 
 
 @dataclass(eq=False)
@@ -48,9 +48,9 @@ class Group:
 
 @dataclass(eq=False)
 class CallStep:
-    """A template or host call with the tensors it makes."""
+    """A template, kernel or host call with the tensors it makes."""
 
-    call: TemplateCall | HostCall
+    call: TemplateCall | KernelCall | HostCall
     outputs: list[object]
     checks: list[Check]
     origins: list[str]
