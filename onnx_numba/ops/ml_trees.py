@@ -129,7 +129,7 @@ def tree_ensemble_classifier(
     if not count:
         b.fail("there are no class labels")
     base = _numbers(base_values, base_values_as_tensor)
-    if base and len(base) != count:
+    if base and len(base) != count and (len(base), count) != (1, 2):
         b.fail(f"{len(base)} base values for {count} classes")
     scores, seen = walk(b, rows(b, x), forest, count, "SUM", _threshold_type(x))
     if count == 1:
@@ -177,7 +177,7 @@ class Binary:
     positive : bool
         No weight is negative.
     base : sequence of float
-        No base values, or two.
+        No base values, one, or two.
     transform : str
         The transformation of scores.
     """
@@ -203,15 +203,15 @@ class Binary:
         def score(i: Dim, column: int) -> Expr:
             zero, one = pair(i)
             both = self._transformed((where(seen[0](i), zero, 0.0), where(seen[1](i), one, 0.0)), column)
-            return both if self.base else where(seen[1](i), both, self._alone(zero, column))
+            return both if len(self.base) == 2 else where(seen[1](i), both, self._alone(zero, column))
 
         columns = [b.compute((n,), lambda i, k=k: score(i, k), sums.dtype) for k in (0, 1)]
         scores = b.compute((n, 2), lambda i, j: where(e.eq(e.dimval(j), 0), columns[0][(i,)], columns[1][(i,)]), sums.dtype)
         return b.compute((n,), label, I64), scores
 
     def _with_base(self, zero: Expr, one: Expr, has_one: Expr) -> tuple[Expr, Expr]:
-        if not self.base:
-            return zero, one
+        if len(self.base) < 2:
+            return (zero + self.base[0] if self.base else zero), one
         second = zero + self.base[1]
         return where(has_one, -second, zero + self.base[0]), where(has_one, second, one + self.base[1])
 
