@@ -13,6 +13,8 @@ import runtime_plans as plans
 from runtime_plans import Builder, chain, values
 
 from onnx_numba.errors import ExecutionError, InputError, InputTypeError
+from onnx_numba.ir.plan import Port
+from onnx_numba.ir.types import F32, SequenceType, TensorType
 from onnx_numba.options import Options
 from onnx_numba.runtime import entry
 from onnx_numba.runtime.outputs import LARGE
@@ -219,13 +221,35 @@ def test_long_runs_leave_other_threads_the_interpreter(compiled):
     assert ticks > 100
 
 
-def test_plans_with_python_steps_have_no_fast_entry(compiled):
+def test_python_steps_are_served(compiled):
     b = Builder()
+    b.object_count = 1
     x = b.input("x")
+    y, rows = b.output("y"), Port("rows", SequenceType(TensorType(F32, ())), object=0)
+    b.outputs.append(rows)
+    b.host("split", (x,), (y, rows))
+
+    def split(params, x):
+        assert not x.flags.writeable
+        return x, list(x)
+
+    session = Session(b.plan(), [], compiled, Options(num_threads=1), {"split": split})
+    for n in (3, 3, 5):
+        given = values(n)
+        got, items = session._fast(given)
+        np.testing.assert_array_equal(got, given)
+        assert items == given.tolist() and not np.shares_memory(got, given)
+
+
+def test_an_input_of_unknown_rank_is_for_the_general_path(compiled):
+    b = Builder()
+    b.object_count = 1
+    x = Port("x", TensorType(F32, None), object=0)
+    b.inputs.append(x)
     y = b.output("y")
     b.host("same", (x,), (y,))
     session = Session(b.plan(), [], compiled, Options(num_threads=1), {"same": lambda params, value: (value,)})
-    assert session._fast(values(3)) is entry.REFUSED
+    assert session._entry is None and session._fast(values(3)) is entry.REFUSED
     np.testing.assert_array_equal(session.run([values(3)])[0], values(3))
 
 

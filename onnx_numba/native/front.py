@@ -3,8 +3,8 @@
 It takes the inputs as Python objects, looks whether they are exactly what the plan wants (plain arrays of the declared type, rank
 and fixed dims, contiguous and aligned, in an array, list, tuple or dict), runs the plan, makes small outputs through NumPy's C
 API and returns the tuple. Where an input is anything else it has touched nothing and returns a mark; the general path in Python
-then does everything and finds the words for what is wrong. What the runner leaves for (large outputs, growth, errors) Python serves
-through a callback, and the run goes on.
+then does everything and finds the words for what is wrong. What the runner leaves for (large outputs, growth, Python steps,
+errors) is served by Python through a callback, and the run goes on.
 
 Objects are numbers here, their addresses. All words are described in ``onnx_numba.native.layout``.
 """
@@ -59,6 +59,7 @@ from onnx_numba.native.layout import (
     F_TUPLE_NEW,
     F_TUPLE_SET,
     F_TUPLE_SIZE,
+    F_WAKE,
     IN_BUFFER,
     IN_DIMS,
     IN_NAME,
@@ -85,6 +86,7 @@ from onnx_numba.native.layout import (
     S_POOL,
     S_SLOTS,
     S_WAKE,
+    SERVE_VALUE,
     SMALL_INPUT,
     SMALL_OUTPUT,
     WAKE_NANOSECONDS,
@@ -233,6 +235,7 @@ def drive(front, heavy):  # type: ignore[no-untyped-def]
     front[F_SERVED] = 0
     timed = heavy != 0 and state[S_POOL] != 0 and front[F_CLOCK] != 0
     begun = now(front) if timed else 0
+    state[S_WAKE] = front[F_WAKE] if heavy != 0 else 0
     while True:
         if heavy != 0:
             thread = call_c(front[F_SAVE])
@@ -242,7 +245,7 @@ def drive(front, heavy):  # type: ignore[no-untyped-def]
             reason = call_c(front[F_RUN], front[F_STATE]) & 0xFF
         if reason == LEFT_END:
             if timed:
-                state[S_WAKE] = 1 if now(front) - begun > WAKE_NANOSECONDS else 0
+                front[F_WAKE] = 1 if now(front) - begun > WAKE_NANOSECONDS else 0
             return 0
         made = make_output(front, state, state[S_OPERAND]) if reason == LEFT_OUT else 0
         if made < 0:
@@ -306,20 +309,25 @@ def serve(front, reason):  # type: ignore[no-untyped-def]
 
 
 def finish(front):  # type: ignore[no-untyped-def]
-    """The outputs as a tuple."""
+    """The outputs as a tuple; Python has those that no ``out`` made."""
+    count = front[F_OUTPUTS]
+    made = i64_p(front, F_MADE)
+    for k in range(count):
+        if atomic_load(made, k) == 0:
+            made[k] = serve(front, SERVE_VALUE + k)
+            if made[k] == 0:
+                return drop(front)
     if front[F_SERVED] != 0:
         served = serve(front, LEFT_END)
         if served == 0:
             return drop(front)
         call_c(front[F_DECREF], served)
-    count = front[F_OUTPUTS]
     if front[F_RESULT] == front[F_TUPLE]:
         result = call_c(front[F_TUPLE_NEW], count)
     else:
         result = call_c(front[F_ALLOC], front[F_RESULT], count)
     if result == 0:
         return drop(front)
-    made = i64_p(front, F_MADE)
     for k in range(count):
         # The tuple takes over the reference.
         call_c(front[F_TUPLE_SET], result, k, atomic_load(made, k))

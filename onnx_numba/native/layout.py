@@ -29,6 +29,8 @@ LOAD_TYPES = {
 # Why the runner came back. The operand word says which output, buffer, host step, or how many bytes. START asks for the pool's
 # threads, POLL only gives Python a chance to look at signals.
 LEFT_END, LEFT_OUT, LEFT_GROW, LEFT_SCRATCH, LEFT_HOST, LEFT_ERROR, LEFT_START, LEFT_POLL = range(8)
+SERVE_VALUE = 16
+"""The fast entry asks its callback for the value of output k by the reason ``SERVE_VALUE + k``."""
 
 # State words. Those that hold an address are marked with *.
 (
@@ -101,6 +103,7 @@ MAX_CHUNKS = 1 << 31
     F_MADE,  # *room for the objects of the outputs
     F_SHAPE,  # *room for the dims of one output
     F_HEAVY,  # 1 if runs are long enough to let other Python threads run meanwhile, whatever the inputs
+    F_WAKE,  # 1 if the last such run was long enough to wake workers for
     F_SERVED,  # 1 after Python has served the current run
     F_CLOCK,  # *clock_gettime, or 0
     F_TIME,  # which clock
@@ -128,7 +131,7 @@ MAX_CHUNKS = 1 << 31
     F_DECREF,
     F_SAVE,
     F_RESTORE,
-) = range(39)
+) = range(40)
 FRONT_WORDS = 48
 IN_TYPE, IN_RANK, IN_BUFFER, IN_NAME, IN_SIZE, IN_DIMS, IN_WORDS = range(7)
 OUT_TYPE, OUT_RANK, OUT_BUFFER, OUT_SIZE, OUT_DIMS, OUT_WORDS = range(6)

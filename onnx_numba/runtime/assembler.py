@@ -12,7 +12,9 @@ the tuple, except that
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +70,14 @@ def assemble(plan: Plan) -> Assembly:
     if not plan.code or plan.code[-1][0] != "end":
         raise ModelError("plan: expected the last instruction to be 'end'")
     return Assembly(np.array(words, np.int64), tuple(starts), buffers, dims)
+
+
+def resolve(plan: Plan, kernels: Mapping[str, Any]) -> list[Any]:
+    """The code of each of a plan's kernels, from a mapping by digest."""
+    missing = [kernel.name for kernel in plan.kernels if kernel.digest not in kernels]
+    if missing:
+        raise ModelError(f"plan: no code was given for the kernels {', '.join(missing)}")
+    return [kernels[kernel.digest] for kernel in plan.kernels]
 
 
 def steps_of(plan: Plan) -> list[str | None]:

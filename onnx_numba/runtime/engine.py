@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from onnx_numba.ir.plan import Plan
 from onnx_numba.options import Options
-from onnx_numba.runtime.assembler import assemble
+from onnx_numba.runtime.assembler import assemble, resolve
 from onnx_numba.runtime.entry import Entry, MethodDef, fits, method, usable
 from onnx_numba.runtime.state import State
 from onnx_numba.runtime.threads import Pool, pool_for, thread_count
@@ -46,24 +46,27 @@ class NativeCode:
     entry: MethodDef
 
 
-class Engine:
-    """What the native frames of one session share.
+class NativeEngine:
+    """Executes plans by compiled code.
 
     Parameters
     ----------
+    kernels : mapping
+        Address by digest.
     options : Options
         For the target, the store and the number of threads.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, kernels: Mapping[str, int], options: Options) -> None:
+        self._kernels = kernels
         self.code = native_code(options.cpu, options.cache)
         threads = thread_count(options.num_threads)
         self.pool: Pool | None = None if threads == 1 else pool_for(threads, self.code)
 
-    def frames(self, plan: Plan, kernels: Sequence[int]) -> Callable[[], State]:
-        """A function that makes frames for a plan, given the addresses of its kernels."""
+    def frames(self, plan: Plan) -> Callable[[], State]:
+        """A function that makes frames for a plan."""
         assembly = assemble(plan)
-        addresses = np.array([*kernels, 0], np.int64)
+        addresses = np.array([*resolve(plan, self._kernels), 0], np.int64)
         return lambda: State(plan, assembly, addresses, self.code.run, self.pool)
 
     def entry(self, program: Program, result: type[tuple[Any, ...]]) -> Entry | None:

@@ -62,20 +62,21 @@ from onnx_numba.native.layout import (
     F_TUPLE_NEW,
     F_TUPLE_SET,
     F_TUPLE_SIZE,
+    F_WAKE,
     FRONT_WORDS,
     LEFT_END,
     LEFT_ERROR,
+    LEFT_HOST,
     LEFT_OUT,
     O_TYPE,
+    OUT_WORDS,
+    SERVE_VALUE,
 )
+from onnx_numba.runtime.program import REFUSED, Program
 from onnx_numba.runtime.state import State, address_of, words
 
 if TYPE_CHECKING:
     from onnx_numba.runtime.engine import NativeCode
-    from onnx_numba.runtime.program import Program
-
-REFUSED = NotImplemented
-"""What the entry returns when the inputs are for the general path."""
 
 _HEAVY_WEIGHTS = 64 * 1024
 _HEAVY_WORDS = 4000
@@ -129,17 +130,16 @@ def _read(kind: Any, address: int) -> Any:
 
 
 def fits(plan: Plan) -> bool:
-    """Whether the entry can run a plan: tensors in, tensors out through ``out``, no Python steps, constants never overwritten."""
-    ports = (*plan.inputs, *plan.outputs)
-    outs = sorted(instruction[1] for instruction in plan.code if instruction[0] == "out")
-    plain = all(port.buffer is not None and isinstance(port.type, TensorType) for port in ports)
+    """Whether the entry can run a plan: its inputs are tensors of known rank, no output is made twice, constants stay."""
+    outs = [instruction[1] for instruction in plan.code if instruction[0] == "out"]
+    plain = all(port.buffer is not None and isinstance(port.type, TensorType) for port in plan.inputs)
     written = {
         operand
         for instruction in plan.code
         for letter, operand in zip(OPS[instruction[0]], instruction[1:], strict=True)
         if letter == "d"
     }
-    return plain and not plan.hosts and outs == list(range(len(plan.outputs))) and not written & set(plan.slot_values)
+    return plain and len(outs) == len(set(outs)) and not written & set(plan.slot_values)
 
 
 class _Server:
@@ -149,9 +149,14 @@ class _Server:
         self._program, self._state = program, state
 
     def serve(self, reason: int) -> Any:
-        """Called by the compiled half, with the GIL: a large output, or None once what the runner left for is done."""
+        """Called by the compiled half, with the GIL: an output, or None once what the runner left for is done."""
         if reason == LEFT_OUT:
             return self._program.new_output(self._state, self._state.left_with())
+        if reason >= SERVE_VALUE:
+            return self._program.fetch(self._state, self._program.plan.outputs[reason - SERVE_VALUE], copy=True)
+        if reason == LEFT_HOST:
+            self._program.host(self._state, self._state.left_with())
+            return None
         if reason == LEFT_ERROR:
             error = self._program.error(self._state)
             self._state.release()
@@ -198,6 +203,7 @@ class Entry:
         front[F_STATE], front[F_RUN] = state.address, code.run_address
         front[F_INPUTS], front[F_OUTPUTS] = len(plan.inputs), len(plan.outputs)
         front[F_HEAVY] = program.weight_bytes > _HEAVY_WEIGHTS or len(plan.code) > _HEAVY_WORDS
+        front[F_WAKE] = 1
         front[F_TIME] = getattr(time, "CLOCK_MONOTONIC", 0)
         self._kept = (tables, objects, code, [port.name for port in plan.inputs])
         make = ctypes.pythonapi.PyCFunction_NewEx
@@ -210,18 +216,22 @@ class Entry:
         inputs: list[int] = []
         outputs: list[int] = []
         self._types = []
-        for port in (*plan.inputs, *plan.outputs):
+        for port in plan.inputs:
             assert isinstance(port.type, TensorType) and port.buffer is not None
             dtype = port.type.dtype.numpy
             self._types.append(dtype)
-            if len(self._types) <= len(plan.inputs):
-                inputs += [id(dtype), len(port.dims), port.buffer, id(port.name), dtype.itemsize, len(dims)]
-                declared = port.declared or (None,) * len(port.dims)
-                for slot, extent in zip(port.dims, declared, strict=True):
-                    dims += [slot, extent if isinstance(extent, int) else -1]
-            else:
-                outputs += [id(dtype), len(port.dims), port.buffer, dtype.itemsize, len(dims)]
-                dims += port.dims
+            inputs += [id(dtype), len(port.dims), port.buffer, id(port.name), dtype.itemsize, len(dims)]
+            declared = port.declared or (None,) * len(port.dims)
+            for slot, extent in zip(port.dims, declared, strict=True):
+                dims += [slot, extent if isinstance(extent, int) else -1]
+        for port in plan.outputs:
+            if port.buffer is None or not isinstance(port.type, TensorType):
+                outputs += [0] * OUT_WORDS  # no ``out`` makes it
+                continue
+            dtype = port.type.dtype.numpy
+            self._types.append(dtype)
+            outputs += [id(dtype), len(port.dims), port.buffer, dtype.itemsize, len(dims)]
+            dims += port.dims
         return tuple(_table(numbers) for numbers in (inputs, outputs, dims))
 
 

@@ -6,7 +6,7 @@ Python functions over the twins of ``onnx_numba.native``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from onnx_numba.ir.plan import (
 )  # fmt: skip
 from onnx_numba.ir.types import DTYPES
 from onnx_numba.native.layout import LEFT_END, LEFT_ERROR, LEFT_HOST, LEFT_OUT
+from onnx_numba.runtime.assembler import resolve
 from onnx_numba.runtime.outputs import aligned_block
 
 Array = np.ndarray[Any, Any]
@@ -49,6 +50,27 @@ _DIVISION: dict[str, Callable[[int, int], int]] = {"div": lambda a, b: a // b, "
 def storage(name: str) -> np.dtype[Any]:
     """The NumPy type that kernels see for an element type: floats of 16 bits are integers to them."""
     return np.dtype(np.uint16) if name in ("f16", "bf16") else DTYPES[name].numpy
+
+
+class PythonEngine:
+    """Executes plans by Python.
+
+    Parameters
+    ----------
+    kernels : mapping
+        Python function by digest.
+    """
+
+    def __init__(self, kernels: Mapping[str, Kernel]) -> None:
+        self._kernels = kernels
+
+    def frames(self, plan: Plan) -> Callable[[], Interpreter]:
+        """A function that makes frames for a plan."""
+        functions = resolve(plan, self._kernels)
+        return lambda: Interpreter(plan, functions)
+
+    def entry(self, program: Any, result: type[tuple[Any, ...]]) -> None:
+        """There is no fast way."""
 
 
 class Interpreter:
@@ -99,9 +121,11 @@ class Interpreter:
         self._constants[buffer] = bound
 
     def array(self, buffer: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """The elements of a buffer in their shape."""
+        """The elements of a buffer in their shape, read-only."""
         count = int(np.prod(shape, dtype=np.int64))
-        return self._at(buffer)[:count].view(dtype).reshape(shape)
+        array = self._at(buffer)[:count].view(dtype).reshape(shape)
+        array.flags.writeable = False
+        return array
 
     def failure(self) -> tuple[int, int | None, int]:
         """Status code, work index and instruction of the error."""

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from onnx_numba.runtime.fork import on_fork
+
 Array = np.ndarray[Any, Any]
 
 LARGE = 64 * 1024
@@ -50,6 +52,7 @@ class OutputPool:
         self._keep = keep
         self._blocks: list[Array] = []
         self._lock = threading.Lock()
+        on_fork(self)
         self._idle = _idle_references()
         # Without the GIL a reference count read from outside is not exact.
         self._recycle = getattr(sys, "_is_gil_enabled", lambda: True)()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,8 +25,32 @@ from onnx_numba.runtime.outputs import OutputPool
 
 Array = np.ndarray[Any, Any]
 
+REFUSED = NotImplemented
+"""What a fast entry returns when the inputs are for the general path."""
+
 MAX_IDLE_FRAMES = 16
 """Frames kept for later runs; only so many concurrent runs find their memory allocated already."""
+
+
+class FastEntry(Protocol):
+    """A program's shortcut for inputs that need no care."""
+
+    function: Callable[[Any], Any]
+
+
+class Engine(Protocol):
+    """How plans are executed: by compiled code or by Python."""
+
+    def frames(self, plan: Plan) -> Callable[[], Frame]:
+        """A function that makes frames for a plan."""
+
+    def entry(self, program: Program, result: type[tuple[Any, ...]]) -> FastEntry | None:
+        """A fast entry of a program, if it can have one."""
+
+
+def refuse(inputs: Any) -> Any:
+    """In place of a fast entry where there is none."""
+    return REFUSED
 
 
 class Program:
@@ -38,8 +62,8 @@ class Program:
         The scheduled graph.
     weights : sequence of ndarray
         What ``plan.constants`` indexes; kept, never written.
-    frames : callable
-        ``frames(plan)`` gives a function that makes new frames for that plan; called for the bodies of control flow too.
+    engine : Engine
+        Makes frames, and fast entries where it can.
     hosts : mapping
         Host steps by name.
     """
@@ -48,19 +72,19 @@ class Program:
         self,
         plan: Plan,
         weights: Sequence[Array],
-        frames: Callable[[Plan], Callable[[], Frame]],
+        engine: Engine,
         hosts: Mapping[str, Host],
     ) -> None:
         self.plan = plan
         self.outputs = OutputPool()
         self._constants = {buffer: readable(weights[index]) for buffer, index in plan.constants.items()}
         self.weight_bytes = sum(array.nbytes for array in self._constants.values())
-        self._make = frames(plan)
+        self._make = engine.frames(plan)
         self._idle: deque[Frame] = deque(maxlen=MAX_IDLE_FRAMES)
         self._frames: weakref.WeakSet[Frame] = weakref.WeakSet()
         self._steps = steps_of(plan)
         self._output_types = [port.type.dtype.numpy if isinstance(port.type, TensorType) else None for port in plan.outputs]
-        bodies = _Bodies(weights, frames, hosts)
+        bodies = _Bodies(weights, engine, hosts)
         self._hosts = [_resolve(step, hosts, bodies) for step in plan.hosts]
 
     def run(self, values: Sequence[Any]) -> tuple[Any, ...]:
@@ -133,10 +157,10 @@ class Program:
             elif reason == LEFT_ERROR:
                 raise self.error(frame)
             else:
-                self._host(frame, frame.operand)
+                self.host(frame, frame.operand)
         for number, port in enumerate(self.plan.outputs):
             if not made[number]:
-                results[number] = self._fetch(frame, port, copy=True)
+                results[number] = self.fetch(frame, port, copy=True)
         return tuple(results)
 
     def _allocate(self, frame: Frame, number: int) -> Array:
@@ -155,7 +179,7 @@ class Program:
             raise ExecutionError.at(None, f"output {port.name!r} would have the shape {list(shape)}")
         return self.outputs.empty(shape, dtype)
 
-    def _fetch(self, frame: Frame, port: Port, *, copy: bool) -> Any:
+    def fetch(self, frame: Frame, port: Port, *, copy: bool) -> Any:
         """The value of a port as Python sees it; a copy is the caller's alone."""
         if port.buffer is None:
             assert port.object is not None
@@ -166,10 +190,11 @@ class Program:
         array = frame.array(port.buffer, shape, port.type.dtype.numpy)
         return array.copy() if copy else array
 
-    def _host(self, frame: Frame, number: int) -> None:
+    def host(self, frame: Frame, number: int) -> None:
+        """Run a Python step."""
         step = self.plan.hosts[number]
         function, params = self._hosts[number]
-        inputs = [None if port is None else self._fetch(frame, port, copy=False) for port in step.inputs]
+        inputs = [None if port is None else self.fetch(frame, port, copy=False) for port in step.inputs]
         where = self.plan.steps[step.step]
         try:
             results = function(params, *inputs)
@@ -177,9 +202,9 @@ class Program:
             raise
         except Exception as error:
             raise ExecutionError.at(where, f"{type(error).__name__}: {error}") from error
-        if len(results) != len(step.outputs):
+        if len(results) < len(step.outputs):  # trailing outputs that nobody uses have no port
             raise ExecutionError.at(where, f"{step.function} gave {len(results)} values, expected {len(step.outputs)}")
-        for port, value in zip(step.outputs, results, strict=True):
+        for port, value in zip(step.outputs, results, strict=False):
             self._enter(frame, port, _host_value(port, value, where))
 
     def error(self, frame: Frame) -> ExecutionError:
@@ -191,11 +216,16 @@ class Program:
 class Body:
     """A subgraph's plan as a function of its inputs, for host steps."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, engine: Engine) -> None:
         self._program = program
+        self._entry = engine.entry(program, tuple)
+        self._fast = refuse if self._entry is None else self._entry.function
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Run the subgraph."""
+        result = self._fast(inputs)
+        if result is not REFUSED:
+            return result
         ports = self._program.plan.inputs
         return self._program.run([conform(value, port) for value, port in zip(inputs, ports, strict=True)])
 
@@ -211,14 +241,12 @@ class Body:
 class _Bodies:
     """Makes bodies out of the plans among a host step's parameters."""
 
-    def __init__(
-        self, weights: Sequence[Array], frames: Callable[[Plan], Callable[[], Frame]], hosts: Mapping[str, Host]
-    ) -> None:
-        self._parts = (weights, frames, hosts)
+    def __init__(self, weights: Sequence[Array], engine: Engine, hosts: Mapping[str, Host]) -> None:
+        self._weights, self._engine, self._hosts = weights, engine, hosts
 
     def replace(self, value: Any) -> Any:
         if isinstance(value, Plan):
-            return Body(Program(value, *self._parts))
+            return Body(Program(value, self._weights, self._engine, self._hosts), self._engine)
         if isinstance(value, list | tuple):
             return type(value)([self.replace(item) for item in value])
         if isinstance(value, dict):

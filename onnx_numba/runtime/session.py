@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from onnx_numba.errors import ModelError
 from onnx_numba.ir.plan import Plan, Port
 from onnx_numba.options import Options
 from onnx_numba.runtime.binding import conform, in_order
-from onnx_numba.runtime.entry import REFUSED, Entry
-from onnx_numba.runtime.frame import Frame
 from onnx_numba.runtime.host import HOST, Host
-from onnx_numba.runtime.interpreter import Interpreter
-from onnx_numba.runtime.program import Program
+from onnx_numba.runtime.interpreter import PythonEngine
+from onnx_numba.runtime.program import REFUSED, Engine, Program, refuse
 
 Array = np.ndarray[Any, Any]
 
@@ -53,16 +50,10 @@ class Session:
         self.plan = plan
         self.options = options or Options()
         self._result = result
-        if self.options.jit:
-            from onnx_numba.runtime.engine import Engine
-
-            engine = Engine(self.options)
-            self._program = Program(plan, weights, lambda plan: engine.frames(plan, _resolved(plan, kernels)), hosts)
-            self._entry: Entry | None = engine.entry(self._program, result)
-        else:
-            self._program = Program(plan, weights, lambda plan: _interpreted(plan, kernels), hosts)
-            self._entry = None
-        self._fast: Callable[[Any], Any] = _refuse if self._entry is None else self._entry.function
+        engine = _engine(kernels, self.options)
+        self._program = Program(plan, weights, engine, hosts)
+        self._entry = engine.entry(self._program, result)
+        self._fast = refuse if self._entry is None else self._entry.function
 
     @property
     def inputs(self) -> tuple[Port, ...]:
@@ -105,18 +96,9 @@ class Session:
         self._program.trim()
 
 
-def _refuse(inputs: Any) -> Any:
-    """In place of the fast entry where there is none."""
-    return REFUSED
+def _engine(kernels: Mapping[str, Any], options: Options) -> Engine:
+    if not options.jit:
+        return PythonEngine(kernels)
+    from onnx_numba.runtime.engine import NativeEngine
 
-
-def _interpreted(plan: Plan, kernels: Mapping[str, Any]) -> Callable[[], Frame]:
-    functions = _resolved(plan, kernels)
-    return lambda: Interpreter(plan, functions)
-
-
-def _resolved(plan: Plan, kernels: Mapping[str, Any]) -> list[Any]:
-    missing = [kernel.name for kernel in plan.kernels if kernel.digest not in kernels]
-    if missing:
-        raise ModelError(f"plan: no code was given for the kernels {', '.join(missing)}")
-    return [kernels[kernel.digest] for kernel in plan.kernels]
+    return NativeEngine(kernels, options)

@@ -91,9 +91,9 @@ class State:
 
     def __init__(self, plan: Plan, assembly: Assembly, kernels: Words, run: Callable[[int], int], pool: Pool | None) -> None:
         self._plan, self._assembly, self._kernels, self._run, self._pool = plan, assembly, kernels, run, pool
-        self.objects: list[Any] = []
-        self.operand = 0
         self._constant_objects = [plan.object_constants.get(number) for number in range(plan.objects)]
+        self.objects = list(self._constant_objects)
+        self.operand = 0
         threads = 1 if pool is None else pool.threads
         self._initial = np.zeros(max(plan.slots, 1), np.int64)
         for slot, value in plan.slot_values.items():
@@ -105,6 +105,7 @@ class State:
         self._ctx[CTX_WORKER::CTX_STRIDE] = range(threads)
         self._memory: dict[int, Array] = {}
         self._scratch: list[Array] = []
+        self._views: dict[int, tuple[int, Array]] = {}
         self._bound: list[Array] = []
         self._constants: list[Array] = []
         self._state = words(STATE_WORDS)
@@ -122,9 +123,8 @@ class State:
         self.address = address_of(self._state)
 
     def begin(self) -> None:
-        """Constants into slots and objects, program counter to the first word."""
+        """Constants into slots, program counter to the first word."""
         self._slots[:] = self._initial
-        self.objects[:] = self._constant_objects
         state = self._state
         state[S_PC] = state[S_DONE] = state[S_CANCEL] = state[S_REGIONS] = 0
         self._ctx[CTX_CANCEL::CTX_STRIDE] = 0
@@ -139,7 +139,7 @@ class State:
     def release(self) -> None:
         """Drop the references that the run needed."""
         self._bound.clear()
-        self.objects.clear()
+        self.objects[:] = self._constant_objects
 
     def left_with(self) -> int:
         """What the runner last left for: an output, a buffer …"""
@@ -164,14 +164,20 @@ class State:
         self._buffers[buffer] = address_of(array)
 
     def array(self, buffer: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """The elements of a buffer where they lie; valid until the run is over."""
+        """The elements of a buffer where they lie, read-only; valid until the run is over."""
+        address = int(self._buffers[buffer])
+        known = self._views.get(buffer)
+        if known is not None and known[0] == address and known[1].shape == shape and known[1].dtype == dtype:
+            return known[1]
         size = dtype.itemsize
         for dim in shape:
             size *= dim
         if size == 0:
             return np.empty(shape, dtype)
-        memory = memoryview((ctypes.c_char * size).from_address(int(self._buffers[buffer])))
-        return np.ndarray(shape, dtype, buffer=memory)
+        memory = memoryview((ctypes.c_char * size).from_address(address)).toreadonly()
+        array: Array = np.ndarray(shape, dtype, buffer=memory)
+        self._views[buffer] = (address, array)
+        return array
 
     def failure(self) -> tuple[int, int | None, int]:
         """Status code, work index and instruction of the error."""

@@ -33,6 +33,7 @@ from onnx_numba.native.layout import (
     P_TICKET,
     P_WORKERS,
 )
+from onnx_numba.runtime.fork import on_fork
 from onnx_numba.runtime.state import address_of, words
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ class Pool:
         self._words[P_ACQUIRE] = _function_address("PyThread_acquire_lock")
         self._words[P_RELEASE] = _function_address("PyThread_release_lock")
         self._words[P_SPIN] = _spin_rounds(code)
+        on_fork(self)
         self._stop = weakref.finalize(self, _stop, self._words, self._workers)
 
     def start(self) -> None:
@@ -204,8 +206,7 @@ class _Pools:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pools: weakref.WeakValueDictionary[tuple[int, int], Pool] = weakref.WeakValueDictionary()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._after_fork)
+        on_fork(self)
 
     def get(self, threads: int, code: NativeCode) -> Pool:
         with self._lock:
@@ -214,10 +215,8 @@ class _Pools:
                 pool = self._pools[threads, id(code)] = Pool(threads, code)
             return pool
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         self._lock = threading.Lock()
-        for pool in list(self._pools.values()):
-            pool.after_fork()
 
 
 _POOLS = _Pools()
