@@ -98,13 +98,14 @@ def live_values(program: Program) -> list[Tensor | Object]:
         if id(value) in live:
             continue
         live.add(id(value))
-        stack.extend(_uses(value))
+        stack.extend(uses(value))
         if isinstance(value.definition, Result):
             stack.extend(together[id(value.definition.call)])
     return [v for v in program.values if id(v) in live]
 
 
-def _uses(value: Tensor | Object) -> list[Tensor | Object]:
+def uses(value: Tensor | Object) -> list[Tensor | Object]:
+    """What a value is made of."""
     definition = value.definition
     used: list[Tensor | Object] = []
     if isinstance(value, Tensor):
@@ -140,7 +141,7 @@ def stored_tensors(program: Program, values: Sequence[Tensor | Object], template
                 forced.add(value)
             if isinstance(definition, Reduce) and definition.hint and templated(value):
                 forced |= {root(t) for t in definition.hint.operands}
-            for used in _uses(value):
+            for used in uses(value):
                 if isinstance(used, Tensor):
                     readers[root(used)].append(value)
         if isinstance(value, Tensor) or isinstance(definition, Result):

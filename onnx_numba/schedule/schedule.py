@@ -9,6 +9,7 @@ from onnx_numba.codegen import cpu, template
 from onnx_numba.codegen.kernel import KernelSource
 from onnx_numba.ir.loop import HostCall, KernelCall, Program, TemplateCall, Tensor
 from onnx_numba.ir.plan import Plan
+from onnx_numba.schedule.fold import Evaluate, fold
 from onnx_numba.schedule.fuse import fuse
 from onnx_numba.schedule.planner import Planner, storage
 from onnx_numba.schedule.steps import CallStep, Group, Step
@@ -23,14 +24,16 @@ class Scheduled:
     kernels: tuple[tuple[KernelSource, list[str]], ...]
 
 
-def schedule(program: Program, target: Target) -> Scheduled:
-    """The plan of a program for a target."""
+def schedule(program: Program, target: Target, evaluate: Evaluate, constant: bool = False) -> Scheduled:
+    """The plan of a program for a target; ``evaluate`` runs its constant part, unless it is ``constant`` as a whole."""
+    if not constant:
+        fold(program, evaluate)
     steps = fuse(program)
     kernels: list[tuple[KernelSource, list[str]]] = []
     sources: dict[int, list[KernelSource]] = {}
     for position, step in enumerate(steps):
         if isinstance(step, CallStep) and isinstance(step.call, HostCall):
-            params = _with_plans(step.call.params, target, kernels)
+            params = _with_plans(step.call.params, target, evaluate, kernels)
             steps[position] = CallStep(replace(step.call, params=params), step.outputs, step.checks, step.origins)
             continue
         made = [_kernel(step)]
@@ -50,14 +53,14 @@ def _kernel(step: Step) -> KernelSource:
     return template.generate(step.call, [t if storage(t) is t else storage(t) for t in outputs], step.origins)
 
 
-def _with_plans(value: Any, target: Target, kernels: list[tuple[KernelSource, list[str]]]) -> Any:
+def _with_plans(value: Any, target: Target, evaluate: Evaluate, kernels: list[tuple[KernelSource, list[str]]]) -> Any:
     """Parameters of a host step with the programs among them scheduled."""
     if isinstance(value, Program):
-        made = schedule(value, target)
+        made = schedule(value, target, evaluate)
         kernels += made.kernels
         return made.plan
     if isinstance(value, dict):
-        return {key: _with_plans(item, target, kernels) for key, item in value.items()}
+        return {key: _with_plans(item, target, evaluate, kernels) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_with_plans(item, target, kernels) for item in value)
+        return type(value)(_with_plans(item, target, evaluate, kernels) for item in value)
     return value

@@ -1,0 +1,134 @@
+"""The pipeline from a model to its compiled form; each step is one call of one module.
+
+    model → importer → passes → lowering → schedule → module → objects
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from onnx_numba.artefact import Artefact, used_weights
+from onnx_numba.codegen.kernel import KernelSource
+from onnx_numba.codegen.module import module_source
+from onnx_numba.compile.compiler import compile_module, symbol_of
+from onnx_numba.compile.store import Store
+from onnx_numba.errors import ModelError
+from onnx_numba.importer import load
+from onnx_numba.ir.loop import Program
+from onnx_numba.lower import lower
+from onnx_numba.options import Options
+from onnx_numba.passes.dce import remove_dead_code
+from onnx_numba.passes.defaults import freeze_defaults
+from onnx_numba.passes.fold_batchnorm import fold_batchnorm
+from onnx_numba.runtime.session import Session
+from onnx_numba.schedule.schedule import Scheduled, schedule
+from onnx_numba.runtime.code import kernel_code
+from onnx_numba.target import Target
+
+Array = np.ndarray[Any, Any]
+Progress = Callable[[int, int], None]
+
+INTERPRETED = 4096
+"""Steps up to which the constant part of a model is run by Python: compiling a kernel takes longer."""
+
+
+@dataclass
+class Build:
+    """How to build, and what it took.
+
+    Attributes
+    ----------
+    target, store, options, progress
+        What to compile for, where to keep objects, and whom to tell.
+    compiled : int
+        Kernels that were not in the store.
+    """
+
+    target: Target
+    store: Store | None
+    options: Options
+    progress: Progress | None = None
+    compiled: int = 0
+
+    def artefact(self, model: Any, edited: str | None = None) -> tuple[Artefact, dict[str, Any]]:
+        """Build a model, with the kernels of an edited copy of its module if one is given; also answers statistics."""
+        started = time.perf_counter()
+        imported = load(model)
+        graph = fold_batchnorm(remove_dead_code(freeze_defaults(imported.graph)))
+        program = lower(graph, self.options)
+        scheduled = schedule(program, self.target, self.evaluate)
+        name = repr(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else repr(imported.graph.name or "a model")
+        source = module_source(name, scheduled.kernels, scheduled.plan)
+        planned = time.perf_counter()
+        objects = self.objects(scheduled, source, edited) if self.options.jit else {}
+        finished = time.perf_counter()
+        weights = used_weights(scheduled.plan, program.weights)
+        stats = {
+            "cached": False, "kernels": len({k.digest for k, _ in scheduled.kernels}), "compiled": self.compiled,
+            "import_s": planned - started, "compile_s": finished - planned, "external": _any_mapped(weights),
+        }  # fmt: skip
+        return Artefact(scheduled.plan, weights, edited or source, tuple(program.served), objects), stats
+
+    def objects(self, scheduled: Scheduled, source: str, edited: str | None = None) -> dict[str, tuple[str, bytes]]:
+        """The kernels' objects, by the digests that the plan knows them by."""
+        kernels = [kernel for kernel, _ in scheduled.kernels]
+        digests = _digests(kernels) if edited is None else _edited_digests(kernels, edited)
+        before = self.compiled
+
+        def count(done: int, total: int) -> None:
+            self.compiled = before + done
+            if self.progress is not None:
+                self.progress(done, total)
+
+        made = compile_module(edited or source, digests, self.target, self.store, count)
+        return {k.digest: (symbol_of(digests[k.name]), made[digests[k.name]]) for k in kernels if k.name in digests}
+
+    def evaluate(self, program: Program, work: int) -> Sequence[Array]:
+        """Run the constant part of a model."""
+        options = replace(self.options, jit=work > INTERPRETED, num_threads=1)
+        scheduled = schedule(program, self.target, self.evaluate, constant=True)
+        source = module_source("constants", scheduled.kernels, scheduled.plan)
+        objects = self.objects(scheduled, source) if options.jit else {}
+        artefact = Artefact(scheduled.plan, tuple(program.weights), source, (), objects)
+        library, kernels = kernel_code(artefact, options)
+        results = Session(scheduled.plan, artefact.weights, kernels, options).run([])
+        del library
+        return results
+
+
+def _digests(kernels: Sequence[KernelSource]) -> dict[str, str]:
+    """Digest by function name, one name for each."""
+    names = {kernel.digest: kernel.name for kernel in reversed(kernels)}
+    return {name: digest for digest, name in names.items()}
+
+
+def _edited_digests(kernels: Sequence[KernelSource], edited: str) -> dict[str, str]:
+    """Digest by function name of the functions of an edited module: of all its text, for any part of it may be used."""
+    whole = hashlib.sha256(edited.encode()).hexdigest()
+    found = {node.name for node in ast.parse(edited).body if isinstance(node, ast.FunctionDef)}
+    wanted = {name for name in _digests(kernels)}
+    missing = sorted(wanted - found)
+    if missing:
+        raise ModelError(f"the edited module lacks the function {missing[0]!r} that the model's plan calls")
+    return {name: hashlib.sha256(f"{name} {whole}".encode()).hexdigest() for name in wanted}
+
+
+def _any_mapped(weights: Sequence[Array]) -> bool:
+    """Whether a weight lies in a file of its own: then the model's bytes do not identify it."""
+
+    def mapped(array: Any) -> bool:
+        while array is not None:
+            if isinstance(array, np.memmap):
+                return True
+            array = getattr(array, "base", None)
+        return False
+
+    return any(mapped(w) for w in weights)

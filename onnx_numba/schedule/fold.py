@@ -1,0 +1,117 @@
+"""Staging: what depends on weights alone is computed once, at prepare, by the same kernels that would compute it in every run.
+
+Packed filters, transposed weights, `1 / sqrt(variance + epsilon)` become weights. The constant part of a program is a program itself: its
+outputs are the constant tensors that the rest reads. A constant much larger than what it is made of stays an expression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.loop import Concat, HostCall, Map, Object, Program, Reduce, Reshape, Result, Tensor, Weight
+from onnx_numba.schedule.expand import loads, root
+from onnx_numba.schedule.fuse import expression_dims, live_values, uses
+
+Array = np.ndarray[Any, Any]
+Evaluate = Callable[[Program, int], Sequence[Array]]
+"""Runs a program without inputs; the second argument estimates its steps."""
+
+GROWTH = 4
+"""A constant may be this many times as large as what it is made of ..."""
+SMALL = 1 << 16
+"""... or have this many bytes."""
+
+
+def fold(program: Program, evaluate: Evaluate) -> None:
+    """Turn constant tensors that the rest of the program reads into weights, in place."""
+    values = live_values(program)
+    constants = _constants(values)
+    frontier = _frontier(program, values, constants)
+    if not frontier:
+        return
+    stage = Program(outputs=[(t.name, t) for t in frontier], values=program.values, weights=program.weights)
+    work = sum(_work(t) for t in constants)
+    for tensor, array in zip(frontier, evaluate(stage, work), strict=True):
+        program.weights.append(array)
+        tensor.definition = Weight(len(program.weights) - 1)
+        tensor.checks = ()
+        if array.size == 1 and tensor.dtype.kind == "f":
+            tensor.content = (e.lit(float(array.reshape(-1)[0]), tensor.dtype),)
+
+
+def _constants(values: Sequence[Tensor | Object]) -> dict[Tensor, int]:
+    """Constant tensors, each with the bytes of the weights it is made of (0 for those made of nothing but numbers)."""
+    known: dict[Tensor, int] = {}
+    for value in values:
+        if not isinstance(value, Tensor) or not all(isinstance(x, int) for x in value.shape) or value.checks:
+            continue
+        used = _sources(value)
+        if used is None or any(t not in known for t in used):
+            continue
+        size = _bytes(value)
+        given = size if isinstance(value.definition, Weight) else sum(known[t] for t in dict.fromkeys(used))
+        if given and not isinstance(value.definition, (Weight, Reshape)) and size > max(SMALL, GROWTH * given):
+            continue
+        known[value] = given
+    return known
+
+
+def _sources(tensor: Tensor) -> Sequence[Tensor] | None:
+    """The tensors that one is made of; None if it depends on anything else."""
+    definition = tensor.definition
+    if isinstance(definition, Weight):
+        return ()
+    if isinstance(definition, Reshape):
+        return (definition.source,)
+    if isinstance(definition, Concat):
+        return definition.parts
+    if isinstance(definition, (Map, Reduce)):
+        own = {*definition.vars, *(definition.rvars if isinstance(definition, Reduce) else ())}
+        dims = [*expression_dims(definition.expr), *(v.extent for v in own if v.extent is not None)]
+        if any(d.symbols(x) - own for x in dims):
+            return None
+        operands = definition.hint.operands if isinstance(definition, Reduce) and definition.hint else ()
+        return (*(x.tensor for x in loads(definition.expr)), *operands)
+    if isinstance(definition, Result) and not isinstance(definition.call, HostCall):
+        call = definition.call
+        if call.inputs and all(isinstance(x, int) for x in (*call.dims, call.total, call.scratch)):
+            return call.inputs
+    return None
+
+
+def _frontier(program: Program, values: Sequence[Tensor | Object], constants: dict[Tensor, int]) -> list[Tensor]:
+    """Constants made of weights that are read from outside the constant part."""
+    wanted: dict[Tensor, None] = {}
+
+    def want(tensor: object) -> None:
+        if isinstance(tensor, Tensor) and tensor in constants:
+            base = root(tensor)
+            # Elements given by numbers are cheaper to compute than to load, unless an algorithm made them.
+            if constants[base] and not isinstance(base.definition, Weight) and base.content is None:
+                wanted[base] = None
+
+    for value in values:
+        if value not in constants:
+            for used in uses(value):
+                want(used)
+    for _, value in program.outputs:
+        want(value)
+    return list(wanted)
+
+
+def _bytes(tensor: Tensor) -> int:
+    size = tensor.size
+    assert isinstance(size, int)
+    return size * tensor.dtype.size
+
+
+def _work(tensor: Tensor) -> int:
+    definition = tensor.definition
+    variables = (*definition.vars, *definition.rvars) if isinstance(definition, Reduce) else ()
+    domain = d.product(v.extent for v in variables if v.extent is not None) if variables else tensor.size
+    return domain if isinstance(domain, int) else 0
