@@ -7,6 +7,7 @@ expressions that the kernels are made of: a small integer tensor's expression is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -237,12 +238,12 @@ class Builder:
         return self._new(dtype, shape, Map(indices, value), self._content(shape, indices, value, dtype))
 
     def _content(self, shape: Shape, indices: tuple[Sym, ...], value: Expr, dtype: DType) -> tuple[Expr, ...] | None:
-        size = d.product(shape)
+        extents = [s for s in shape if isinstance(s, int)]
         limit = CONTENT_LIMIT if dtype.kind in "iub" else 1
-        if not isinstance(size, int) or size > limit or dtype.kind not in "iubf":
+        if len(extents) < len(shape) or math.prod(extents) > limit or dtype.kind not in "iubf":
             return None
         content = []
-        for position in np.ndindex(*(int(s) for s in shape)):  # type: ignore[arg-type]
+        for position in np.ndindex(*extents):
             element = e.substitute(_through_loads(value), dict(zip(indices, position, strict=True)))
             element = _through_loads(element)
             if not isinstance(element, (e.Lit, e.DimVal)) or (isinstance(element, e.DimVal) and _depends_on_values(element)):

@@ -76,11 +76,10 @@ def scatter_nd_11(b: Builder, data: Tensor, indices: Tensor, updates: Tensor) ->
 @strings_too
 def scatter_nd(b: Builder, data: Tensor, indices: Tensor, updates: Tensor, *, reduction: str) -> Tensor:
     """Slices put or folded in at index tuples."""
-    depth = indices.shape[-1] if indices.rank else 0
-    if not isinstance(depth, int):
-        b.unsupported("the last dim of the indices must be known before the run")
-    if not 1 <= depth <= data.rank:
-        b.fail(f"index tuples of {depth} for data of rank {data.rank}")
+    depth = data.rank + indices.rank - 1 - updates.rank
+    if not indices.rank or not 1 <= depth <= data.rank:
+        b.fail(f"data, indices and updates of ranks {data.rank}, {indices.rank} and {updates.rank} do not fit each other")
+    b.require_equal(indices.shape[-1], depth, "the last dim of the indices")
     _same_shape(b, updates, (*indices.shape[:-1], *data.shape[depth:]))
 
     def position(*i: Dim) -> Expr:

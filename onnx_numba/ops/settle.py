@@ -130,7 +130,7 @@ def flat_index(index: Sequence[Extent], shape: Sequence[Extent]) -> Extent:
 def unflatten(position: Extent, shape: Sequence[Extent]) -> tuple[Extent, ...]:
     """The index of a row-major position."""
     result: list[Extent] = []
-    for extent in reversed(shape[1:]):
+    for extent in reversed([n if n != 0 else 1 for n in shape[1:]]):  # nothing has a position where an extent is 0
         result.append(d.mod(position, extent))
         position = d.floordiv(position, extent)
     return (*([position] if shape else []), *reversed(result))
