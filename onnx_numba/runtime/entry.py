@@ -153,7 +153,7 @@ class _Server:
         if reason == LEFT_OUT:
             return self._program.new_output(self._state, self._state.left_with())
         if reason >= SERVE_VALUE:
-            return self._program.fetch(self._state, self._program.plan.outputs[reason - SERVE_VALUE], copy=True)
+            return self._program.output(self._state, reason - SERVE_VALUE)
         if reason == LEFT_HOST:
             self._program.host(self._state, self._state.left_with())
             return None

@@ -83,6 +83,7 @@ class Interpreter:
         self._constants: dict[int, Array] = {}
         self._ctx = np.zeros(CTX_WORDS, np.int64)
         self._scratch_block = aligned_block(0)
+        self._sizes: dict[int, int] = {}
         self.operand = 0
         self.objects: list[Any] = []
         self.begin()
@@ -126,6 +127,11 @@ class Interpreter:
         array = self._at(buffer)[:count].view(dtype).reshape(shape)
         array.flags.writeable = False
         return array
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory of the blocks that the plan asked for: of each the largest size, in whole cache lines."""
+        return sum(self._sizes.values())
 
     def failure(self) -> tuple[int, int | None, int]:
         """Status code, work index and instruction of the error."""
@@ -191,6 +197,7 @@ class Interpreter:
         if count < 0:
             self._error = (BAD_VALUE, None)
             return
+        self._sizes[buffer] = max(self._sizes.get(buffer, 0), -(-count // 64) * 64)
         kind = self._types[buffer]
         block = aligned_block(-(-count // kind.itemsize) * kind.itemsize)
         block.fill(_POISON)

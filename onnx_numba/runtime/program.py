@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +31,34 @@ REFUSED = NotImplemented
 
 MAX_IDLE_FRAMES = 16
 """Frames kept for later runs; only so many concurrent runs find their memory allocated already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a port's value lies in a frame, worked out once."""
+
+    name: str
+    buffer: int | None
+    object: int
+    dims: tuple[int, ...]
+    dtype: np.dtype[Any] | None
+
+    @classmethod
+    def of(cls, port: Port) -> Place:
+        """The place of a port."""
+        dtype = port.type.dtype.numpy if port.buffer is not None and isinstance(port.type, TensorType) else None
+        return cls(port.name, port.buffer, -1 if port.object is None else port.object, port.dims, dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A Python step, ready to be called."""
+
+    function: Host
+    params: Any
+    inputs: tuple[Place | None, ...]
+    outputs: tuple[Place, ...]
+    where: str
 
 
 class FastEntry(Protocol):
@@ -83,17 +112,18 @@ class Program:
         self._idle: deque[Frame] = deque(maxlen=MAX_IDLE_FRAMES)
         self._frames: weakref.WeakSet[Frame] = weakref.WeakSet()
         self._steps = steps_of(plan)
-        self._output_types = [port.type.dtype.numpy if isinstance(port.type, TensorType) else None for port in plan.outputs]
+        self._inputs = [Place.of(port) for port in plan.inputs]
+        self._outputs = [Place.of(port) for port in plan.outputs]
         bodies = _Bodies(weights, engine, hosts)
-        self._hosts = [_resolve(step, hosts, bodies) for step in plan.hosts]
+        self._hosts = [_resolve(step, plan.steps[step.step], hosts, bodies) for step in plan.hosts]
 
     def run(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """Run on one value per input port, already made to conform to it, and give one per output port."""
         frame = self.borrow()
         try:
             frame.begin()
-            for port, value in zip(self.plan.inputs, values, strict=True):
-                self._enter(frame, port, value)
+            for place, value in zip(self._inputs, values, strict=True):
+                self._enter(frame, place, value)
             return self._drive(frame)
         finally:
             frame.finish()
@@ -114,15 +144,20 @@ class Program:
         """Make all runs in progress end soon; a run that begins later is not affected."""
         for frame in list(self._frames):
             frame.cancel()
-        for _, body in self._hosts:
-            _each_body(body, Body.cancel)
+        for step in self._hosts:
+            _each_body(step.params, Body.cancel)
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory that runs keep for intermediate tensors, those of subgraphs left out."""
+        return sum(frame.arena_bytes for frame in self._idle)
 
     def trim(self) -> None:
         """Free the memory of idle frames and of outputs that no caller holds."""
         self._idle.clear()
         self.outputs.trim()
-        for _, body in self._hosts:
-            _each_body(body, Body.trim)
+        for step in self._hosts:
+            _each_body(step.params, Body.trim)
 
     def new_frame(self) -> Frame:
         """A frame with the constants bound."""
@@ -132,20 +167,22 @@ class Program:
             frame.bind_constant(buffer, array)
         return frame
 
-    def _enter(self, frame: Frame, port: Port, value: Any) -> None:
+    def _enter(self, frame: Frame, place: Place, value: Any) -> None:
         """Hand a value to the plan: a graph input, or what a host step gave."""
-        if port.buffer is None:
-            assert port.object is not None
-            frame.objects[port.object] = value
+        buffer = place.buffer
+        if buffer is None:
+            frame.objects[place.object] = value
+            if not place.dims:
+                return
             shape = getattr(value, "shape", ())
         else:
             if value is None:
-                if port.buffer not in self._constants:
+                if buffer not in self._constants:
                     return
-                value = self._constants[port.buffer]
-            frame.bind(port.buffer, value)
+                value = self._constants[buffer]
+            frame.bind(buffer, value)
             shape = value.shape
-        for slot, extent in zip(port.dims, shape, strict=False):
+        for slot, extent in zip(place.dims, shape, strict=False):
             frame.set_slot(slot, extent)
 
     def _drive(self, frame: Frame) -> tuple[Any, ...]:
@@ -158,54 +195,46 @@ class Program:
                 raise self.error(frame)
             else:
                 self.host(frame, frame.operand)
-        for number, port in enumerate(self.plan.outputs):
+        for number in range(len(results)):
             if not made[number]:
-                results[number] = self.fetch(frame, port, copy=True)
+                results[number] = self.output(frame, number)
         return tuple(results)
 
     def _allocate(self, frame: Frame, number: int) -> Array:
         array = self.new_output(frame, number)
-        buffer = self.plan.outputs[number].buffer
+        buffer = self._outputs[number].buffer
         assert buffer is not None
         frame.bind(buffer, array)
         return array
 
     def new_output(self, frame: Frame, number: int) -> Array:
         """Memory for an output whose dims are in slots by now."""
-        port, dtype = self.plan.outputs[number], self._output_types[number]
-        assert dtype is not None
-        shape = tuple([frame.slot(slot) for slot in port.dims])
+        place = self._outputs[number]
+        assert place.dtype is not None
+        shape = tuple([frame.slot(slot) for slot in place.dims])
         if shape and min(shape) < 0:
-            raise ExecutionError.at(None, f"output {port.name!r} would have the shape {list(shape)}")
-        return self.outputs.empty(shape, dtype)
+            raise ExecutionError.at(None, f"output {place.name!r} would have the shape {list(shape)}")
+        return self.outputs.empty(shape, place.dtype)
 
-    def fetch(self, frame: Frame, port: Port, *, copy: bool) -> Any:
-        """The value of a port as Python sees it; a copy is the caller's alone."""
-        if port.buffer is None:
-            assert port.object is not None
-            value = frame.objects[port.object]
-            return _own(value) if copy else value
-        assert isinstance(port.type, TensorType)
-        shape = tuple([frame.slot(slot) for slot in port.dims])
-        array = frame.array(port.buffer, shape, port.type.dtype.numpy)
-        return array.copy() if copy else array
+    def output(self, frame: Frame, number: int) -> Any:
+        """An output that no ``out`` has made, for the caller alone."""
+        return _own(_fetch(frame, self._outputs[number]))
 
     def host(self, frame: Frame, number: int) -> None:
         """Run a Python step."""
-        step = self.plan.hosts[number]
-        function, params = self._hosts[number]
-        inputs = [None if port is None else self.fetch(frame, port, copy=False) for port in step.inputs]
-        where = self.plan.steps[step.step]
+        step = self._hosts[number]
+        inputs = [None if place is None else _fetch(frame, place) for place in step.inputs]
         try:
-            results = function(params, *inputs)
+            results = step.function(step.params, *inputs)
         except OnnxNumbaError:
             raise
         except Exception as error:
-            raise ExecutionError.at(where, f"{type(error).__name__}: {error}") from error
+            raise ExecutionError.at(step.where, f"{type(error).__name__}: {error}") from error
         if len(results) < len(step.outputs):  # trailing outputs that nobody uses have no port
-            raise ExecutionError.at(where, f"{step.function} gave {len(results)} values, expected {len(step.outputs)}")
-        for port, value in zip(step.outputs, results, strict=False):
-            self._enter(frame, port, _host_value(port, value, where))
+            name = self.plan.hosts[number].function
+            raise ExecutionError.at(step.where, f"{name} gave {len(results)} values, expected {len(step.outputs)}")
+        for place, value in zip(step.outputs, results, strict=False):
+            self._enter(frame, place, value if place.dtype is None or value is None else _tensor(place, value, step.where))
 
     def error(self, frame: Frame) -> ExecutionError:
         """What made a frame stop, for people."""
@@ -262,22 +291,28 @@ def _each_body(value: Any, action: Callable[[Body], None]) -> None:
             _each_body(item, action)
 
 
-def _resolve(step: HostStep, hosts: Mapping[str, Host], bodies: _Bodies) -> tuple[Host, dict[str, Any]]:
+def _resolve(step: HostStep, where: str, hosts: Mapping[str, Host], bodies: _Bodies) -> _Step:
     if step.function not in hosts:
         raise ModelError(f"plan: there is no host step {step.function!r}")
-    return hosts[step.function], bodies.replace(step.params)
+    inputs = tuple(None if port is None else Place.of(port) for port in step.inputs)
+    return _Step(hosts[step.function], bodies.replace(step.params), inputs, tuple(map(Place.of, step.outputs)), where)
 
 
-def _host_value(port: Port, value: Any, where: str) -> Any:
+def _fetch(frame: Frame, place: Place) -> Any:
+    """A value as host steps see it: where it lies, for as long as the step runs."""
+    if place.buffer is None:
+        return frame.objects[place.object]
+    assert place.dtype is not None
+    return frame.array(place.buffer, tuple([frame.slot(slot) for slot in place.dims]), place.dtype)
+
+
+def _tensor(place: Place, value: Any, where: str) -> Array:
     """What a host step gave, as kernels can read it."""
-    if port.buffer is None or value is None:
-        return value
-    assert isinstance(port.type, TensorType)
-    array, dtype = np.asarray(value), port.type.dtype.numpy
-    if array.dtype != dtype or array.ndim != len(port.dims):
-        raise ExecutionError.at(
-            where, f"{port.name!r} should be {dtype.name} of rank {len(port.dims)}, got {array.dtype.name} of rank {array.ndim}"
-        )
+    array, dtype, rank = np.asarray(value), place.dtype, len(place.dims)
+    assert dtype is not None
+    if array.dtype != dtype or array.ndim != rank:
+        got = f"{array.dtype.name} of rank {array.ndim}"
+        raise ExecutionError.at(where, f"{place.name!r} should be {dtype.name} of rank {rank}, got {got}")
     return readable(array)
 
 
@@ -286,5 +321,5 @@ def _own(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.copy()
     if isinstance(value, list):
-        return [_own(item) for item in value]
+        return [_own(item) if isinstance(item, np.ndarray | list) else item for item in value]
     return value

@@ -91,6 +91,11 @@ class Session:
         """Make the runs in progress, in whatever threads, end soon with an `ExecutionError`."""
         self._program.cancel()
 
+    @property
+    def arena_bytes(self) -> int:
+        """Memory kept for intermediate tensors between runs, in bytes; grows by as much for every concurrent run."""
+        return self._program.arena_bytes
+
     def trim(self) -> None:
         """Free the memory that is kept for later runs."""
         self._program.trim()

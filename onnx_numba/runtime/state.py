@@ -118,6 +118,9 @@ class State:
         self._state[S_POOL] = 0 if pool is None else pool.address
         self._state[S_THREADS] = threads
         self._state[S_WAKE] = 1
+        # Python reads and writes single words through these, at a third of what an array's items cost.
+        self._numbers, self._addresses = self._slots.data, self._buffers.data
+        self._status = self._state.data
         self._budget = _FIRST_BUDGET
         self._begun = self._visited = 0.0
         self.address = address_of(self._state)
@@ -143,29 +146,29 @@ class State:
 
     def left_with(self) -> int:
         """What the runner last left for: an output, a buffer …"""
-        return int(self._state[S_OPERAND])
+        return self._status[S_OPERAND]
 
     def slot(self, index: int) -> int:
         """The number in a slot."""
-        return int(self._slots[index])
+        return self._numbers[index]
 
     def set_slot(self, index: int, value: int) -> None:
         """Put a number into a slot."""
-        self._slots[index] = value
+        self._numbers[index] = value
 
     def bind(self, buffer: int, array: Array) -> None:
         """Point a buffer at a C-contiguous array until the run is over."""
         self._bound.append(array)
-        self._buffers[buffer] = address_of(array)
+        self._addresses[buffer] = address_of(array)
 
     def bind_constant(self, buffer: int, array: Array) -> None:
         """Point a buffer at an array for good."""
         self._constants.append(array)
-        self._buffers[buffer] = address_of(array)
+        self._addresses[buffer] = address_of(array)
 
     def array(self, buffer: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """The elements of a buffer where they lie, read-only; valid until the run is over."""
-        address = int(self._buffers[buffer])
+        address = self._addresses[buffer]
         known = self._views.get(buffer)
         if known is not None and known[0] == address and known[1].shape == shape and known[1].dtype == dtype:
             return known[1]
@@ -225,6 +228,11 @@ class State:
             self._budget = min(2 * self._budget, _LARGEST_BUDGET)
         elif seconds > _VISIT_SECONDS:
             self._budget = max(self._budget // 2, 1)
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory of the blocks that hold intermediate tensors."""
+        return int(self._capacities.sum())
 
     def _grow(self, buffer: int) -> None:
         """Give a buffer a block of the size its ``alloc`` asks for; a quarter more if it had one before, as it may grow again."""
