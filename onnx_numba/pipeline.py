@@ -99,9 +99,7 @@ class Build:
         objects = self.objects(scheduled, source) if options.jit else {}
         artefact = Artefact(scheduled.plan, tuple(program.weights), source, (), objects)
         library, kernels = kernel_code(artefact, options)
-        results = Session(scheduled.plan, artefact.weights, kernels, options).run([])
-        del library
-        return results
+        return Session(scheduled.plan, artefact.weights, kernels, options, library=library).run([])
 
 
 def _digests(kernels: Sequence[KernelSource]) -> dict[str, str]:

@@ -44,8 +44,8 @@ class PreparedModel:
         self.source = artefact.source
         self.served = artefact.served
         self.stats = stats
-        self._library, kernels = kernel_code(artefact, options)
-        self.session = Session(artefact.plan, artefact.weights, kernels, options)
+        library, kernels = kernel_code(artefact, options)
+        self.session = Session(artefact.plan, artefact.weights, kernels, options, library=library)
         self.run = self.session.run
 
     @property

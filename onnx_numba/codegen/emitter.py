@@ -114,10 +114,10 @@ class Emitter:
         self.blocks[-1].variables.update(variables)
 
     def count_uses(self, values: Iterable[Expr]) -> None:
-        """Learn which sub-expressions several others share."""
+        """Learn which sub-expressions several others share in what is written next."""
         seen: set[Expr] = set()
         stack = list(values)
-        self.uses.update(stack)
+        self.uses = Counter(stack)
         while stack:
             node = stack.pop()
             if node in seen:

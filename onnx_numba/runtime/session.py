@@ -36,6 +36,8 @@ class Session:
         Host steps by name.
     result : type, optional
         What `run` returns: ``tuple``, or a class derived from it that adds no construction of its own, such as a named tuple.
+    library : object, optional
+        What keeps the kernels' code loaded; it lives as long as the session.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class Session:
         options: Options | None = None,
         hosts: Mapping[str, Host] = HOST,
         result: type[tuple[Any, ...]] = tuple,
+        library: object = None,
     ) -> None:
+        self._library = library
         self.plan = plan
         self.options = options or Options()
         self._result = result

@@ -70,7 +70,8 @@ class Planner:
         self._symbols: dict[object, int] = {}
         self._dims: dict[object, int] = {}
         self._buffers: dict[Tensor, int] = {}
-        self._free: dict[str, list[int]] = {}
+        self._tenants: dict[int, list[Tensor]] = {}  # tensors by the buffer they share, in order
+        self._covered: set[Tensor] = set()  # tensors whose block is large enough already
         self._outputs: dict[Tensor, int] = {}
         self._allocated: set[Tensor] = set()
         self._ready: set[Tensor] = set()
@@ -147,10 +148,24 @@ class Planner:
                 buffer = self.new_buffer(base.dtype.name)
                 self.constants[buffer] = base.definition.index
             else:
-                free = self._free.get(base.dtype.name)
-                buffer = free.pop() if free and base not in self._outputs else self.new_buffer(base.dtype.name)
+                buffer = self.new_buffer(base.dtype.name)
             self._buffers[base] = buffer
         return self._buffers[base]
+
+    def _share_blocks(self) -> None:
+        """Give tensors buffers; one that is written after another's last use takes over its buffer."""
+        last = self._lifetimes()
+        free: dict[str, list[int]] = {}
+        for position, step in enumerate(self.schedule):
+            for tensor in self._writes(step):
+                if tensor in self._buffers:
+                    continue
+                vacant = free.get(tensor.dtype.name) if tensor not in self._outputs else None
+                self._buffers[tensor] = vacant.pop() if vacant else self.new_buffer(tensor.dtype.name)
+                self._tenants.setdefault(self._buffers[tensor], []).append(tensor)
+            for tensor in last.get(position, ()):
+                if tensor not in self._outputs and self._tenants.get(self._buffers.get(tensor, -1)):
+                    free.setdefault(tensor.dtype.name, []).append(self._buffers[tensor])
 
     def object(self, value: Object) -> int:
         """The id of a Python value."""
@@ -166,13 +181,12 @@ class Planner:
         """The finished plan."""
         inputs = tuple(self._input(k) for k in range(len(self.program.inputs)))
         self._choose_outputs()
-        last = self._lifetimes()
-        for position, step in enumerate(self.schedule):
+        self._share_blocks()
+        for step in self.schedule:
             self._step(step)
-            for tensor in last.get(position, ()):
-                if tensor not in self._outputs and tensor in self._buffers:
-                    buffer = self._buffers[tensor]
-                    self._free.setdefault(self.buffer_types[buffer], []).append(buffer)
+            self._ready.update(self._writes(step))
+            if isinstance(step, CallStep):
+                self._ready.update(t for t in step.outputs if isinstance(t, Tensor))
         outputs = tuple(self._output(name, value) for name, value in self.program.outputs)
         self.code.append(("end",))
         return Plan(
@@ -278,8 +292,22 @@ class Planner:
             self.buffer(tensor)
             self.code.append(("out", output))
         else:
-            size = self.dim(tensor.size * tensor.dtype.size)
-            self.code.append(("alloc", self.buffer(tensor), size))
+            self._allocate_block(tensor)
+
+    def _allocate_block(self, tensor: Tensor) -> None:
+        """A block for all tensors that will share it, as far as their sizes are known by now: it need not grow then."""
+        if tensor in self._covered:
+            return
+        buffer = self.buffer(tensor)
+        size: Dim | int = 0
+        sizes: dict[Dim | int, None] = {}
+        for other in self._tenants[buffer]:
+            if other is tensor or (other not in self._allocated and dim_tensors(other.shape) <= self._ready):
+                sizes[other.size] = None
+                self._covered.add(other)
+        for each in sizes:
+            size = d.dmax(size, each)
+        self.code.append(("alloc", buffer, self.dim(size * tensor.dtype.size)))
 
     def _call(self, source: KernelSource, step: int) -> None:
         if source.digest not in self.kernels:

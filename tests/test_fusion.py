@@ -1,0 +1,150 @@
+"""Fusion by count, and the memory plan: what a person would expect one kernel to do, one kernel does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import parser
+
+from onnx_numba import backend
+
+HEAD = '<ir_version: 9, opset_import: ["" : 20]>\n'
+RANDOM = np.random.default_rng(0)
+
+
+def prepared(text: str, **options):
+    return backend.prepare(parser.parse_model(HEAD + text), **options)
+
+
+def calls(rep) -> list[str]:
+    plan = rep._prepared.session.plan
+    return [plan.kernels[item[1]].name for item in plan.code if item[0] == "call"]
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+def check(rep, inputs, expected, rtol=2e-6):
+    kept = [x.copy() for x in inputs]
+    (got,) = rep.run(inputs)
+    np.testing.assert_allclose(got, expected, rtol=rtol, atol=1e-6)
+    for before, after in zip(kept, inputs, strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def layer_norm(h, s, b):
+    h = h.astype(np.float64)
+    centred = h - h.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * s + b
+
+
+def test_elementwise_chain_is_one_kernel():
+    rep = prepared(
+        "g (float[N,64] x, float[N,64] w) => (float[N,64] y) {"
+        "a=Mul(x,w) b=Add(a,w) c=Sigmoid(b) d=Mul(c,x) e=Relu(d) y=Sub(e,w) }"
+    )
+    assert len(calls(rep)) == 1
+    x, w = normal(5, 64), normal(5, 64)
+    check(rep, [x, w], np.maximum(x / (1 + np.exp(-(x.astype(np.float64) * w + w))), 0) - w)
+
+
+def test_softmax_is_one_kernel():
+    rep = prepared("g (float[N,C] x) => (float[N,C] y) { y=Softmax<axis=-1>(x) }")
+    assert len(calls(rep)) == 1
+    x = normal(7, 33)
+    e = np.exp(x.astype(np.float64) - x.max(-1, keepdims=True))
+    check(rep, [x], e / e.sum(-1, keepdims=True))
+
+
+NORM = (
+    "ax=Constant<value_ints=[-1]>() m=ReduceMean<keepdims=1>(h,ax) d=Sub(h,m) two=Constant<value_float=2.0>() p=Pow(d,two)"
+    "v=ReduceMean<keepdims=1>(p,ax) eps=Constant<value_float=0.00001>() ve=Add(v,eps) sd=Sqrt(ve) q=Div(d,sd) t=Mul(q,s) y=Add(t,b)"
+)
+
+
+@pytest.mark.parametrize("norm", ["y=LayerNormalization<axis=-1>(h,s,b)", NORM], ids=["operator", "decomposed"])
+def test_layer_norm_with_residual_is_one_kernel(norm):
+    rep = prepared(
+        "g (float[N,T,64] x, float[N,T,64] r, float[64] s, float[64] b) => (float[N,T,64] y) { h=Add(x,r) " + norm + " }"
+    )
+    assert len(calls(rep)) == 1
+    x, r, s, b = normal(2, 5, 64), normal(2, 5, 64), normal(64), normal(64)
+    check(rep, [x, r, s, b], layer_norm(x + r, s, b), 1e-5)
+
+
+def test_views_cost_nothing():
+    rep = prepared(
+        "g (float[N,3,4] x, float[N,12] b) => (float[N,12] y) {"
+        "t=Transpose<perm=[0,2,1]>(x) s=Constant<value_ints=[0,-1]>() u=Reshape(t,s) y=Add(u,b) }"
+    )
+    assert len(calls(rep)) == 1
+    body = rep.source.split("def ")[1].split("# The plan")[0]
+    inner = [line for line in body.splitlines() if line.startswith("            ")]
+    assert inner and not any("udiv" in line or "urem" in line for line in inner), body
+    x, b = normal(2, 3, 4), normal(2, 12)
+    check(rep, [x, b], x.transpose(0, 2, 1).reshape(2, 12) + b)
+
+
+def test_reshape_of_an_input_copies_only_into_the_output():
+    rep = prepared("g (float[N,6] x) => (float[N,2,3] y) { s=Constant<value_ints=[0,2,3]>() y=Reshape(x,s) }")
+    assert calls(rep) == []
+    x = normal(4, 6)
+    (y,) = rep.run([x])
+    np.testing.assert_array_equal(y, x.reshape(4, 2, 3))
+    assert not np.shares_memory(x, y)
+
+
+def test_convolution_takes_up_batch_norm_and_relu():
+    weights = {"s": normal(4), "c": normal(4), "m": normal(4), "v": np.abs(normal(4)) + 0.5}
+    w = normal(4, 3, 3, 3)
+    consts = " ".join(
+        f"{name}=Constant<value=float[{','.join(map(str, a.shape))}] {{{','.join(map(repr, a.ravel().tolist()))}}}>()"
+        for name, a in {**weights, "w": w}.items()
+    )
+    rep = prepared(
+        f"g (float[1,3,9,9] x) => (float[1,4,9,9] y) {{ {consts} a=Conv<pads=[1,1,1,1]>(x,w) b=BatchNormalization(a,s,c,m,v) y=Relu(b) }}"
+    )
+    plan = rep._prepared.session.plan
+    steps = {plan.steps[item[2]] for item in plan.code if item[0] == "call" and "Relu" in plan.steps[item[2]]}
+    assert len(steps) == 1
+    assert not any("BatchNormalization " in step for step in plan.steps)
+    x = normal(1, 3, 9, 9)
+    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
+    conv = np.einsum("nchwij,ocij->nohw", windows, w.astype(np.float64))
+    per = {k: v.astype(np.float64).reshape(1, 4, 1, 1) for k, v in weights.items()}
+    check(rep, [x], np.maximum((conv - per["m"]) / np.sqrt(per["v"] + 1e-5) * per["s"] + per["c"], 0), 1e-4)
+
+
+def test_shape_arithmetic_costs_no_kernel():
+    rep = prepared(
+        "g (float[N,T,8] x) => (float[N,K] y) { s=Shape(x) i=Constant<value_ints=[0]>() n=Gather(s,i) m=Constant<value_ints=[-1]>() "
+        "t=Concat<axis=0>(n,m) u=Reshape(x,t) y=Relu(u) }"
+    )
+    assert len(calls(rep)) == 1
+    x = normal(3, 2, 8)
+    check(rep, [x], np.maximum(x, 0).reshape(3, 16))
+
+
+def test_blocks_are_shared_and_the_peak_is_what_the_plan_says():
+    chain = "".join(f"s{k}=Softmax<axis=-1>(t{k}) t{k + 1}=Softmax<axis=0>(s{k}) " for k in range(6))
+    text = "g (float[N,32] x) => (float[N,32] y) { t0=Relu(x) " + chain + " y=Relu(t6) }"
+    sessions = [prepared(text, jit=jit)._prepared.session for jit in (True, False)]
+    for session in sessions:
+        session.run([normal(16, 32)])
+    compiled, interpreted = sessions
+    assert compiled.arena_bytes == interpreted.arena_bytes
+    assert compiled.arena_bytes <= 4 * 16 * 32 * 4
+
+
+def test_a_shared_block_is_allocated_once_for_its_largest_tenant():
+    text = (
+        "g (float[N,8] x) => (float[N,8] y) { a=Softmax<axis=0>(x) b=Concat<axis=0>(a,a,a) c=Softmax<axis=0>(b) d=Softmax<axis=1>(c)"
+        "s=Constant<value_ints=[0]>() e=Constant<value_ints=[1]>() f=ReduceSum<keepdims=1>(d,s) g=Softmax<axis=1>(f) y=Add(x,g) }"
+    )
+    session = prepared(text)._prepared.session
+    oracle = prepared(text, jit=False)._prepared.session
+    x = normal(5, 8)
+    np.testing.assert_allclose(session.run([x])[0], oracle.run([x])[0], rtol=1e-6)
+    assert session.arena_bytes == oracle.arena_bytes
