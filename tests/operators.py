@@ -56,7 +56,7 @@ def model(case: Case, dynamic: bool) -> onnx.ModelProto:
             initializers.append(numpy_helper.from_array(array, names[k]))
             continue
         shape: list[Any] = [f"d{k}_{a}" for a in range(array.ndim)] if dynamic else list(array.shape)
-        if array.dtype == np.int64 and (array.ndim == 1 or (k and shape)):
+        if (k and array.ndim == 1) or (array.dtype == np.int64 and (array.ndim == 1 or (k and shape))):
             shape[-1] = array.shape[-1]  # the number of axes, or of numbers in an index, which decides ranks
         inputs.append(helper.make_tensor_value_info(names[k], _onnx_type(array), shape))
     results = [onnx.ValueInfoProto(name=name) for name in outputs]
@@ -65,7 +65,8 @@ def model(case: Case, dynamic: bool) -> onnx.ModelProto:
     made.ir_version = 8
     inferred = onnx.shape_inference.infer_shapes(made)
     for value in inferred.graph.output:
-        value.type.tensor_type.ClearField("shape")
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
     return inferred
 
 

@@ -203,7 +203,7 @@ class Binary:
         def score(i: Dim, column: int) -> Expr:
             zero, one = pair(i)
             both = self._transformed((where(seen[0](i), zero, 0.0), where(seen[1](i), one, 0.0)), column)
-            return both if len(self.base) == 2 else where(seen[1](i), both, self._alone(zero, column))
+            return both if len(self.base) == 2 else where(seen[1](i), both, self._alone(where(seen[0](i), zero, 0.0), column))
 
         columns = [b.compute((n,), lambda i, k=k: score(i, k), sums.dtype) for k in (0, 1)]
         scores = b.compute((n, 2), lambda i, j: where(e.eq(e.dimval(j), 0), columns[0][(i,)], columns[1][(i,)]), sums.dtype)
