@@ -35,6 +35,8 @@ def grid_sample(b: Builder, x: Tensor, grid: Tensor, *, align_corners: int, mode
         value = e.cast(grid[(i[0], *i[2:], rank - 1 - k)], kind)
         extent = axes[k].length(kind)
         place = (value + 1.0) / 2.0 * (extent - 1.0) if align_corners else ((value + 1.0) * extent - 1.0) / 2.0
+        if mode == "cubic" and padding_mode == "border":
+            return place  # the weights are those of where the point is; only the elements that they go with are clamped
         return axes[k].enter(e.unary("rint", place) if mode == "nearest" else place)
 
     if mode == "nearest":

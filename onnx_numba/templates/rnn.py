@@ -1,8 +1,8 @@
 """The recurrences of RNN, GRU and LSTM along time, one direction; a work unit is one sequence of the batch.
 
 ``X`` is the element type; ``F``, ``G``, ``H`` are activations ``name(v, alpha, beta)`` with parameters ``FA``, ``FB`` …;
-with ``REVERSE`` time runs backward; ``CLIP`` bounds what activations are given. What the input of each step contributes is in the
-first buffer, biases included. The state lies in the last outputs while it runs.
+with ``REVERSE`` time runs backward; ``CLIP`` bounds what activations of gates are given, the cell is not clipped. What the input
+of each step contributes is in the first buffer, biases included. The state lies in the last outputs while it runs.
 """
 
 # Names of `onnx_numba.native` are put in when a model's module is written.
@@ -137,8 +137,7 @@ def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                 gate = max_(min_(gates[3 * size + j], X(CLIP)), X(-CLIP))
                 after = keep * before + enter * G(gate, X(GA), X(GB))
                 gate = max_(min_(gates[size + j] + peep[size + j] * after, X(CLIP)), X(-CLIP))
-                shown = max_(min_(after, X(CLIP)), X(-CLIP))
                 c[j] = after
-                h[j] = F(gate, X(FA), X(FB)) * H(shown, X(HA), X(HB))
+                h[j] = F(gate, X(FA), X(FB)) * H(after, X(HA), X(HB))
                 every[base + j] = h[j]
     return 0
