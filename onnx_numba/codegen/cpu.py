@@ -60,7 +60,9 @@ def finish(emitter: Emitter) -> list[str]:
 
 
 class GroupWriter:
-    """Writes the loops of one normalised group."""
+    """Writes the loops of one normalised group; ``RANGE`` is what the outer one runs over."""
+
+    RANGE = "lo, hi"
 
     def __init__(self, group: Group, emitter: Emitter) -> None:
         self.group = group
@@ -82,14 +84,14 @@ class GroupWriter:
     def _open_maps(self, loops: ExitStack) -> tuple[Dim | int, Dim | int]:
         variables = self.group.pvars
         if not variables:
-            loops.enter_context(self.emitter.block("for p in range(lo, hi):"))
+            loops.enter_context(self.emitter.block(f"for p in range({self.RANGE}):"))
             self.emitter.work = "p"
             return 1, 1
         if len(variables) == 1:
             (v,) = variables
             assert v.extent is not None
             extent = self.emitter.parameter(v.extent)
-            loops.enter_context(self.emitter.block("for p in range(lo, hi):"))
+            loops.enter_context(self.emitter.block(f"for p in range({self.RANGE}):"))
             self.emitter.work = "p"
             loops.enter_context(self.emitter.loop(v, "i0", f"p * {TILE}", f"min({extent}, p * {TILE} + {TILE})"))
             return d.ceildiv(v.extent, TILE), TILE
@@ -108,10 +110,10 @@ class GroupWriter:
         extents = [v.extent for v in variables if v.extent is not None]
         if len(variables) == 1:
             self.emitter.names[variables[0]] = "i0"
-            loops.enter_context(self.emitter.block("for i0 in range(lo, hi):", variables))
+            loops.enter_context(self.emitter.block(f"for i0 in range({self.RANGE}):", variables))
             self.emitter.work = "i0"
             return extents[0]
-        loops.enter_context(self.emitter.block("for p in range(lo, hi):"))
+        loops.enter_context(self.emitter.block(f"for p in range({self.RANGE}):"))
         self.emitter.work = "p"
         rest = "p"
         for k in range(len(variables) - 1, -1, -1):
@@ -140,18 +142,18 @@ class GroupWriter:
                 self._start(m)
             if self.group.rvars:
                 with self._reduced_loops():
-                    self.emitter.count_uses([self._resolved(m) for m in inside])
+                    self.emitter.count_uses([self.resolved(m) for m in inside])
                     for m in inside:
                         self._step(m)
             else:
-                self.emitter.count_uses([self._resolved(m) for m in inside])
+                self.emitter.count_uses([self.resolved(m) for m in inside])
                 for m in inside:
                     self._step(m)
             for m in reductions:
                 self._finish(m)
         for m in members:
             if m.kind == "map" and not m.inner and m.stored and m not in sweep_of:
-                self.emitter.store(m.target, m.position, self._resolved(m))
+                self.emitter.store(m.target, m.position, self.resolved(m))
 
     def _sweeps(self) -> dict[Member, int]:
         """The sweep in which each reduction, and each map over the reduced domain that is stored, runs."""
@@ -179,7 +181,7 @@ class GroupWriter:
                 loops.enter_context(self.emitter.loop(v, f"r{k}"))
             yield
 
-    def _resolved(self, member: Member) -> Expr:
+    def resolved(self, member: Member) -> Expr:
         """The member's expression with other members' elements in place of loads from them."""
         if member not in self.elements:
             value = self._inside(member.expr)
@@ -217,7 +219,7 @@ class GroupWriter:
             self.emitter.blocks[-1].owned.add(f"k{name}")
 
     def _step(self, member: Member) -> None:
-        value = self._resolved(member)
+        value = self.resolved(member)
         if member.kind == "map":
             self.emitter.store(member.target, member.position, value)
             return

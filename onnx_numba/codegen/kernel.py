@@ -47,8 +47,12 @@ def named(origins: list[str], body: list[str], buffers: list[Tensor], dims: list
     """Put a head on a kernel's lines and name it by its content."""
     text = "\n".join(body) + "\n"
     digest = hashlib.sha256(text.encode()).hexdigest()
-    words = [re.sub(r"\W", "", origin.split(" ")[0]).lower() for origin in origins]
-    short = "_".join(dict.fromkeys(w for w in words if w))[:40].strip("_") or "copy"
-    name = f"{short}_{digest[:8]}"
+    name = f"{label(origins)}_{digest[:8]}"
     source = f"def {name}(ctx, bufs, dims, lo, hi):\n{text}"
     return KernelSource(name, digest, source, tuple(buffers), tuple(dims), total, grain, scratch)
+
+
+def label(origins: list[str]) -> str:
+    """What a kernel's operators are called, as the start of a name."""
+    words = [re.sub(r"\W", "", origin.split(" ")[0]).lower() for origin in origins]
+    return "_".join(dict.fromkeys(w for w in words if w))[:40].strip("_") or "copy"

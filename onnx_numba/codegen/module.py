@@ -33,13 +33,13 @@ globals().update(twins())
 '''
 
 
-def module_source(name: str, kernels: Iterable[tuple[KernelSource, list[str]]], plan: Plan) -> str:
-    """The module's text: kernels in order of first use, each headed by the nodes it serves, and the plan as a comment."""
+def module_source(name: str, kernels: Iterable[tuple[KernelSource, list[str]]], plan: Plan, preamble: str = PREAMBLE) -> str:
+    """The module's text: preamble, kernels in order of first use, each headed by the nodes it serves, the plan as a comment."""
     served: dict[str, tuple[KernelSource, list[str]]] = {}
     for kernel, origins in kernels:
         known = served.setdefault(kernel.digest, (kernel, []))
         known[1].extend(o for o in origins if o not in known[1])
-    parts = [PREAMBLE.format(name=name)]
+    parts = [preamble.format(name=name)]
     for kernel, origins in served.values():
         parts.append("\n" + "".join(f"# {line}\n" for line in _wrap(origins)) + kernel.source)
     parts.append("\n# The plan:\n" + "".join(f"#   {line}\n" for line in describe(plan)))

@@ -50,9 +50,14 @@ def _replacement(word: str, types: dict[str, DType], constants: dict[str, int | 
     return word
 
 
+def body_lines(call: TemplateCall) -> list[str]:
+    """The lines of a template's body with types and constants filled in."""
+    return [re.sub(r"\b[A-Za-z_]\w*\b", lambda m: _replacement(m.group(), call.types, call.constants), line) for line in _source(call.body)]
+
+
 def generate(call: TemplateCall, outputs: list[Tensor], origins: list[str]) -> KernelSource:
     """The kernel of a template call."""
-    lines = [re.sub(r"\b[A-Za-z_]\w*\b", lambda m: _replacement(m.group(), call.types, call.constants), line) for line in _source(call.body)]
+    lines = body_lines(call)
     buffers = [*(root(t) for t in call.inputs), *outputs]
     label = origins[:1] or [call.body.__name__]
     return named(label, lines, buffers, list(call.dims), call.total, call.grain, call.scratch)

@@ -1,0 +1,42 @@
+"""The names that CUDA kernels may use: those that compute values, and a few that stand for another kind of memory there.
+
+A buffer is a one-dimensional device array rather than a pointer, ``ctx`` an array of one int64 for the whole grid, and scratch a
+slice of bytes that belongs to the thread. `onnx_numba.compile.cuda` makes all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from onnx_numba.native import error, exponential, half, integer, logarithm, scalar, trigonometric
+from onnx_numba.native.registry import Record
+
+NO_FAILURE = 2**63 - 1
+"""What ``ctx`` holds while nothing has failed; then it is the smallest of ``index * FAILURE_CODES + code``."""
+FAILURE_CODES = 16
+
+ELEMENTS: Mapping[str, Any] = MappingProxyType({
+    "bool": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64,
+    "u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "u64": np.uint64,
+    "f16": np.uint16, "bf16": np.uint16, "f32": np.float32, "f64": np.float64,
+})  # fmt: skip
+"""What a device array of every storage type holds."""
+
+VALUES: Mapping[str, Record] = MappingProxyType({
+    record.name: record
+    for module in (scalar, integer, half, exponential, logarithm, trigonometric, error)
+    for record in module.RECORDS
+})  # fmt: skip
+"""The records that mean on CUDA what they mean on the CPU."""
+
+NAMES = frozenset(VALUES) | {"fail", "check_index"} | {f"{name}_{verb}" for name in ELEMENTS for verb in ("at", "scratch")}
+"""Every name of `onnx_numba.native` that a CUDA kernel may use."""
+
+
+def failure(word: int) -> tuple[int, int]:
+    """Code and work index that a word left in ``ctx`` stands for."""
+    return word % FAILURE_CODES, word // FAILURE_CODES
