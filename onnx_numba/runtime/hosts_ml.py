@@ -7,15 +7,38 @@ from typing import Any
 
 import numpy as np
 
+from onnx_numba.runtime.host import factory
+
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Any]
 
+MOST_SPELT_OUT = 64
+"""Classes up to which a map is spelt out in code."""
 
-def zipmap(params: Params, scores: Array) -> tuple[list[dict[Any, float]]]:
-    """A map from class to score for every row."""
-    labels = params["labels"]
-    table = scores.tolist() if scores.ndim > 1 else [scores.tolist()]
-    return ([dict(zip(labels, row, strict=True)) for row in table],)
+
+@factory
+def zipmap(params: Params) -> Callable[[Array], tuple[list[dict[Any, float]]]]:
+    """A map from class to score for every row.
+
+    Few classes make a function of their own, which builds a row's map in a third of the time that ``dict(zip(…))`` takes::
+
+        lambda rows: [{'no': v0, 'yes': v1} for v0, v1, in rows]
+    """
+    labels = list(params["labels"])
+
+    def general(rows: list[list[float]]) -> list[dict[Any, float]]:
+        return [dict(zip(labels, row, strict=True)) for row in rows]
+
+    build: Callable[[list[list[float]]], list[dict[Any, float]]] = general
+    if 0 < len(labels) <= MOST_SPELT_OUT and len(set(labels)) == len(labels) and all(type(x) in (int, str) for x in labels):
+        items = ", ".join(f"{label!r}: v{k}" for k, label in enumerate(labels))
+        names = "".join(f"v{k}, " for k in range(len(labels)))
+        build = eval(f"lambda rows: [{{{items}}} for {names}in rows]", {})
+
+    def step(scores: Array) -> tuple[list[dict[Any, float]]]:
+        return (build(scores.tolist() if scores.ndim > 1 else [scores.tolist()]),)
+
+    return step
 
 
 def ml_labels(params: Params, positions: Array) -> tuple[Array]:

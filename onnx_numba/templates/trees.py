@@ -1,7 +1,9 @@
 """Walking forests of decision trees.
 
 A node is four int32 numbers: feature, node if its test holds, node if not, and a word that is ``2 * mode + missing`` in an inner
-node and the number of the leaf in a leaf. A leaf is its own successor.
+node and the number of the leaf in a leaf. A leaf is its own successor, so that eight walks can go on side by side until none
+moves: each waits for memory at every step, and these waits overlap. They are walks of neighbouring rows through one tree, or
+of few rows through neighbouring trees.
 """
 
 # The names X_p and the like are set by `onnx_numba.ops.builder.Builder.template`.
@@ -37,21 +39,26 @@ def walk_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     n_features = dims[1]
     n_trees = dims[2]
     n_targets = dims[3]
+    ats = i64_local(8)
+    bases = i64_local(8)
     for unit in range(lo, hi):
         start = unit * 64
-        stop = min(n_rows, start + 64)
-        for i in range(start * n_targets, stop * n_targets):
+        count = min(n_rows - start, 64)
+        for i in range(start * n_targets, (start + count) * n_targets):
             y[i] = X(0)
             seen[i] = bool_(0)
-        for tree in range(n_trees):
-            root = i64(roots[tree])
-            for row in range(start, stop):
-                base = row * n_features
-                at = root
-                before = i64(-1)
-                while at != before:
-                    before = at
-                    v = x[base + nodes[4 * at]]
+        pairs = n_trees * count
+        for group in range(0, pairs, 8):
+            for j in range(8):
+                pair = min(group + j, pairs - 1)
+                ats[j] = i64(roots[udiv(pair, count)])
+                bases[j] = (start + urem(pair, count)) * n_features
+            moved = i64(1)
+            while moved != 0:
+                moved = i64(0)
+                for j in range(8):
+                    at = ats[j]
+                    v = x[bases[j] + nodes[4 * at]]
                     t = thresholds[at]
                     word = nodes[4 * at + 3]
                     mode = word // 2 if MODE < 0 else MODE
@@ -69,10 +76,14 @@ def walk_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                         passes = v != t
                     if MISSING and v != v and word % 2 == 1:
                         passes = True
-                    at = i64(nodes[4 * at + 1]) if passes else i64(nodes[4 * at + 2])
-                leaf = i64(nodes[4 * at + 3])
+                    following = i64(select(passes, nodes[4 * at + 1], nodes[4 * at + 2]))
+                    moved = moved | (following ^ at)
+                    ats[j] = following
+            for j in range(min(8, pairs - group)):
+                leaf = i64(nodes[4 * ats[j] + 3])
+                row = (start + urem(group + j, count)) * n_targets
                 for k in range(i64(first[leaf]), i64(first[leaf + 1])):
-                    place = row * n_targets + targets[k]
+                    place = row + targets[k]
                     w = weights[k]
                     if AGGREGATE == 0:
                         y[place] = X(y[place] + w)
