@@ -5,7 +5,6 @@ The classes have the shape of ``onnx.backend.base`` without deriving from it, as
 
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -14,6 +13,7 @@ import numpy as np
 
 from onnx_numba import frames
 from onnx_numba.errors import DeviceError, InputError, OnnxNumbaError
+from onnx_numba.named import namedtupledict as namedtupledict
 from onnx_numba.options import Options
 from onnx_numba.prepare import load_source as _load_source
 from onnx_numba.prepare import prepare_model as _prepare_model
@@ -29,22 +29,6 @@ if TYPE_CHECKING:
 
 _TEST_RUNNER_OPTIONS = ("rtol", "atol")
 """Options of onnx's test runner that it hands to ``prepare`` although they concern only its own comparison."""
-
-
-def namedtupledict(typename: str, field_names: Sequence[str]) -> type[tuple[Any, ...]]:
-    """Make a tuple type whose items are also found by attribute and by name, as ``onnx.backend.base.namedtupledict`` does.
-
-    Names that are no Python identifiers are renamed by position for attribute access, and still work as keys.
-    """
-    positions = {name: position for position, name in enumerate(field_names)}
-    base = namedtuple(typename, field_names, rename=True)  # type: ignore[misc]  # names are known only here
-    get = tuple.__getitem__
-
-    def getitem(self: tuple[Any, ...], key: Any) -> Any:
-        return get(self, positions[key] if isinstance(key, str) else key)
-
-    base.__getitem__ = getitem  # type: ignore[method-assign]
-    return base
 
 
 class BackendRep:
@@ -64,13 +48,12 @@ class BackendRep:
         (node name, operator, domain, version, how it is served) per node.
     """
 
-    __slots__ = ("_outputs", "_prepared", "_run")
+    __slots__ = ("_prepared", "_run")
 
     def __init__(self, prepared: PreparedModel) -> None:
         """Wrap what ``onnx_numba.prepare`` made."""
         self._prepared = prepared
         self._run = prepared.run
-        self._outputs = namedtupledict("Outputs", [port.name for port in prepared.outputs])
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Run the model.
@@ -93,7 +76,7 @@ class BackendRep:
         # The test for plain arrays comes first: it keeps a call on one row within its microsecond.
         if type(inputs) is not np.ndarray and frames.is_frame(inputs):
             inputs = frames.feed_of(inputs, self.inputs)
-        return tuple.__new__(self._outputs, self._run(inputs))
+        return self._run(inputs)
 
     @property
     def inputs(self) -> tuple[Port, ...]:

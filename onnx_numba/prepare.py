@@ -11,6 +11,7 @@ from onnx_numba.artefact import Artefact, decode, encode
 from onnx_numba.compile.keys import model_entries
 from onnx_numba.compile.store import Store, key
 from onnx_numba.ir.plan import Port
+from onnx_numba.named import namedtupledict
 from onnx_numba.options import Options
 from onnx_numba.runtime.code import kernel_code
 from onnx_numba.runtime.device import parse, require
@@ -45,7 +46,9 @@ class PreparedModel:
         self.served = artefact.served
         self.stats = stats
         library, kernels = kernel_code(artefact, options)
-        self.session = Session(artefact.plan, artefact.weights, kernels, options, library=library)
+        names = [port.name for port in artefact.plan.outputs]
+        result = namedtupledict("Outputs", names)
+        self.session = Session(artefact.plan, artefact.weights, kernels, options, result=result, library=library)
         self.run = self.session.run
 
     @property

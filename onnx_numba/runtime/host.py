@@ -14,7 +14,19 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-Host = Callable[..., tuple[Any, ...]]
+Host = Callable[..., Any]
+_FACTORY = "__host_factory__"
+
+
+def factory(function: Host) -> Host:
+    """Mark a host function that is called once with ``params``, when a model is prepared, and gives the step itself."""
+    setattr(function, _FACTORY, True)
+    return function
+
+
+def is_factory(function: Host) -> bool:
+    """Whether `factory` has marked a function."""
+    return getattr(function, _FACTORY, False)
 
 
 @cache

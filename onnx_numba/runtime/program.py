@@ -10,6 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +22,7 @@ from onnx_numba.native.layout import LEFT_END, LEFT_ERROR, LEFT_OUT
 from onnx_numba.runtime.assembler import steps_of
 from onnx_numba.runtime.binding import conform, readable
 from onnx_numba.runtime.frame import Frame
-from onnx_numba.runtime.host import Host
+from onnx_numba.runtime.host import Host, is_factory
 from onnx_numba.runtime.outputs import OutputPool
 
 Array = np.ndarray[Any, Any]
@@ -54,7 +55,7 @@ class Place:
 class _Step:
     """A Python step, ready to be called."""
 
-    function: Host
+    function: Callable[..., tuple[Any, ...]]
     params: Any
     inputs: tuple[Place | None, ...]
     outputs: tuple[Place, ...]
@@ -225,7 +226,7 @@ class Program:
         step = self._hosts[number]
         inputs = [None if place is None else _fetch(frame, place) for place in step.inputs]
         try:
-            results = step.function(step.params, *inputs)
+            results = step.function(*inputs)
         except OnnxNumbaError:
             raise
         except Exception as error:
@@ -295,7 +296,9 @@ def _resolve(step: HostStep, where: str, hosts: Mapping[str, Host], bodies: _Bod
     if step.function not in hosts:
         raise ModelError(f"plan: there is no host step {step.function!r}")
     inputs = tuple(None if port is None else Place.of(port) for port in step.inputs)
-    return _Step(hosts[step.function], bodies.replace(step.params), inputs, tuple(map(Place.of, step.outputs)), where)
+    function, params = hosts[step.function], bodies.replace(step.params)
+    ready = function(params) if is_factory(function) else partial(function, params)
+    return _Step(ready, params, inputs, tuple(map(Place.of, step.outputs)), where)
 
 
 def _fetch(frame: Frame, place: Place) -> Any:
