@@ -73,13 +73,18 @@ def rms_normalization(b: Builder, x: Tensor, scale: Tensor, *, axis: int, epsilo
     return b.map(lambda v, s, w: e.cast(v * s, scale.dtype) * w, x, spread, scale, dtype=scale.dtype)
 
 
-def _grouped(b: Builder, x: Tensor, groups: int, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The input as [N, groups, rest], with centre and inverse standard deviation of every group."""
+def _group_normalization(
+    b: Builder, x: Tensor, scale: Tensor, bias: Tensor, epsilon: float, groups: int, per_channel: bool
+) -> Tensor:
+    """Over the channels of a group and all positions, in a view [N, groups, channels of a group, positions]."""
     n, channels = x.shape[:2]
-    size = d.floordiv(channels, groups) * d.product(x.shape[2:])
-    view = b.reshape(x, (n, groups, size))
-    center, variance = _moments(b, view, (2,))
-    return view, center, b.map(lambda v: _inverse_root(v, epsilon), variance)
+    size = d.floordiv(channels, groups)
+    b.require_equal(size * groups, channels, f"channels that {groups} groups share")
+    view = b.reshape(x, (n, groups, size, d.product(x.shape[2:])))
+    center, variance = _moments(b, view, (2, 3))
+    spread = b.map(lambda v: _inverse_root(v, epsilon), variance)
+    shape = (1, groups, size if per_channel else 1, 1)
+    return b.reshape(_scaled(b, view, center, spread, b.reshape(scale, shape), b.reshape(bias, shape)), x.shape)
 
 
 @op("GroupNormalization", since=21)
@@ -87,11 +92,7 @@ def group_normalization(
     b: Builder, x: Tensor, scale: Tensor, bias: Tensor, *, epsilon: float, num_groups: int, stash_type: int = 1
 ) -> Tensor:
     """Over the channels of a group and all positions; scale and bias per channel."""
-    view, center, spread = _grouped(b, x, num_groups, epsilon)
-    kind = wide(x.dtype)
-    standard = b.reshape(_scaled(b, b.cast(view, kind), center, spread, None, None), x.shape)
-    weights = [channel_view(b, t, x.rank) for t in (scale, bias)]
-    return b.map(lambda v, s, t: v * e.cast(s, kind) + e.cast(t, kind), standard, *weights, dtype=x.dtype)
+    return _group_normalization(b, x, scale, bias, epsilon, num_groups, True)
 
 
 @op("GroupNormalization", since=18)
@@ -99,9 +100,7 @@ def group_normalization_18(
     b: Builder, x: Tensor, scale: Tensor, bias: Tensor, *, epsilon: float, num_groups: int
 ) -> Tensor:
     """Version 18, with scale and bias per group."""
-    view, center, spread = _grouped(b, x, num_groups, epsilon)
-    weights = [channel_view(b, t, 3) for t in (scale, bias)]
-    return b.reshape(_scaled(b, view, center, spread, *weights), x.shape)
+    return _group_normalization(b, x, scale, bias, epsilon, num_groups, False)
 
 
 @op("InstanceNormalization", since=1, reviewed=22)
