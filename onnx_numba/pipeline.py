@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from onnx_numba.artefact import Artefact, used_weights
+from onnx_numba.codegen.cuda import PREAMBLE as CUDA_PREAMBLE
 from onnx_numba.codegen.kernel import KernelSource
-from onnx_numba.codegen.module import module_source
+from onnx_numba.codegen.module import PREAMBLE, module_source
 from onnx_numba.compile.compiler import compile_module, symbol_of
 from onnx_numba.compile.store import Store
 from onnx_numba.errors import ModelError
@@ -28,9 +29,10 @@ from onnx_numba.options import Options
 from onnx_numba.passes.dce import remove_dead_code
 from onnx_numba.passes.defaults import freeze_defaults
 from onnx_numba.passes.fold_batchnorm import fold_batchnorm
+from onnx_numba.runtime.code import kernel_code
+from onnx_numba.runtime.device import CPU, Device
 from onnx_numba.runtime.session import Session
 from onnx_numba.schedule.schedule import Scheduled, schedule
-from onnx_numba.runtime.code import kernel_code
 from onnx_numba.target import Target
 
 Array = np.ndarray[Any, Any]
@@ -48,6 +50,8 @@ class Build:
     ----------
     target, store, options, progress
         What to compile for, where to keep objects, and whom to tell.
+    device : Device
+        Where the model will run.
     compiled : int
         Kernels that were not in the store.
     """
@@ -56,6 +60,7 @@ class Build:
     store: Store | None
     options: Options
     progress: Progress | None = None
+    device: Device = CPU
     compiled: int = 0
 
     def artefact(self, model: Any, edited: str | None = None) -> tuple[Artefact, dict[str, Any]]:
@@ -64,11 +69,12 @@ class Build:
         imported = load(model)
         graph = fold_batchnorm(remove_dead_code(freeze_defaults(imported.graph)))
         program = lower(graph, self.options)
-        scheduled = schedule(program, self.target, self.evaluate)
+        scheduled = schedule(program, self.target, self.evaluate, device=self.device.kind)
         name = repr(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else repr(imported.graph.name or "a model")
-        source = module_source(name, scheduled.kernels, scheduled.plan)
+        native = self.device.kind == "CPU"
+        source = module_source(name, scheduled.kernels, scheduled.plan, PREAMBLE if native else CUDA_PREAMBLE)
         planned = time.perf_counter()
-        objects = self.objects(scheduled, source, edited) if self.options.jit else {}
+        objects = self.objects(scheduled, source, edited) if self.options.jit and native else {}
         finished = time.perf_counter()
         weights = used_weights(scheduled.plan, program.weights)
         stats = {
@@ -112,7 +118,7 @@ def _edited_digests(kernels: Sequence[KernelSource], edited: str) -> dict[str, s
     """Digest by function name of the functions of an edited module: of all its text, for any part of it may be used."""
     whole = hashlib.sha256(edited.encode()).hexdigest()
     found = {node.name for node in ast.parse(edited).body if isinstance(node, ast.FunctionDef)}
-    wanted = {name for name in _digests(kernels)}
+    wanted = set(_digests(kernels))
     missing = sorted(wanted - found)
     if missing:
         raise ModelError(f"the edited module lacks the function {missing[0]!r} that the model's plan calls")

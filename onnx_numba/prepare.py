@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from onnx_numba.artefact import Artefact, decode, encode
 from onnx_numba.compile.keys import model_entries
 from onnx_numba.compile.store import Store, key
+from onnx_numba.errors import OptionError
 from onnx_numba.ir.plan import Port
 from onnx_numba.named import namedtupledict
 from onnx_numba.options import Options
 from onnx_numba.runtime.code import kernel_code
-from onnx_numba.runtime.device import parse, require
+from onnx_numba.runtime.device import CPU, Device, is_simulated, parse, require
 from onnx_numba.runtime.session import Session
 from onnx_numba.target import Target
 
@@ -40,15 +41,15 @@ class PreparedModel:
         What runs it.
     """
 
-    def __init__(self, artefact: Artefact, options: Options, stats: dict[str, Any]) -> None:
+    def __init__(self, artefact: Artefact, options: Options, stats: dict[str, Any], device: Device = CPU) -> None:
         self.options = options
         self.source = artefact.source
         self.served = artefact.served
         self.stats = stats
-        library, kernels = kernel_code(artefact, options)
+        library, kernels = kernel_code(artefact, options, device)
         names = [port.name for port in artefact.plan.outputs]
         result = namedtupledict("Outputs", names)
-        self.session = Session(artefact.plan, artefact.weights, kernels, options, result=result, library=library)
+        self.session = Session(artefact.plan, artefact.weights, kernels, options, device=device, result=result, library=library)
         self.run = self.session.run
 
     @property
@@ -62,7 +63,9 @@ class PreparedModel:
         return self.session.outputs
 
 
-def prepare_model(model: Any, device: str = "CPU", options: Options | None = None, progress: Progress | None = None) -> PreparedModel:
+def prepare_model(
+    model: Any, device: str = "CPU", options: Options | None = None, progress: Progress | None = None
+) -> PreparedModel:
     """Compile a model, or load it compiled.
 
     Parameters
@@ -75,21 +78,22 @@ def prepare_model(model: Any, device: str = "CPU", options: Options | None = Non
         Called as ``progress(done, total)`` while kernels are compiled.
     """
     options = options or Options()
-    require(parse(device))
+    where = _usable(device, options)
     target, store = Target.named(options.cpu), _store(options)
+    choices = {**options.key(), "device": where.kind}
     identity = model_identity(model) if store is not None else None
-    entries = model_entries(target, identity, repr(sorted(options.key().items()))) if identity is not None else None
+    entries = model_entries(target, identity, repr(sorted(choices.items()))) if identity is not None else None
     if store is not None and entries is not None:
         found = store.get("model", key(entries))
         if found is not None:
             artefact = decode(found)
-            return PreparedModel(artefact, options, {"cached": True, "kernels": len(artefact.objects), "compiled": 0})
+            return PreparedModel(artefact, options, {"cached": True, "kernels": len(artefact.objects), "compiled": 0}, where)
     from onnx_numba.pipeline import Build
 
-    artefact, stats = Build(target, store, options, progress).artefact(model)
+    artefact, stats = Build(target, store, options, progress, where).artefact(model)
     if store is not None and entries is not None and options.jit and not stats["external"]:
         store.put("model", key(entries), encode(artefact), entries)
-    return PreparedModel(artefact, options, stats)
+    return PreparedModel(artefact, options, stats, where)
 
 
 def load_source(path: str | os.PathLike[str], model: Any, device: str = "CPU", options: Options | None = None) -> PreparedModel:
@@ -97,9 +101,19 @@ def load_source(path: str | os.PathLike[str], model: Any, device: str = "CPU", o
     from onnx_numba.pipeline import Build
 
     options = options or Options()
-    require(parse(device))
-    artefact, stats = Build(Target.named(options.cpu), _store(options), options).artefact(model, Path(path).read_text())
-    return PreparedModel(artefact, options, stats)
+    where = _usable(device, options)
+    build = Build(Target.named(options.cpu), _store(options), options, device=where)
+    artefact, stats = build.artefact(model, Path(path).read_text())
+    return PreparedModel(artefact, options, stats, where)
+
+
+def _usable(name: str, options: Options) -> Device:
+    """The device of a name, if it can run a model prepared like this."""
+    device = parse(name)
+    require(device)
+    if device.kind == "CUDA" and not options.jit and not is_simulated():
+        raise OptionError("jit: False runs kernels as Python, which for CUDA only the simulator does; set NUMBA_ENABLE_CUDASIM=1")
+    return device
 
 
 def _store(options: Options) -> Store | None:

@@ -7,9 +7,9 @@ A relu becomes
         for i0 in range(cuda.grid(1), total, cuda.gridsize(1)):
             x1[i0] = max_(x0[i0], f32(0.0))
 
-Maps have a thread per element, reductions one per row. Parameters come in the order ``ctx`` (where a kernel can fail), ``scratch`` and
-``stride`` (where a template asks for scratch), buffers, dims, ``total``. A template's body stays as it is, as a device function
-called once per work unit.
+Maps have a thread per element, reductions one per row. Parameters come in the order ``ctx`` (where a kernel can fail),
+``scratch`` and ``stride`` (where a template asks for scratch), buffers, dims, ``total``. A template's body stays as it is, as a
+device function called once per work unit.
 """
 
 from __future__ import annotations
@@ -88,7 +88,10 @@ def generate_template(call: TemplateCall, outputs: list[Tensor], origins: list[s
         body.append("    scratch = scratch[cuda.grid(1) * stride :]")
     body += [f"    dims = ({''.join(f'{s}, ' for s in dims)})", f"    for p in range({STRIDED}):"]
     called = f"{{name}}_unit({', '.join([*context, *scratch, *names, 'dims', 'p', 'p + 1'])})"
-    body += [f"        status = {called}", "        if status:", "            fail(ctx, p, status)"] if fails else [f"        {called}"]
+    if fails:
+        body += [f"        status = {called}", "        if status:", "            fail(ctx, p, status)"]
+    else:
+        body.append(f"        {called}")
     parameters = [*context, *scratch, *(["stride"] if scratch else []), *names, *dims, "total"]
     text = unit + "\n".join(lines) + "\n\n\n" + _kernel(parameters, body)
     return _named(origins[:1] or [call.body.__name__], text, buffers, call.dims, call.total, call.scratch)

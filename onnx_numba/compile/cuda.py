@@ -1,7 +1,7 @@
 """Generated modules as kernels of ``numba.cuda``, and what the names in them are there.
 
-In the simulator everything is Python, and the twins of `onnx_numba.native` do; else `onnx_numba.compile.cuda_device` translates the
-same records.
+In the simulator everything is Python, and the twins of `onnx_numba.native` do; else `onnx_numba.compile.cuda_device` translates
+the same records.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class _Choice(DeviceFunction):
         return self._chosen(sig if isinstance(sig, tuple) else sig.args).get_overload(sig)
 
 
-def _named(name: str) -> FunctionType:
+def _named(name: str) -> Any:
     def chosen() -> None:
         """Stand in for the functions to choose from."""
 

@@ -27,6 +27,9 @@ class Device:
         return f"{self.kind}:{self.index}"
 
 
+CPU = Device("CPU")
+
+
 def parse(text: str) -> Device:
     """Read ``CPU``, ``CPU:0``, ``CUDA``, ``CUDA:1`` …; what is written otherwise is a `DeviceError`."""
     match = re.fullmatch(r"(CPU|CUDA)(?::(\d+))?", text) if isinstance(text, str) else None

@@ -10,6 +10,7 @@ import numpy as np
 from onnx_numba.ir.plan import Plan, Port
 from onnx_numba.options import Options
 from onnx_numba.runtime.binding import conform, in_order
+from onnx_numba.runtime.device import CPU, Device
 from onnx_numba.runtime.host import HOST, Host
 from onnx_numba.runtime.interpreter import PythonEngine
 from onnx_numba.runtime.program import REFUSED, Engine, Program, refuse
@@ -34,6 +35,8 @@ class Session:
         How to run.
     hosts : mapping, optional
         Host steps by name.
+    device : Device
+        Where to run; ``kernels`` of another than the CPU are those of ``numba.cuda``.
     result : type, optional
         What `run` returns: ``tuple``, or a class derived from it that adds no construction of its own, such as a named tuple.
     library : object, optional
@@ -47,6 +50,7 @@ class Session:
         kernels: Mapping[str, Any],
         options: Options | None = None,
         hosts: Mapping[str, Host] = HOST,
+        device: Device = CPU,
         result: type[tuple[Any, ...]] = tuple,
         library: object = None,
     ) -> None:
@@ -54,7 +58,7 @@ class Session:
         self.plan = plan
         self.options = options or Options()
         self._result = result
-        engine = _engine(kernels, self.options)
+        engine = _engine(kernels, self.options, device)
         self._program = Program(plan, weights, engine, hosts)
         self._entry = engine.entry(self._program, result)
         self._fast = refuse if self._entry is None else self._entry.function
@@ -105,7 +109,11 @@ class Session:
         self._program.trim()
 
 
-def _engine(kernels: Mapping[str, Any], options: Options) -> Engine:
+def _engine(kernels: Mapping[str, Any], options: Options, device: Device) -> Engine:
+    if device.kind == "CUDA":
+        from onnx_numba.runtime.cuda import CudaEngine
+
+        return CudaEngine(kernels, device)
     if not options.jit:
         return PythonEngine(kernels)
     from onnx_numba.runtime.engine import NativeEngine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from onnx_numba.codegen import cpu, template
+from onnx_numba.codegen import cpu, cuda, template
 from onnx_numba.codegen.kernel import KernelSource
 from onnx_numba.ir.loop import HostCall, KernelCall, Program, TemplateCall, Tensor
 from onnx_numba.ir.plan import Plan
@@ -24,8 +24,11 @@ class Scheduled:
     kernels: tuple[tuple[KernelSource, list[str]], ...]
 
 
-def schedule(program: Program, target: Target, evaluate: Evaluate, constant: bool = False) -> Scheduled:
-    """The plan of a program for a target; ``evaluate`` runs its constant part, unless it is ``constant`` as a whole."""
+def schedule(program: Program, target: Target, evaluate: Evaluate, constant: bool = False, device: str = "CPU") -> Scheduled:
+    """The plan of a program for a target; ``evaluate`` runs its constant part, unless it is ``constant`` as a whole.
+
+    For the device ``CUDA``, kernels are those of ``numba.cuda``; the constant part is computed by the CPU all the same.
+    """
     if not constant:
         fold(program, evaluate)
     steps = fuse(program)
@@ -33,10 +36,10 @@ def schedule(program: Program, target: Target, evaluate: Evaluate, constant: boo
     sources: dict[int, list[KernelSource]] = {}
     for position, step in enumerate(steps):
         if isinstance(step, CallStep) and isinstance(step.call, HostCall):
-            params = _with_plans(step.call.params, target, evaluate, kernels)
+            params = _with_plans(step.call.params, target, evaluate, kernels, device)
             steps[position] = CallStep(replace(step.call, params=params), step.outputs, step.checks, step.origins)
             continue
-        made = [_kernel(step)]
+        made = [_cuda_kernel(step) if device == "CUDA" else _kernel(step)]
         sources[id(step)] = made
         kernels += [(kernel, step.origins) for kernel in made]
     plan = Planner(program, steps, sources).build()
@@ -53,14 +56,24 @@ def _kernel(step: Step) -> KernelSource:
     return template.generate(step.call, [t if storage(t) is t else storage(t) for t in outputs], step.origins)
 
 
-def _with_plans(value: Any, target: Target, evaluate: Evaluate, kernels: list[tuple[KernelSource, list[str]]]) -> Any:
+def _cuda_kernel(step: Step) -> KernelSource:
+    if isinstance(step, Group):
+        return cuda.generate(step)
+    assert isinstance(step.call, TemplateCall)  # kernels given as text are tuned for a processor, and chosen only for one
+    outputs = sorted((t for t in step.outputs if isinstance(t, Tensor)), key=lambda t: t.definition.index)  # type: ignore[union-attr]
+    return cuda.generate_template(step.call, [storage(t) for t in outputs], step.origins)
+
+
+def _with_plans(
+    value: Any, target: Target, evaluate: Evaluate, kernels: list[tuple[KernelSource, list[str]]], device: str
+) -> Any:
     """Parameters of a host step with the programs among them scheduled."""
     if isinstance(value, Program):
-        made = schedule(value, target, evaluate)
+        made = schedule(value, target, evaluate, device=device)
         kernels += made.kernels
         return made.plan
     if isinstance(value, dict):
-        return {key: _with_plans(item, target, evaluate, kernels) for key, item in value.items()}
+        return {key: _with_plans(item, target, evaluate, kernels, device) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_with_plans(item, target, evaluate, kernels) for item in value)
+        return type(value)(_with_plans(item, target, evaluate, kernels, device) for item in value)
     return value
