@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir import plan
-from onnx_numba.ir.dims import Dim, Opaque, Sym
+from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import DType
@@ -27,7 +27,9 @@ LITERAL_LIMIT = 16
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|", "xor": "^"}
 _COMPARE = {"lt": "<", "le": "<=", "eq": "==", "ne": "!="}
-_FLOAT_NAMES = {"max": "max_", "min": "min_", "mod": "mod_", "fmod": "fmod_", "pow": "pow_", "abs": "abs_", "isnan": "isnan_", "isinf": "isinf_"}
+_FLOAT_NAMES = {
+    "max": "max_", "min": "min_", "mod": "mod_", "fmod": "fmod_", "pow": "pow_", "abs": "abs_", "isnan": "isnan_", "isinf": "isinf_",
+}  # fmt: skip
 _INT_NAMES = {"max": "max_", "min": "min_", "div": "idiv", "mod": "imod", "fmod": "irem", "abs": "abs_"}
 
 
@@ -168,10 +170,10 @@ class Emitter:
     def _terms(self, value: Dim | int) -> list[str]:
         """Terms of one depth: products of loop atoms with coefficients that are parameters."""
         by_atoms: dict[tuple[d.Atom, ...], Dim | int] = {}
-        for monomial, factor in d._terms(value).items():
+        for monomial, times in d._terms(value).items():
             varying = tuple(a for a in monomial if not self._constant(d.dim(a)))
             rest = tuple(a for a in monomial if self._constant(d.dim(a)))
-            by_atoms[varying] = by_atoms.get(varying, 0) + d._make({rest: factor})
+            by_atoms[varying] = by_atoms.get(varying, 0) + d._make({rest: times})
         texts = []
         for varying, factor in by_atoms.items():
             words = [self._atom(a) for a in varying]

@@ -44,7 +44,7 @@ class Opaque:
         self.op = op
         self.args = args
         self._hash = hash((op, args))
-        self.depth = 1 + max((a.depth for a in args if isinstance(a, Dim)), default=0)
+        self.depth: int = 1 + max((a.depth for a in args if isinstance(a, Dim)), default=0)
         self.key = _digest(op, *(a.key if isinstance(a, Dim) else repr(a) if isinstance(a, int) else "value" for a in args))
 
     def __hash__(self) -> int:
@@ -83,7 +83,7 @@ class Dim:
         self._hash = hash(frozenset(self.terms.items()))
         self._key: str | None = None
         self._symbols: frozenset[Sym] | None = None
-        self.depth = max((a.depth for m in self.terms for a in m if isinstance(a, Opaque)), default=0)
+        self.depth: int = max((a.depth for m in self.terms for a in m if isinstance(a, Opaque)), default=0)
 
     @property
     def key(self) -> str:

@@ -24,8 +24,8 @@ Instructions are tuples whose first item is the operation (``OPS`` gives the ope
 ``("out", k)``                  leave: allocate output k, whose dims are in slots by now, and point its buffer at it
 ``("copy", dst, src, bytes)``   memcpy
 ``("scratch", bytes)``          every worker's scratch has at least slots[bytes] bytes
-``("call", kernel, step, total, grain, bufs, dims)``  kernel over [0, slots[total]) in chunks of slots[grain] (at least 1) units, each chunk whole on
-                                one thread; bufs and dims are tuples of buffer and slot ids
+``("call", kernel, step, total, grain, bufs, dims)``  kernel over [0, slots[total]) in chunks of slots[grain] units (at
+                                least 1), each chunk whole on one thread; bufs and dims are tuples of buffer and slot ids
 ``("host", h)``                 leave: run ``hosts[h]`` in Python, which sets its output buffers, dims and objects
 ``("end",)``                    done
 ==============================  ==================================================================================

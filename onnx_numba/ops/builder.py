@@ -413,8 +413,8 @@ class Builder:
         """Run a kernel written as a Python function ``body(ctx, bufs, dims, lo, hi)`` over native names.
 
         ``bufs`` are the inputs (contiguous), then the outputs. In its source a name ``X_p`` stands for the pointer function of type
-        ``types["X"]`` (``X``, ``load_X``, ``store_X``, ``X_at`` likewise); names in ``constants`` become literals (a string: a name). It is called over
-        [0, total) in chunks of ``grain`` units that may run on different threads, with ``scratch`` bytes per thread.
+        ``types["X"]`` (``X``, ``load_X``, ``store_X``, ``X_at`` likewise); names in ``constants`` become literals (a string: a
+        name). It is called over [0, total) in chunks of ``grain`` units that may run on different threads, with ``scratch`` bytes per thread.
         """
         given = tuple(self.copy(t) if k == inplace else t for k, t in enumerate(inputs))
         call = TemplateCall(body, given, tuple(dims), total, grain, types or {}, dict(constants or {}), scratch, inplace)

@@ -106,7 +106,7 @@ def _fixpoint(
         if merged == [_anonymous(t) for t in types]:
             return lowered, merged
         types = merged
-    b.unsupported("the types of the loop's state do not settle")
+    return b.unsupported("the types of the loop's state do not settle")
 
 
 def _anonymous(type_: ValueType) -> ValueType:

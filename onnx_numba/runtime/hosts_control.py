@@ -16,8 +16,8 @@ def if_(params: Params, condition: Any, *captures: Any) -> tuple[Any, ...]:
     """Run one of two bodies."""
     split = params["split"]
     if bool(np.asarray(condition).reshape(-1)[0]):
-        return params["then"](*captures[:split])  # type: ignore[no-any-return]
-    return params["otherwise"](*captures[split:])  # type: ignore[no-any-return]
+        return params["then"](*captures[:split])
+    return params["otherwise"](*captures[split:])
 
 
 def loop(params: Params, trip: Any, condition: Any, *values: Any) -> tuple[Any, ...]:

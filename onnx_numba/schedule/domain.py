@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
@@ -26,14 +27,14 @@ def normalise(group: Group) -> Group:
         if found is None:
             break
         group = _split(group, *found)
-    group = _rewrite(group, {v: 0 for v in group.order if v.extent == 1}, [v for v in group.order if v.extent != 1])
+    group = rewrite(group, {v: 0 for v in group.order if v.extent == 1}, [v for v in group.order if v.extent != 1])
     merging = True
     while merging:
         merging = False
         for variables in (group.pvars, group.rvars):
-            for a, b in zip(variables, variables[1:], strict=False):
-                if _mergeable(group, a, b):
-                    group = _merge(group, a, b)
+            for a, b in pairwise(variables):
+                if mergeable(group, a, b):
+                    group = merge(group, a, b)
                     merging = True
                     break
             if merging:
@@ -74,7 +75,7 @@ def _split(group: Group, symbol: Sym, inner: Dim | int) -> Group:
     assert symbol.extent is not None
     a, b = Sym(symbol.name + "a", extent=d.floordiv(symbol.extent, inner)), Sym(symbol.name + "b", extent=inner)
     order = [w for v in group.order for w in ((a, b) if v is symbol else (v,))]
-    split = _rewrite(group, {symbol: d.dim(a) * inner + d.dim(b)}, order)
+    split = rewrite(group, {symbol: d.dim(a) * inner + d.dim(b)}, order)
     if symbol in group.pvars:
         split.pvars = tuple(w for v in group.pvars for w in ((a, b) if v is symbol else (v,)))
     else:
@@ -82,14 +83,14 @@ def _split(group: Group, symbol: Sym, inner: Dim | int) -> Group:
     return split
 
 
-def _rewrite(group: Group, table: dict[Sym, Dim | int], order: Sequence[Sym]) -> Group:
+def rewrite(group: Group, table: dict[Sym, Dim | int], order: Sequence[Sym]) -> Group:
+    """The group with variables replaced, and ``order`` those that are left."""
     memo: dict[e.Expr, e.Expr] = {}
     members: list[Member] = [
         replace(m, expr=e.substitute(m.expr, table, memo), position=d.substitute(m.position, table)) for m in group.members
     ]
-    return replace(
-        group, members=members, order=tuple(order), pvars=tuple(v for v in group.pvars if v in order), rvars=tuple(v for v in group.rvars if v in order)
-    )
+    pvars, rvars = (tuple(v for v in variables if v in order) for variables in (group.pvars, group.rvars))
+    return replace(group, members=members, order=tuple(order), pvars=pvars, rvars=rvars)
 
 
 def _coefficient(value: Dim | int, symbol: Sym) -> Dim | int | None:
@@ -108,7 +109,8 @@ def _coefficient(value: Dim | int, symbol: Sym) -> Dim | int | None:
     return d._make(terms)
 
 
-def _mergeable(group: Group, a: Sym, b: Sym) -> bool:
+def mergeable(group: Group, a: Sym, b: Sym) -> bool:
+    """Whether every index walks two adjacent loops as if they were one."""
     if any(m.kind.startswith("arg") for m in group.members) and a in group.rvars:
         return False
     for value in _dims(group):
@@ -118,12 +120,13 @@ def _mergeable(group: Group, a: Sym, b: Sym) -> bool:
     return True
 
 
-def _merge(group: Group, a: Sym, b: Sym) -> Group:
+def merge(group: Group, a: Sym, b: Sym) -> Group:
+    """The group with two loops made one, which takes the place of the first."""
     assert a.extent is not None and b.extent is not None
     whole = Sym(a.name, extent=a.extent * b.extent)
     order = tuple(whole if v is a else v for v in group.order if v is not b)
     table: dict[Sym, Dim | int] = {a: 0, b: d.dim(whole)}
-    merged = _rewrite(group, table, order)
+    merged = rewrite(group, table, order)
     merged.pvars = tuple(whole if v is a else v for v in group.pvars if v is not b)
     merged.rvars = tuple(whole if v is a else v for v in group.rvars if v is not b)
     return merged

@@ -51,6 +51,7 @@ class Expander:
         self._memo: dict[Expr, Expr] = {}
 
     def __call__(self, value: Expr) -> Expr:
+        """The expression over stored tensors."""
         return e.rewrite(value, self._leaf, self._memo)
 
     def _leaf(self, node: Expr, again: Callable[[Expr], Expr]) -> Expr | None:

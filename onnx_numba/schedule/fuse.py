@@ -11,7 +11,7 @@ Three decisions, each a function:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
@@ -46,8 +46,6 @@ BUFFER_LIMIT = 24
 """Most tensors one kernel reads and writes."""
 SERIAL_ROWS, SERIAL_WORK = 2, 65536
 """A reduction of this much work onto so few elements stays alone: what it would join would lose its parallelism."""
-
-Templated = Callable[[Tensor], bool]
 
 
 def dim_tensors(values: Iterable[Dim | int]) -> set[Tensor]:
@@ -128,7 +126,7 @@ def uses(value: Tensor | Object) -> list[Tensor | Object]:
     return used
 
 
-def stored_tensors(program: Program, values: Sequence[Tensor | Object], templated: Templated) -> tuple[set[Tensor], set[Tensor]]:
+def stored_tensors(program: Program, values: Sequence[Tensor | Object]) -> tuple[set[Tensor], set[Tensor]]:
     """Tensors that lie in memory, and those among them that do so only because recomputing them would cost more."""
     forced: set[Tensor] = {root(v) for _, v in program.outputs if isinstance(v, Tensor)}
     readers: dict[Tensor, list[Tensor]] = defaultdict(list)
@@ -139,7 +137,7 @@ def stored_tensors(program: Program, values: Sequence[Tensor | Object], template
         if isinstance(value, Tensor):
             if not isinstance(definition, (Map, Reshape)):
                 forced.add(value)
-            if isinstance(definition, Reduce) and definition.hint and templated(value):
+            if isinstance(definition, Reduce) and definition.hint:
                 forced |= {root(t) for t in definition.hint.operands}
             for used in uses(value):
                 if isinstance(used, Tensor):
@@ -271,7 +269,7 @@ class Fuser:
             self.needs[id(step)] |= {id(s) for s in self.step_of.get(item, ()) if s is not step}
 
     def _add_member(
-        self, member: Member, pvars: tuple[Sym, ...], rvars: tuple[Sym, ...], order: tuple[Sym, ...], checks: list[Check], origins: list[str]
+        self, member: Member, pvars: Variables, rvars: Variables, order: Variables, checks: list[Check], origins: list[str]
     ) -> None:
         used = {x.tensor for x in loads(member.expr)}
         dims = dim_tensors(
@@ -377,7 +375,8 @@ def _legal(group: Group, member: Member, pvars: tuple[Sym, ...], rvars: tuple[Sy
     table |= {v: d.dim(w) for v, w in zip(own, onto, strict=True)}
     value = e.substitute(member.expr, table)
     position = d.substitute(member.position, table)
-    places = {m.target: m.position for m in group.members}
+    single: dict[Sym, Dim | int] = {v: 0 for v in group.order if v.extent == 1}
+    places = {m.target: d.substitute(m.position, single) for m in group.members}
     inside = [x for x in loads(value) if x.tensor in places]
     if any(x.index[0] != places[x.tensor] or isinstance(x.tensor.definition, Concat) for x in inside):
         return None
@@ -405,17 +404,10 @@ def _join(group: Group, member: Member, rvars: tuple[Sym, ...], order: tuple[Sym
     group.members.append(member)
 
 
-def fuse(program: Program, templated: Templated = lambda _: False) -> list[Step]:
-    """The program's steps in an order in which each comes after what it reads.
-
-    Parameters
-    ----------
-    program : Program
-    templated : callable
-        Whether a contraction will be computed by a tuned kernel, whose operands must be stored.
-    """
+def fuse(program: Program) -> list[Step]:
+    """The program's steps in an order in which each comes after what it reads."""
     values = live_values(program)
-    stored, optional = stored_tensors(program, values, templated)
+    stored, optional = stored_tensors(program, values)
     fuser = Fuser(stored, optional)
     pinned = {root(v) for _, v in program.outputs if isinstance(v, Tensor)}
     for value in values:
@@ -424,7 +416,7 @@ def fuse(program: Program, templated: Templated = lambda _: False) -> list[Step]
         if isinstance(value, Tensor):
             pinned |= dim_tensors([*value.shape, *_definition_dims(value.definition)])
             pinned |= dim_tensors(x for c in value.checks for x in (c.a, c.b))
-            if isinstance(value.definition, Reduce) and value.definition.hint and templated(value):
+            if isinstance(value.definition, Reduce) and value.definition.hint:
                 pinned |= {root(t) for t in value.definition.hint.operands}
     fuser.pinned = pinned
     for value in values:

@@ -42,10 +42,15 @@ def storage(tensor: Tensor) -> Tensor:
         definition = tensor.definition
         if isinstance(definition, Reshape):
             tensor = definition.source
-        elif isinstance(definition, Result) and isinstance(definition.call, TemplateCall) and definition.call.inplace is not None and definition.index == 0:
-            tensor = definition.call.inputs[definition.call.inplace]
+        elif isinstance(definition, Result) and definition.index == 0 and _updated(definition) is not None:
+            tensor = definition.call.inputs[_updated(definition)]  # type: ignore[assignment,index]
         else:
             return tensor
+
+
+def _updated(result: Result) -> int | None:
+    """The input of a call whose block its first output takes over."""
+    return result.call.inplace if isinstance(result.call, TemplateCall) else None
 
 
 class Planner:
