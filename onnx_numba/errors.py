@@ -19,6 +19,10 @@ class UnsupportedError(OnnxNumbaError, NotImplementedError):
     """The model is valid but asks for something this package does not do."""
 
 
+class DeferredError(UnsupportedError):
+    """A node needs to know more of its inputs than the model says; it is compiled when a run has them."""
+
+
 class OptionError(OnnxNumbaError, ValueError):
     """An option is unknown or has a value that is not allowed."""
 

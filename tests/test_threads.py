@@ -19,7 +19,7 @@ from runtime_plans import Builder, chain, values
 
 from onnx_numba.errors import ExecutionError
 from onnx_numba.ir.plan import BAD_VALUE
-from onnx_numba.native.layout import P_SLEEPING, P_STARTED, P_WORKERS
+from onnx_numba.native.layout import P_SLEEPING, P_STARTED, P_WORKERS, S_CHUNKS, S_MODE
 from onnx_numba.options import Options
 from onnx_numba.runtime import threads
 from onnx_numba.runtime.session import Session
@@ -80,6 +80,28 @@ def test_workers_sleep_and_wake(compiled):
     assert pool._words[P_SLEEPING] == pool._words[P_WORKERS] == 2
 
 
+def test_the_better_way_is_taken(compiled):
+    session = Session(chain(grain=1), [], compiled, Options(num_threads=2))
+    state = session._program.new_frame()
+    words, code, micro = state._state, state._code, 1000
+
+    def run(shared, alone):
+        """One run that takes so long per chunk; how it was done."""
+        code.choose(state.address)
+        words[S_CHUNKS] = 10
+        mode = int(words[S_MODE])
+        code.judge(state.address, 10 * micro * (shared if mode else alone))
+        return mode
+
+    assert [run(10, 20) for _ in range(3)] == [1, 1, 0]
+    taken = [run(10, 20) for _ in range(1000)]
+    assert 985 < sum(taken) < 1000
+    taken = [run(50, 20) for _ in range(1000)]
+    assert 20 < sum(taken) < 60
+    taken = [run(10, 20) for _ in range(1000)]
+    assert sum(taken) > 800
+
+
 def test_small_work_starts_no_threads(compiled):
     session = Session(chain(3, grain=100), [], compiled, Options(num_threads=5))
     session.run([values(1000)])
@@ -138,7 +160,9 @@ def test_fork(compiled):
         if child == 0:
             signal.alarm(60)
             same = all(np.array_equal(session.run([x])[0], expected) for _ in range(20))
-            os._exit(0 if same and pool_of(session)._words[P_WORKERS] == 2 else 1)
+            fresh = Session(chain(5, grain=1), [], compiled, Options(num_threads=3))
+            same &= np.array_equal(fresh.run([x])[0], expected)
+            os._exit(0 if same and pool_of(fresh)._words[P_WORKERS] == 2 else 1)
         children.append(child)
         assert np.array_equal(session.run([x])[0], expected)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4

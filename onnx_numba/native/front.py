@@ -59,7 +59,6 @@ from onnx_numba.native.layout import (
     F_TUPLE_NEW,
     F_TUPLE_SET,
     F_TUPLE_SIZE,
-    F_WAKE,
     IN_BUFFER,
     IN_DIMS,
     IN_NAME,
@@ -81,17 +80,17 @@ from onnx_numba.native.layout import (
     S_BUFS,
     S_CANCEL,
     S_DONE,
+    S_MODE,
     S_OPERAND,
     S_PC,
     S_POOL,
     S_SLOTS,
-    S_WAKE,
     SERVE_VALUE,
     SMALL_INPUT,
     SMALL_OUTPUT,
-    WAKE_NANOSECONDS,
 )
 from onnx_numba.native.memory import POINTERS, atomic_load
+from onnx_numba.native.mode import choose, judge
 from onnx_numba.native.registry import Intrinsic, intrinsic
 
 i64_p = next(record for record in POINTERS if record.name == "i64_p")
@@ -235,7 +234,10 @@ def drive(front, heavy):  # type: ignore[no-untyped-def]
     front[F_SERVED] = 0
     timed = heavy != 0 and state[S_POOL] != 0 and front[F_CLOCK] != 0
     begun = now(front) if timed else 0
-    state[S_WAKE] = front[F_WAKE] if heavy != 0 else 0
+    if heavy != 0:
+        choose(state)
+    else:
+        state[S_MODE] = 0
     while True:
         if heavy != 0:
             thread = call_c(front[F_SAVE])
@@ -245,7 +247,7 @@ def drive(front, heavy):  # type: ignore[no-untyped-def]
             reason = call_c(front[F_RUN], front[F_STATE]) & 0xFF
         if reason == LEFT_END:
             if timed:
-                front[F_WAKE] = 1 if now(front) - begun > WAKE_NANOSECONDS else 0
+                judge(state, now(front) - begun)
             return 0
         made = make_output(front, state, state[S_OPERAND]) if reason == LEFT_OUT else 0
         if made < 0:

@@ -53,10 +53,13 @@ SERVE_VALUE = 16
     S_BUDGET,  # chunks still to run before coming back to let Python look at signals
     S_DONE,  # chunks of the current call that have run already
     S_THREADS,  # threads this state has contexts for
-    S_REGIONS,  # parallel regions run since the state was begun
-    S_WAKE,  # 1 if runs are long enough to start or wake workers for; those awake help in any case
+    S_MODE,  # 1 if this run uses the pool
+    S_CHUNKS,  # chunks of this run that the pool could share
+    S_RUNS,  # runs so far
+    S_RATE,  # time per chunk of runs without the pool, in sixteenths of nanoseconds, and in the next word of runs with it
+    _S_RATE_SHARED,
     S_SCRATCH,  # bytes of scratch that every context has
-) = range(22)
+) = range(25)
 STATE_WORDS = 32
 
 CTX_STRIDE = 16
@@ -103,7 +106,6 @@ MAX_CHUNKS = 1 << 31
     F_MADE,  # *room for the objects of the outputs
     F_SHAPE,  # *room for the dims of one output
     F_HEAVY,  # 1 if runs are long enough to let other Python threads run meanwhile, whatever the inputs
-    F_WAKE,  # 1 if the last such run was long enough to wake workers for
     F_SERVED,  # 1 after Python has served the current run
     F_CLOCK,  # *clock_gettime, or 0
     F_TIME,  # which clock
@@ -131,7 +133,7 @@ MAX_CHUNKS = 1 << 31
     F_DECREF,
     F_SAVE,
     F_RESTORE,
-) = range(40)
+) = range(39)
 FRONT_WORDS = 48
 IN_TYPE, IN_RANK, IN_BUFFER, IN_NAME, IN_SIZE, IN_DIMS, IN_WORDS = range(7)
 OUT_TYPE, OUT_RANK, OUT_BUFFER, OUT_SIZE, OUT_DIMS, OUT_WORDS = range(6)
@@ -145,5 +147,3 @@ SMALL_OUTPUT = 64 * 1024
 """Larger outputs come from the recycling pool."""
 SMALL_INPUT = 16 * 1024
 """Inputs of so many bytes in all make a run worth letting other Python threads go on."""
-WAKE_NANOSECONDS = 150_000
-"""Runs shorter than that are nearly over before a sleeping worker is there, and waking one costs a system call."""

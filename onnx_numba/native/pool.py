@@ -49,7 +49,6 @@ from onnx_numba.native.layout import (
     S_CANCEL,
     S_CTX,
     S_DIMS,
-    S_WAKE,
 )
 from onnx_numba.native.memory import POINTERS, atomic_add, atomic_load, atomic_store, call_kernel, cas, pause
 from onnx_numba.native.registry import intrinsic
@@ -144,7 +143,7 @@ def region(pool, state, kernel, total, grain):  # type: ignore[no-untyped-def]
     pool[P_FAILED] = NOT_FAILED
     generation = (atomic_load(pool, P_TICKET) >> 32) + 1
     atomic_store(pool, P_TICKET, ((generation & 0x7FFFFFFF) << 32) | chunks)
-    if state[S_WAKE] != 0 and atomic_load(pool, P_SLEEPING) != 0:
+    if atomic_load(pool, P_SLEEPING) != 0:
         wake(pool, chunks - 1)
     while True:
         left = claim(pool)

@@ -59,21 +59,21 @@ from onnx_numba.native.layout import (
     S_BUFS,
     S_CANCEL,
     S_CAPS,
+    S_CHUNKS,
     S_CODE,
     S_CTX,
     S_DIMS,
     S_DONE,
     S_INDEX,
     S_KERNELS,
+    S_MODE,
     S_OPERAND,
     S_PC,
     S_POOL,
-    S_REGIONS,
     S_SCRATCH,
     S_SLOTS,
     S_STATUS,
     S_THREADS,
-    S_WAKE,
 )
 from onnx_numba.native.memory import POINTERS, atomic_load, call_kernel, memcpy
 from onnx_numba.native.pool import region
@@ -233,15 +233,18 @@ def call(state, code, slots, buffers, pc):  # type: ignore[no-untyped-def]
     kernel = i64_p(state, S_KERNELS)[code[pc + 1]]
     total = slots[code[pc + 3]]
     grain = max(1, slots[code[pc + 4]])
-    if total > grain and state[S_POOL] != 0 and state[S_DONE] == 0:
-        pool = i64_p(state, S_POOL)
-        if state[S_WAKE] != 0 and atomic_load(pool, P_STARTED) == 0:
-            return LEFT_START
-        bad = region(pool, state, kernel, total, grain)
-        if bad >= 0:
-            state[S_REGIONS] += 1
-            state[S_BUDGET] -= (total + grain - 1) // grain
-            return failure(state) if bad else _GO_ON
+    if total > grain and state[S_DONE] == 0:
+        chunks = (total + grain - 1) // grain
+        if state[S_MODE] != 0:
+            pool = i64_p(state, S_POOL)
+            if atomic_load(pool, P_STARTED) == 0:
+                return LEFT_START
+            bad = region(pool, state, kernel, total, grain)
+            if bad >= 0:
+                state[S_CHUNKS] += chunks
+                state[S_BUDGET] -= chunks
+                return failure(state) if bad else _GO_ON
+        state[S_CHUNKS] += chunks
     return serial(state, kernel, total, grain)
 
 

@@ -29,6 +29,7 @@ _NATIVE = Path(__file__).resolve().parent.parent / "native"
 _FUNCTIONS = {
     "runner": {"run": "int32(int64*)"},
     "front": {"entry": "int64(int64, int64)"},
+    "mode": {"choose": "int32(int64*)", "judge": "int32(int64*, int64)"},
     "pool": {"worker": "int32(int64*, int64)", "spin": "int32(int64)"},
 }
 """Functions of each module of ``onnx_numba.native`` that are called from outside, with their C signatures."""
@@ -42,6 +43,8 @@ class NativeCode:
     run: Callable[[int], int]
     worker: Callable[[int, int], int]
     spin: Callable[[int], int]
+    choose: Callable[[int], int]
+    judge: Callable[[int, int], int]
     run_address: int
     entry: MethodDef
 
@@ -67,7 +70,7 @@ class NativeEngine:
         """A function that makes frames for a plan."""
         assembly = assemble(plan)
         addresses = np.array([*resolve(plan, self._kernels), 0], np.int64)
-        return lambda: State(plan, assembly, addresses, self.code.run, self.pool)
+        return lambda: State(plan, assembly, addresses, self.code, self.pool)
 
     def entry(self, program: Program, result: type[tuple[Any, ...]]) -> Entry | None:
         """The fast entry of a program, where this process and its plan allow one."""
@@ -91,6 +94,8 @@ def native_code(cpu: str, cache: Path | str | bool | None) -> NativeCode:
         ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(addresses["run"]),
         ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64)(addresses["worker"]),
         ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64)(addresses["spin"]),
+        ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(addresses["choose"]),
+        ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64)(addresses["judge"]),
         addresses["run"],
         method(b"run", addresses["entry"]),
     )

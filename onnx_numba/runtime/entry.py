@@ -62,7 +62,6 @@ from onnx_numba.native.layout import (
     F_TUPLE_NEW,
     F_TUPLE_SET,
     F_TUPLE_SIZE,
-    F_WAKE,
     FRONT_WORDS,
     LEFT_END,
     LEFT_ERROR,
@@ -203,7 +202,6 @@ class Entry:
         front[F_STATE], front[F_RUN] = state.address, code.run_address
         front[F_INPUTS], front[F_OUTPUTS] = len(plan.inputs), len(plan.outputs)
         front[F_HEAVY] = program.weight_bytes > _HEAVY_WEIGHTS or len(plan.code) > _HEAVY_WORDS
-        front[F_WAKE] = 1
         front[F_TIME] = getattr(time, "CLOCK_MONOTONIC", 0)
         self._kept = (tables, objects, code, [port.name for port in plan.inputs])
         make = ctypes.pythonapi.PyCFunction_NewEx

@@ -19,6 +19,10 @@ class Frame(Protocol):
     objects: list[Any]
     operand: int
 
+    @property
+    def arena_bytes(self) -> int:
+        """Memory that the frame keeps between runs."""
+
     def begin(self) -> None:
         """Get ready for a run from the first instruction."""
 

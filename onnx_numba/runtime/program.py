@@ -151,7 +151,7 @@ class Program:
     @property
     def arena_bytes(self) -> int:
         """Memory that runs keep for intermediate tensors, those of subgraphs left out."""
-        return sum(frame.arena_bytes for frame in self._idle)
+        return sum(frame.arena_bytes for frame in list(self._frames))
 
     def trim(self) -> None:
         """Free the memory of idle frames and of outputs that no caller holds."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from onnx_numba.ir.plan import CTX_CANCEL, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_STATUS, CTX_WORKER, Plan
 from onnx_numba.native.layout import (
     CTX_STRIDE,
+    LEFT_END,
     LEFT_GROW,
     LEFT_POLL,
     LEFT_SCRATCH,
@@ -35,20 +35,18 @@ from onnx_numba.native.layout import (
     S_OPERAND,
     S_PC,
     S_POOL,
-    S_REGIONS,
     S_SCRATCH,
     S_SELF,
     S_SLOTS,
     S_STATUS,
     S_THREADS,
-    S_WAKE,
     STATE_WORDS,
-    WAKE_NANOSECONDS,
 )
 from onnx_numba.runtime.assembler import Assembly
 from onnx_numba.runtime.outputs import aligned_block
 
 if TYPE_CHECKING:
+    from onnx_numba.runtime.engine import NativeCode
     from onnx_numba.runtime.threads import Pool
 
 Array = np.ndarray[Any, Any]
@@ -83,14 +81,14 @@ class State:
         Its words.
     kernels : array of int64
         Address per kernel.
-    run : callable
-        The compiled runner: takes the address of the state words.
+    code : NativeCode
+        The compiled runner.
     pool : Pool or None
         Threads for parallel regions.
     """
 
-    def __init__(self, plan: Plan, assembly: Assembly, kernels: Words, run: Callable[[int], int], pool: Pool | None) -> None:
-        self._plan, self._assembly, self._kernels, self._run, self._pool = plan, assembly, kernels, run, pool
+    def __init__(self, plan: Plan, assembly: Assembly, kernels: Words, code: NativeCode, pool: Pool | None) -> None:
+        self._plan, self._assembly, self._kernels, self._code, self._pool = plan, assembly, kernels, code, pool
         self._constant_objects = [plan.object_constants.get(number) for number in range(plan.objects)]
         self.objects = list(self._constant_objects)
         self.operand = 0
@@ -117,26 +115,25 @@ class State:
             self._state[word] = address_of(table)
         self._state[S_POOL] = 0 if pool is None else pool.address
         self._state[S_THREADS] = threads
-        self._state[S_WAKE] = 1
         # Python reads and writes single words through these, at a third of what an array's items cost.
         self._numbers, self._addresses = self._slots.data, self._buffers.data
         self._status = self._state.data
         self._budget = _FIRST_BUDGET
-        self._begun = self._visited = 0.0
+        self._begun, self._visited = 0, 0.0
         self.address = address_of(self._state)
 
     def begin(self) -> None:
         """Constants into slots, program counter to the first word."""
         self._slots[:] = self._initial
         state = self._state
-        state[S_PC] = state[S_DONE] = state[S_CANCEL] = state[S_REGIONS] = 0
+        state[S_PC] = state[S_DONE] = state[S_CANCEL] = 0
         self._ctx[CTX_CANCEL::CTX_STRIDE] = 0
-        self._begun = time.perf_counter()
+        if self._pool is not None:
+            self._code.choose(self.address)
+            self._begun = time.perf_counter_ns()
 
     def finish(self) -> None:
         """Let go of arrays and objects that belonged to the run."""
-        if self._pool is not None:
-            self._state[S_WAKE] = (time.perf_counter() - self._begun) * 1e9 > WAKE_NANOSECONDS
         self.release()
 
     def release(self) -> None:
@@ -197,8 +194,10 @@ class State:
         state = self._state
         state[S_BUDGET] = self._budget
         self._visited = time.perf_counter()
-        while self.settle(reason := self._run(self.address)):
+        while self.settle(reason := self._code.run(self.address)):
             pass
+        if reason == LEFT_END and self._pool is not None:
+            self._code.judge(self.address, time.perf_counter_ns() - self._begun)
         self.operand = self.left_with()
         return reason
 
