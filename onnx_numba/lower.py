@@ -184,7 +184,7 @@ def type_of(value: Value) -> ValueType:
 def _open(type_: ValueType) -> ValueType:
     """The type without names of dims, which mean nothing outside."""
     if isinstance(type_, TensorType) and type_.shape is not None:
-        return TensorType(type_.dtype, tuple(x if isinstance(x, (int, Dim)) else None for x in type_.shape))  # type: ignore[misc]
+        return TensorType(type_.dtype, tuple(x if isinstance(x, (int, Dim)) else None for x in type_.shape))
     return type_
 
 
@@ -197,4 +197,5 @@ def _how(results: Sequence[Any]) -> str:
     first = next((r for r in results if r is not None), None)
     definition = getattr(first, "definition", None)
     name = type(getattr(definition, "call", definition)).__name__
-    return {"HostCall": "host", "TemplateCall": "template", "Reduce": "reduce", "Constant": "constant", "Weight": "constant"}.get(name, "map")
+    kinds = {"HostCall": "host", "TemplateCall": "template", "Reduce": "reduce", "Constant": "constant", "Weight": "constant"}
+    return kinds.get(name, "map")

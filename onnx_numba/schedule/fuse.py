@@ -48,6 +48,9 @@ SERIAL_ROWS, SERIAL_WORK = 2, 65536
 """A reduction of this much work onto so few elements stays alone: what it would join would lose its parallelism."""
 
 
+Variables = tuple[Sym, ...]
+
+
 def dim_tensors(values: Iterable[Dim | int]) -> set[Tensor]:
     """Stored tensors whose elements or run-time shape these dims are read from."""
     found: set[Tensor] = set()
@@ -139,9 +142,9 @@ def stored_tensors(program: Program, values: Sequence[Tensor | Object]) -> tuple
                 forced.add(value)
             if isinstance(definition, Reduce) and definition.hint:
                 forced |= {root(t) for t in definition.hint.operands}
-            for used in uses(value):
-                if isinstance(used, Tensor):
-                    readers[root(used)].append(value)
+            for operand in uses(value):
+                if isinstance(operand, Tensor):
+                    readers[root(operand)].append(value)
         if isinstance(value, Tensor) or isinstance(definition, Result):
             dims = value.shape if isinstance(value, Tensor) else ()
             forced |= dim_tensors(dims) | {t for u in _definition_dims(definition) for t in dim_tensors([u])}
