@@ -17,7 +17,7 @@ import numpy as np
 
 from onnx_numba.errors import ExecutionError, ModelError, OnnxNumbaError
 from onnx_numba.ir.plan import STATUS_TEXT, HostStep, Plan, Port
-from onnx_numba.ir.types import TensorType
+from onnx_numba.ir.types import MapType, SequenceType, TensorType
 from onnx_numba.native.layout import LEFT_END, LEFT_ERROR, LEFT_OUT
 from onnx_numba.runtime.assembler import steps_of
 from onnx_numba.runtime.binding import conform, readable
@@ -115,6 +115,7 @@ class Program:
         self._steps = steps_of(plan)
         self._inputs = [Place.of(port) for port in plan.inputs]
         self._outputs = [Place.of(port) for port in plan.outputs]
+        self._fresh = _fresh_objects(plan)
         bodies = _Bodies(weights, engine, hosts)
         self._hosts = [_resolve(step, plan.steps[step.step], hosts, bodies) for step in plan.hosts]
 
@@ -219,14 +220,14 @@ class Program:
 
     def output(self, frame: Frame, number: int) -> Any:
         """An output that no ``out`` has made, for the caller alone."""
-        return _own(_fetch(frame, self._outputs[number]))
+        place = self._outputs[number]
+        return frame.objects[place.object] if place.object in self._fresh else _own(_fetch(frame, place))
 
     def host(self, frame: Frame, number: int) -> None:
         """Run a Python step."""
         step = self._hosts[number]
-        inputs = [None if place is None else _fetch(frame, place) for place in step.inputs]
         try:
-            results = step.function(*inputs)
+            results = step.function(*[None if place is None else _fetch(frame, place) for place in step.inputs])
         except OnnxNumbaError:
             raise
         except Exception as error:
@@ -317,6 +318,14 @@ def _tensor(place: Place, value: Any, where: str) -> Array:
         got = f"{array.dtype.name} of rank {array.ndim}"
         raise ExecutionError.at(where, f"{place.name!r} should be {dtype.name} of rank {rank}, got {got}")
     return readable(array)
+
+
+def _fresh_objects(plan: Plan) -> frozenset[int]:
+    """Objects that a step makes for one output alone, of maps and numbers: handed out as they are."""
+    made = {port.object for step in plan.hosts for port in step.outputs} - {port.object for port in plan.inputs}
+    read = {port.object for step in plan.hosts for port in step.inputs if port is not None}
+    given = [port.object for port in plan.outputs if isinstance(port.type, SequenceType) and isinstance(port.type.element, MapType)]
+    return frozenset(n for n in given if n is not None and n in made and n not in read and given.count(n) == 1)
 
 
 def _own(value: Any) -> Any:
