@@ -145,9 +145,7 @@ class Builder:
         self.emit(name, dst, *operands)
         return dst
 
-    def call(
-        self, function: Any, total: int, buffers: tuple[int, ...], dims: tuple[int, ...], grain: int = 4, step: str = ""
-    ) -> None:
+    def call(self, function: Any, total: int, buffers: tuple[int, ...], dims: tuple[int, ...], grain: int = 4, step: str = "") -> None:
         kernel = Kernel(function.__name__, function.__name__)
         if kernel not in self.kernels:
             self.kernels.append(kernel)

@@ -209,7 +209,7 @@ def test_it_is_safe_to_share(compiled):
 
 
 def test_long_runs_leave_other_threads_the_interpreter(compiled):
-    session = Session(chain(4000, grain=64), [], compiled, Options(num_threads=1))
+    session = Session(chain(200, grain=64), [], compiled, Options(num_threads=1))
     x = values(400_000)
     session.run([x[:10]])
     worker = threading.Thread(target=session.run, args=([x],))

@@ -18,7 +18,7 @@ import runtime_plans as plans
 from runtime_plans import Builder, chain, values
 
 from onnx_numba.errors import ExecutionError
-from onnx_numba.ir.plan import BAD_VALUE
+from onnx_numba.ir.plan import BAD_VALUE, CANCELLED
 from onnx_numba.native.layout import P_SLEEPING, P_STARTED, P_WORKERS, S_CHUNKS, S_MODE
 from onnx_numba.options import Options
 from onnx_numba.runtime import threads
@@ -168,11 +168,18 @@ def test_fork(compiled):
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
 
 
-def test_cancel(compiled):
-    session = Session(chain(grain=1), [], compiled, Options(num_threads=2))
-    assert session.run([values(10)])
-    session.cancel()
-    np.testing.assert_array_equal(session.run([values(10)])[0], 2 * values(10))
+@pytest.mark.parametrize("count", [1, 2])
+def test_cancel(compiled, count):
+    session = Session(chain(20_000, grain=1), [], compiled, Options(num_threads=count))
+    x = values(1_000_000)
+    begun = time.monotonic()
+    timer = threading.Timer(0.3, session.cancel)
+    timer.start()
+    with pytest.raises(ExecutionError, match="the run was cancelled") as caught:
+        session.run([x])
+    timer.join()
+    assert caught.value.code == CANCELLED and time.monotonic() - begun < 5
+    np.testing.assert_allclose(session.run([x[:10]])[0], 2 * x[:10] + 19_999, rtol=1e-5)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals to processes are POSIX")

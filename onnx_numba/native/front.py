@@ -79,6 +79,7 @@ from onnx_numba.native.layout import (
     S_BUDGET,
     S_BUFS,
     S_CANCEL,
+    S_CHUNKS,
     S_DONE,
     S_MODE,
     S_OPERAND,
@@ -238,6 +239,7 @@ def drive(front, heavy):  # type: ignore[no-untyped-def]
         choose(state)
     else:
         state[S_MODE] = 0
+        state[S_CHUNKS] = 0
     while True:
         if heavy != 0:
             thread = call_c(front[F_SAVE])
@@ -248,6 +250,9 @@ def drive(front, heavy):  # type: ignore[no-untyped-def]
         if reason == LEFT_END:
             if timed:
                 judge(state, now(front) - begun)
+            if state[S_CHUNKS] > 0:
+                # Small inputs can make large tensors; now it is known that these do.
+                front[F_HEAVY] = 1
             return 0
         made = make_output(front, state, state[S_OPERAND]) if reason == LEFT_OUT else 0
         if made < 0:

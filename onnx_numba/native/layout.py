@@ -105,7 +105,7 @@ MAX_CHUNKS = 1 << 31
     F_HELD,  # *room for the objects of the inputs
     F_MADE,  # *room for the objects of the outputs
     F_SHAPE,  # *room for the dims of one output
-    F_HEAVY,  # 1 if runs are long enough to let other Python threads run meanwhile, whatever the inputs
+    F_HEAVY,  # 1 if runs are worth the pool and letting other Python threads go on meanwhile, whatever the inputs
     F_SERVED,  # 1 after Python has served the current run
     F_CLOCK,  # *clock_gettime, or 0
     F_TIME,  # which clock

@@ -152,9 +152,7 @@ def _check_shape(array: Array, port: Port) -> None:
     rank = len(port.dims) if port.buffer is not None else None if declared is None else len(declared)
     if rank is not None and array.ndim != rank:
         shape = f" {_shape_text(declared)}" if declared else ""
-        raise InputError(
-            f"input {port.name!r}: expected rank {rank}{shape}, got rank {array.ndim} {_shape_text(array.shape)}; reshape it"
-        )
+        raise InputError(f"input {port.name!r}: expected rank {rank}{shape}, got rank {array.ndim} {_shape_text(array.shape)}; reshape it")
     for axis, (want, got) in enumerate(zip(declared or (), array.shape, strict=False)):
         if isinstance(want, int) and want != got:
             raise InputError(

@@ -133,10 +133,7 @@ def fits(plan: Plan) -> bool:
     outs = [instruction[1] for instruction in plan.code if instruction[0] == "out"]
     plain = all(port.buffer is not None and isinstance(port.type, TensorType) for port in plan.inputs)
     written = {
-        operand
-        for instruction in plan.code
-        for letter, operand in zip(OPS[instruction[0]], instruction[1:], strict=True)
-        if letter == "d"
+        operand for instruction in plan.code for letter, operand in zip(OPS[instruction[0]], instruction[1:], strict=True) if letter == "d"
     }
     return plain and len(outs) == len(set(outs)) and not written & set(plan.slot_values)
 

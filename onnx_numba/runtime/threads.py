@@ -137,9 +137,7 @@ class Pool:
             for number in range(1, self.threads):
                 lock = P_LOCKS + (number - 1) * LOCK_STRIDE
                 self._words[lock + LOCK_ADDRESS] = _held_lock()
-                thread = threading.Thread(
-                    target=_work, args=(self._code, self._words, number), name=f"onnx-numba-{number}", daemon=True
-                )
+                thread = threading.Thread(target=_work, args=(self._code, self._words, number), name=f"onnx-numba-{number}", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError:
