@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
@@ -10,8 +11,9 @@ from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Contraction, Tensor
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.matmul import product
 from onnx_numba.ops.registry import op
-from onnx_numba.ops.settle import elements, settle, unflatten
+from onnx_numba.ops.settle import elements, settle
 from onnx_numba.ops.window import Window, window
 
 Extent = Dim | int
@@ -72,25 +74,66 @@ def conv_transpose(
     rank = x.rank - 2
     steps, gaps, extra = (tuple(v or [fill] * rank) for v, fill in ((strides, 1), (dilations, 1), (output_padding, 0)))
     outputs, before = _transposed_extents(x.shape[2:], w.shape[2:], steps, gaps, extra, auto_pad, pads, output_shape)
-    features = w.shape[1] * group
+    columns = _columns(b, x, w, group)
+    place = [_Spread(*v) for v in zip(x.shape[2:], w.shape[2:], steps, gaps, before, strict=True)]
+    result = _gathered(b, columns, place, (x.shape[0], w.shape[1] * group, *outputs))
+    return result if bias is None else _biased(b, result, bias)
+
+
+def _columns(b: Builder, x: Tensor, w: Tensor, group: int) -> Tensor:
+    """What every input element contributes to every element of its window: ``[batch, features, *kernel, *extents]``."""
     channels = d.floordiv(x.shape[1], group)
+    rows = d.product(w.shape[1:])
+    left = b.transpose(b.reshape(w, (group, channels, rows)), (0, 2, 1))
+    right = b.reshape(x, (x.shape[0], group, channels, d.product(x.shape[2:])))
+    if group == 1:
+        left, right = b.reshape(left, (rows, channels)), b.reshape(right, (x.shape[0], channels, d.product(x.shape[2:])))
+    return b.reshape(product(b, left, right), (x.shape[0], w.shape[1] * group, *w.shape[2:], *x.shape[2:]))
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """One axis along which windows of the output are added up: input extent, window, step, dilation, and what is cut off before."""
+
+    extent: Extent
+    kernel: Extent
+    stride: int
+    dilation: int
+    before: Extent
+
+    @property
+    def taps(self) -> Extent:
+        """How many elements of a window may meet at one place."""
+        return d.ceildiv(self.kernel, self.stride) if self.dilation == 1 else self.kernel
+
+    def source(self, o: Extent, tap: Extent) -> tuple[Extent, Extent, list[Expr]]:
+        """The element of the window and the input element that meet at ``o``, and the conditions under which they do."""
+        if self.dilation == 1:  # the elements that meet are a stride apart
+            kernel = d.mod(o + self.before, self.stride) + tap * self.stride
+            place = d.floordiv(o + self.before, self.stride) - tap
+            conditions = [e.dimval(kernel) < e.dimval(self.kernel)]
+        else:
+            offset = o + self.before - tap * self.dilation
+            kernel, place = tap, d.floordiv(offset, self.stride)
+            conditions = [e.eq(e.dimval(place * self.stride), e.dimval(offset))]
+        return kernel, place, [*conditions, e.dimval(place) >= 0, e.dimval(place) < e.dimval(self.extent)]
+
+
+def _gathered(b: Builder, columns: Tensor, axes: Sequence[_Spread], shape: tuple[Extent, ...]) -> Tensor:
+    """The sums of columns ``[batch, features, *kernel, *extents]`` over all windows that meet at a place."""
 
     def element(p: Index, r: Index) -> Expr:
-        at: list[Extent] = []
+        kernel: list[Extent] = []
+        place: list[Extent] = []
         inside: list[Expr] = []
-        for k in range(rank):
-            offset = p[2 + k] + before[k] - r[1 + k] * gaps[k]
-            place = d.floordiv(offset, steps[k])
-            inside += [e.dimval(offset) >= 0, e.dimval(place) < e.dimval(x.shape[2 + k])]
-            if steps[k] > 1:
-                inside.append(e.eq(e.dimval(place * steps[k]), e.dimval(offset)))
-            at.append(place)
-        which = _group(p[1], features, group)
-        channel = r[0] + which * channels
-        return e.guard(e.all_of(*inside), x[(p[0], channel, *at)] * w[(channel, p[1] - which * w.shape[1], *r[1:])], 0)
+        for axis, o, tap in zip(axes, p[2:], r, strict=True):
+            k, i, conditions = axis.source(o, tap)
+            kernel.append(k)
+            place.append(i)
+            inside += conditions
+        return e.guard(e.all_of(*inside), columns[(p[0], p[1], *kernel, *place)], 0)
 
-    result = b.reduction("sum", (x.shape[0], features, *outputs), (channels, *w.shape[2:]), element, x.dtype)
-    return result if bias is None else _biased(b, result, bias)
+    return b.reduction("sum", shape, tuple(axis.taps for axis in axes), element, columns.dtype)
 
 
 def _transposed_extents(
@@ -102,9 +145,7 @@ def _transposed_extents(
     full = [(n - 1) * s + a + (k - 1) * g + 1 for n, k, s, g, a in zip(extents, kernel, strides, dilations, extra, strict=True)]
     same = auto_pad in ("SAME_UPPER", "SAME_LOWER")
     if output_shape or same:
-        outputs: list[Extent] = (
-            list(output_shape[-rank:]) if output_shape else [n * s for n, s in zip(extents, strides, strict=True)]
-        )
+        outputs: list[Extent] = list(output_shape[-rank:]) if output_shape else [n * s for n, s in zip(extents, strides, strict=True)]
         total = [f - o if output_shape and not same else d.dmax(f - o, 0) for f, o in zip(full, outputs, strict=True)]
         halves = [d.floordiv(t, 2) for t in total]
         return outputs, halves if auto_pad == "SAME_UPPER" else [t - h for t, h in zip(total, halves, strict=True)]
@@ -126,17 +167,6 @@ def col2im(
     blocks = d.product(view.outputs)
     b.require_equal(channels * size, x.shape[1], "rows of whole blocks")
     b.require_equal(blocks, x.shape[2], "columns")
-    columns = b.reshape(x, (x.shape[0], channels, size, *view.outputs))
-
-    def element(p: Index, r: Index) -> Expr:
-        at: list[Extent] = []
-        inside: list[Expr] = []
-        for k, i in enumerate(unflatten(r[0], kernel)):
-            offset = p[2 + k] + view.before[k] - i * view.dilations[k]
-            place = d.floordiv(offset, view.strides[k])
-            inside += [e.dimval(offset) >= 0, e.dimval(place) < e.dimval(view.outputs[k])]
-            inside.append(e.eq(e.dimval(place * view.strides[k]), e.dimval(offset)))
-            at.append(place)
-        return e.guard(e.all_of(*inside), columns[(p[0], p[1], r[0], *at)], 0)
-
-    return b.reduction("sum", (x.shape[0], channels, *extents), (size,), element, x.dtype)
+    columns = b.reshape(x, (x.shape[0], channels, *kernel, *view.outputs))
+    axes = [_Spread(*v) for v in zip(view.outputs, kernel, view.strides, view.dilations, view.before, strict=True)]
+    return _gathered(b, columns, axes, (x.shape[0], channels, *extents))
