@@ -199,7 +199,8 @@ class Emitter:
         return self._hold(atom, text, self._depth_of_dim(d.dim(atom)), "q")
 
     def _hold(self, key: object, text: str, depth: int, prefix: str) -> str:
-        """Keep a text under a name in the block of its depth."""
+        """Keep a text under a name in the block of its depth, but never outside the branch that guards what it reads."""
+        depth = max(depth, self._guard_depth())
         for block in self.blocks[: depth + 1]:
             if key in block.names:
                 return block.names[key]
