@@ -48,6 +48,8 @@ class Maker:
     def binary(self) -> None:
         name, shape = self.pick()
         fitting = [n for n, s in self.values if _broadcast(s, shape) is not None and np.prod(_broadcast(s, shape)) <= 4000]
+        if not fitting:
+            return
         other = str(self.random.choice(fitting))
         result = _broadcast(dict(self.values)[other], shape)
         self.node(str(self.random.choice(["Add", "Sub", "Mul", "Max", "Min"])), [other, name], result)
