@@ -59,11 +59,19 @@ class Reshape:
 
 @dataclass(frozen=True, eq=False)
 class Contraction:
-    """What a reduction computes when a tuned template could: ``kind`` is ``matmul`` or ``conv``; ``params`` its static attributes."""
+    """What a reduction computes when a tuned template could: ``kind`` is ``matmul`` or ``conv``; ``params`` its static attributes.
+
+    Once `onnx_numba.schedule.tune` has chosen a template, ``kind`` is ``tuned`` and ``operands`` are what its kernel reads.
+    """
 
     kind: str
     operands: tuple[Tensor, ...]
     params: dict[str, Any]
+
+    @property
+    def tuned(self) -> bool:
+        """Whether a tuned kernel computes it, which reads its operands from memory."""
+        return self.kind == "tuned"
 
 
 @dataclass(frozen=True, eq=False)

@@ -140,7 +140,7 @@ def stored_tensors(program: Program, values: Sequence[Tensor | Object]) -> tuple
         if isinstance(value, Tensor):
             if not isinstance(definition, (Map, Reshape)):
                 forced.add(value)
-            if isinstance(definition, Reduce) and definition.hint:
+            if isinstance(definition, Reduce) and definition.hint and definition.hint.tuned:
                 forced |= {root(t) for t in definition.hint.operands}
             for operand in uses(value):
                 if isinstance(operand, Tensor):
@@ -358,9 +358,9 @@ def _legal(group: Group, member: Member, pvars: tuple[Sym, ...], rvars: tuple[Sy
     """The member rewritten over the group's variables, or None where it may not join."""
     full, level = _strip(group.order), [v for v in _strip(group.order) if v in group.pvars]
     own = _strip(order)
-    hinted = member.hint is not None or any(m.hint for m in group.members)
+    tuned = any(m.hint is not None and m.hint.tuned for m in (member, *group.members))
     if rvars:
-        if hinted or [v.extent for v in own] != [v.extent for v in full]:
+        if tuned or [v.extent for v in own] != [v.extent for v in full]:
             return None
         reduced = {full[k] for k, v in enumerate(own) if v in rvars}
         if _serial(pvars, rvars) or (group.rvars and reduced != {v for v in group.rvars if v.extent != 1}):
@@ -368,7 +368,7 @@ def _legal(group: Group, member: Member, pvars: tuple[Sym, ...], rvars: tuple[Sy
         onto, inner = full, True
     elif [v.extent for v in own] == [v.extent for v in level]:
         onto, inner = level, False
-    elif group.rvars and not hinted and [v.extent for v in own] == [v.extent for v in full]:
+    elif group.rvars and not tuned and [v.extent for v in own] == [v.extent for v in full]:
         onto, inner = full, True
     else:
         return None
@@ -419,7 +419,7 @@ def fuse(program: Program) -> list[Step]:
         if isinstance(value, Tensor):
             pinned |= dim_tensors([*value.shape, *_definition_dims(value.definition)])
             pinned |= dim_tensors(x for c in value.checks for x in (c.a, c.b))
-            if isinstance(value.definition, Reduce) and value.definition.hint:
+            if isinstance(value.definition, Reduce) and value.definition.hint and value.definition.hint.tuned:
                 pinned |= {root(t) for t in value.definition.hint.operands}
     fuser.pinned = pinned
     for value in values:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from onnx_numba.codegen import cpu, cuda, template
+from onnx_numba.codegen import contraction, cpu, cuda, template
 from onnx_numba.codegen.kernel import KernelSource
 from onnx_numba.ir.loop import HostCall, KernelCall, Program, TemplateCall, Tensor
 from onnx_numba.ir.plan import Plan
@@ -13,6 +13,7 @@ from onnx_numba.schedule.fold import Evaluate, fold
 from onnx_numba.schedule.fuse import fuse
 from onnx_numba.schedule.planner import Planner, storage
 from onnx_numba.schedule.steps import CallStep, Group, Step
+from onnx_numba.schedule.tune import tune
 from onnx_numba.target import Target
 
 
@@ -30,6 +31,8 @@ def schedule(program: Program, target: Target, evaluate: Evaluate, constant: boo
     For the device ``CUDA``, kernels are those of ``numba.cuda``; the constant part is computed by the CPU all the same.
     """
     if not constant:
+        if device == "CPU":
+            tune(program, target)
         fold(program, evaluate)
     steps = fuse(program)
     kernels: list[tuple[KernelSource, list[str]]] = []
@@ -48,7 +51,8 @@ def schedule(program: Program, target: Target, evaluate: Evaluate, constant: boo
 
 def _kernel(step: Step) -> KernelSource:
     if isinstance(step, Group):
-        return cpu.generate(step)
+        hint = step.members[0].hint
+        return contraction.generate(step) if hint is not None and hint.tuned else cpu.generate(step)
     outputs = sorted((t for t in step.outputs if isinstance(t, Tensor)), key=lambda t: t.definition.index)  # type: ignore[union-attr]
     if isinstance(step.call, KernelCall):
         return template.given(step.call, outputs, step.origins)

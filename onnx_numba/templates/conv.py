@@ -21,9 +21,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from onnx_numba.ir.dims import dmin, product
 from onnx_numba.native.tile import Tile, tile_shape
 from onnx_numba.target import Target
-from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, indent, no_epilogue, pack_source
+from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue, pack_source
 
 
 @dataclass(frozen=True)
@@ -118,19 +119,19 @@ class Conv:
         """Index of the epilogue's first dim."""
         return 3 + self.rank
 
-    def lattice_size(self, images: int, channels: int, out: Sequence[int]) -> int:
+    def lattice_size(self, images: Extent, channels: Extent, out: Sequence[Extent]) -> Extent:
         """Elements of the laid out input: those of all planes, and a tile's width that may be read beyond them.
 
         ``images * channels * prod(phases) * prod(out + shifts) + tile.columns``
         """
         lengths = [o + s for o, s in zip(out, self.shifts, strict=True)]
-        return images * channels * math.prod(self.phases) * math.prod(lengths) + self.tile.columns
+        return images * channels * math.prod(self.phases) * product(lengths) + self.tile.columns
 
-    def packed_size(self, groups: int, filters: int, channels: int) -> int:
+    def packed_size(self, groups: int, filters: Extent, channels: Extent) -> Extent:
         """Elements of the packed filters: ``groups * ceil(filters / tile.rows) * tile.rows * channels * taps``."""
-        return groups * -(-filters // self.tile.rows) * self.tile.rows * channels * self.taps
+        return groups * ((filters + self.tile.rows - 1) // self.tile.rows) * self.tile.rows * channels * self.taps
 
-    def columns(self, out: Sequence[int]) -> int:
+    def columns(self, out: Sequence[Extent]) -> Extent:
         """Columns of the product, from the first position of the output to its last.
 
         One axis: ``o0``; two: ``(o0 - 1) * (o1 + shift1) + o1``; three: ``((o0 - 1) * (o1 + shift1) + o1 - 1) * (o2 + shift2)
@@ -141,11 +142,11 @@ class Conv:
             total = (total - 1) * (extent + shift) + extent
         return total
 
-    def work_units(self, images: int, groups: int, filters: int, out: Sequence[int]) -> int:
+    def work_units(self, images: Extent, groups: int, filters: Extent, out: Sequence[Extent]) -> Extent:
         """``images * groups * ceil(filters / block_rows) * ceil(columns / block_columns)``, 0 for an empty output."""
-        if not math.prod(out):
-            return 0
-        return images * groups * -(-filters // self.block_rows) * -(-self.columns(out) // self.block_columns)
+        row_blocks = (filters + self.block_rows - 1) // self.block_rows
+        column_blocks = (self.columns(out) + self.block_columns - 1) // self.block_columns
+        return dmin(product(out), 1) * images * groups * row_blocks * column_blocks
 
     @property
     def scratch_bytes(self) -> int:

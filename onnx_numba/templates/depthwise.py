@@ -10,10 +10,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from onnx_numba.ir.dims import product
 from onnx_numba.native.plane import has_masks
 from onnx_numba.native.tile import tile_shape
 from onnx_numba.target import Target
-from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, indent, no_epilogue
+from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue
 
 MOST_TAPS = 64
 """Taps are unrolled; larger filters go through `onnx_numba.templates.conv`."""
@@ -69,9 +70,9 @@ class Depthwise:
         """Index of the epilogue's first dim."""
         return 2 + 3 * self.rank
 
-    def scratch_bytes(self, out: Sequence[int]) -> int:
+    def scratch_bytes(self, out: Sequence[Extent]) -> Extent:
         """Bytes of scratch that every worker needs: a plane of the output if it is ``in_scratch``."""
-        return self.in_scratch * math.prod(out) * ELEMENT_BYTES[self.dtype]
+        return self.in_scratch * product(out) * ELEMENT_BYTES[self.dtype]
 
 
 def depthwise(

@@ -14,7 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from onnx_numba.ir.dims import Dim
 from onnx_numba.native.tile import Tile
+
+Extent = Dim | int
 
 LOW_TILES = ((4, 2), (1, 4))
 """Rows and panels of the tiles for rows that do not fill the main one: sums in flight hide the latency of a multiply-add."""
@@ -86,9 +89,9 @@ class Gemm:
             elements += self.block_rows * self.block_columns
         return elements * ELEMENT_BYTES[self.dtype]
 
-    def work_units(self, m: int, n: int, batch: int = 1) -> int:
+    def work_units(self, m: Extent, n: Extent, batch: Extent = 1) -> Extent:
         """The number of work units: ``batch * ceil(m / block_rows) * ceil(n / block_columns)``."""
-        return batch * -(-m // self.block_rows) * -(-n // self.block_columns)
+        return batch * ((m + self.block_rows - 1) // self.block_rows) * ((n + self.block_columns - 1) // self.block_columns)
 
 
 @dataclass(frozen=True)
@@ -121,9 +124,9 @@ def indent(lines: list[str], by: int) -> str:
     return "\n".join("    " * by + line if line else line for line in lines)
 
 
-def packed_size(n: int, k: int, tile: Tile, batch: int = 1) -> int:
+def packed_size(n: Extent, k: Extent, tile: Tile, batch: Extent = 1) -> Extent:
     """Elements of packed B: ``batch * ceil(n / columns) * columns * k``; matrices, then panels, then k, then columns."""
-    return batch * -(-n // tile.columns) * tile.columns * k
+    return batch * ((n + tile.columns - 1) // tile.columns) * tile.columns * k
 
 
 def pack_source(name: str, dtype: str, width: int, lanes: int, batch_rank: int = 0) -> str:

@@ -1,0 +1,145 @@
+"""Tuned contractions as kernels: the template's source, with the maps that were fused to it run on every finished block.
+
+A product whose result only a relu sees becomes
+
+    def matmul_relu_1a2b3c4d(ctx, bufs, dims, lo, hi):
+        ...
+        for unit in range(lo, hi):
+            ...                                     # a block of the product, in place of its part of x2
+            for ii in range(i0, i1):
+                line = f32_at(block, (ii - i0) * pitch)
+                for jj in range(j0, j1):
+                    sum = line[jj - j0]
+                    line[jj - j0] = max_(sum, f32(0.0))
+        return 0
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import replace
+
+from onnx_numba.codegen.cpu import GroupWriter, grain_of
+from onnx_numba.codegen.emitter import Block, Emitter, Var
+from onnx_numba.codegen.kernel import KernelSource, named
+from onnx_numba.ir import dims as d
+from onnx_numba.ir.dims import Dim, Sym
+from onnx_numba.ir.loop import Tensor
+from onnx_numba.schedule.domain import merge, mergeable, rewrite
+from onnx_numba.schedule.expand import unravel
+from onnx_numba.schedule.steps import Group
+from onnx_numba.schedule.tune import Body
+from onnx_numba.templates.conv import conv_source
+from onnx_numba.templates.depthwise import Depthwise, depthwise_source
+from onnx_numba.templates.gemm import Gemm, gemm_source
+
+VECTOR_WORK = 8
+"""Multiply-adds that take as long as a simple operation of a plain loop."""
+
+
+def generate(group: Group) -> KernelSource:
+    """The kernel of a group whose first member is a tuned contraction."""
+    product = group.members[0]
+    assert product.hint is not None
+    body: Body = product.hint.params["body"]
+    target = _target(group)
+    spec = replace(body.spec, in_scratch=target is None)
+    emitter = EpilogueEmitter([*product.hint.operands, *([target] if target else [])], list(body.dims))
+    lines = _epilogue(group, body, emitter, target)
+    writer = {Gemm: gemm_source, Depthwise: depthwise_source}.get(type(spec), conv_source)
+    _, _, text = writer("kernel", spec, lambda _: lines).partition(":\n")  # type: ignore[operator]
+    used = set(re.findall(r"\w+", "\n".join([*lines, *emitter.blocks[0].lines])))
+    head = [f"    x{k} = {t.dtype.name}_p(bufs, {k})" for k, t in enumerate(emitter.buffers) if f"x{k}" in used]
+    head += [f"    s{k} = dims[{k}]" for k in range(len(emitter.dims)) if f"s{k}" in used]
+    scratch = spec.scratch_bytes(product.tensor.shape[2:]) if isinstance(spec, Depthwise) else spec.scratch_bytes
+    grain = grain_of(d.floordiv(body.unit_work, VECTOR_WORK), 1)
+    source = [*head, *emitter.blocks[0].lines, *text.rstrip().splitlines()]
+    return named(group.origins, source, emitter.buffers, emitter.dims, body.units, grain, scratch)
+
+
+class EpilogueEmitter(Emitter):
+    """An emitter of lines inside another kernel, beside whose names and after whose buffers and dims its own come."""
+
+    def __init__(self, buffers: list[Tensor], dims: list[Dim | int]) -> None:
+        super().__init__(buffers)
+        self.dims = dims
+        self.work = "unit"
+
+    def fresh(self, prefix: str) -> str:
+        """A name not used before, nor by the kernel around."""
+        return super().fresh(f"e{prefix}")
+
+
+def _target(group: Group) -> Tensor | None:
+    """The tensor in whose memory the product is formed; None where none receives it at its own positions.
+
+    If only other members see the product, the first of them that is stored like it is made out of it in place.
+    """
+    product = group.members[0]
+    for m in group.members:
+        alike = m.position == product.position and m.target is m.tensor and m.target.dtype is product.tensor.dtype
+        if m.stored and alike and m.target.shape == product.tensor.shape:
+            return m.target
+    return None
+
+
+def _epilogue(group: Group, body: Body, emitter: EpilogueEmitter, target: Tensor | None) -> list[str]:
+    """The lines that make the other members out of a block."""
+    product = group.members[0]
+    if not any(m.stored for m in group.members[1:]):
+        return []
+    group, (batch, row, column) = _axes(group, body)
+    product, name = group.members[0], "sum"
+    writer = GroupWriter(group, emitter)
+    writer.values[product.tensor] = Var(name, product.expr.dtype)
+    unit = Block(2, (batch,))
+    emitter.names[batch] = "batch"
+    emitter.blocks.append(unit)
+    with emitter.loop(row, "ii", "i0", "i1"):
+        emitter.line(f"line = {product.tensor.dtype.name}_at(block, (ii - i0) * pitch)")
+        with emitter.loop(column, "jj", "j0", "j1"):
+            emitter.define("line[jj - j0]", name)
+            emitter.blocks[-1].owned.add(name)
+            stored = [m for m in group.members[1:] if m.stored]
+            emitter.count_uses([writer.resolved(m) for m in stored])
+            for m in stored:
+                if m.target is target:
+                    emitter.line(f"line[jj - j0] = {emitter.value(writer.resolved(m))}")
+                else:
+                    emitter.store(m.target, m.position, writer.resolved(m))
+    emitter.blocks.pop()
+    return [line.removeprefix("        ") for line in unit.lines]
+
+
+def _axes(group: Group, body: Body) -> tuple[Group, tuple[Sym, Sym, Sym]]:
+    """The group over three variables: the number of the matrix, the row and the column.
+
+    Axes that every index walks as one become one; where some index does not, axes are taken from the flat number by division.
+    """
+    ends = (0, body.batch, body.batch + body.rows, len(group.pvars))
+    roles = [[v for v in group.pvars[a:b] if v.extent != 1] for a, b in itertools.pairwise(ends)]
+    group = rewrite(group, {v: 0 for v in group.order if v.extent == 1}, [v for v in group.order if v.extent != 1])
+    flat: list[Sym] = []
+    for role, name in zip(roles, ("m", "i", "j"), strict=True):
+        while len(role) > 1:
+            pair = next(((a, b) for a, b in itertools.pairwise(role) if mergeable(group, a, b)), None)
+            if pair is None:
+                break
+            before = set(group.pvars)
+            group = merge(group, *pair)
+            (whole,) = set(group.pvars) - before
+            role[role.index(pair[0])] = whole
+            role.remove(pair[1])
+        if len(role) == 1:
+            flat.append(role[0])
+            continue
+        extents = tuple(v.extent for v in role if v.extent is not None)
+        number = Sym(name, extent=d.product(extents))
+        table = dict(zip(role, unravel(d.dim(number), extents), strict=True))
+        kept = [v for v in group.order if v not in role]
+        pvars = (*(v for v in group.pvars if v not in role), number)
+        group = replace(rewrite(group, table, kept), pvars=pvars, order=(number, *kept))
+        flat.append(number)
+    batch, row, column = flat
+    return group, (batch, row, column)

@@ -1,0 +1,284 @@
+"""Tuning: contractions that a tuned kernel computes faster than plain loops get their operands in the form that it reads.
+
+A matrix product `C = A @ B` becomes
+
+    packed = KernelCall(pack_b_source …)(B)        # constant where B is: then it is packed while preparing
+    C      = Reduce(…, hint=Contraction("gemm", (A, packed), {"body": Body(Gemm(…), …)}))
+
+and is written by `onnx_numba.codegen.contraction`. Operands that are views (a transposed weight, the heads of an attention) are read
+through strides; any other virtual operand is stored. Contractions that stay loops lose their hint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from onnx_numba.ir import dims as d
+from onnx_numba.ir.dims import Dim, Opaque, Sym
+from onnx_numba.ir.expr import Flat, Load
+from onnx_numba.ir.loop import Check, Contraction, KernelCall, Map, Object, Program, Reduce, Reshape, Result, Shape, Tensor
+from onnx_numba.native.plane import has_masks
+from onnx_numba.native.tile import Tile, tile_shape
+from onnx_numba.schedule.expand import linear, root, unravel
+from onnx_numba.target import Target
+from onnx_numba.templates.conv import Conv, conv_tile, lattice_source, pack_filters_source
+from onnx_numba.templates.depthwise import Depthwise, depthwise
+from onnx_numba.templates.gemm import Gemm, pack_b_source, packed_size
+
+Extent = Dim | int
+LEAST_WORK = 2048
+"""Multiply-adds below which plain loops are as fast: packing, blocks and two more calls cost about as much."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """The tuned kernel of a contraction.
+
+    Attributes
+    ----------
+    spec : Gemm, Conv or Depthwise
+        What is fixed in its code.
+    dims : tuple of Dim or int
+        Its own dims.
+    units : Dim or int
+        Work units.
+    unit_work : Dim or int
+        Multiply-adds of one of them, about.
+    batch, rows : int
+        How many of the result's axes number matrices (or images), and how many of the following ones the rows of a block; the rest
+        are its columns.
+    """
+
+    spec: Gemm | Conv | Depthwise
+    dims: tuple[Extent, ...]
+    units: Extent
+    unit_work: Extent
+    batch: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class View:
+    """Elements of a stored tensor at a stride per axis."""
+
+    tensor: Tensor
+    strides: tuple[Extent, ...]
+    checks: tuple[Check, ...] = ()
+
+
+def tune(program: Program, target: Target) -> None:
+    """Choose kernels for a program's contractions, in place."""
+    tuner = _Tuner(target)
+    for value in program.values:
+        if isinstance(value, Tensor) and isinstance(value.definition, Reduce) and value.definition.hint is not None:
+            tuner.contraction(value, value.definition, value.definition.hint)
+        tuner.values.append(value)
+    program.values = tuner.values
+
+
+class _Tuner:
+    """Collects a program's values with the operands that tuned kernels add."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.values: list[Tensor | Object] = []
+        self.made: dict[object, Tensor] = {}
+
+    def contraction(self, tensor: Tensor, reduce: Reduce, hint: Contraction) -> None:
+        """Choose what computes one contraction."""
+        if hint.tuned:
+            return
+        chosen = None
+        if tensor.dtype.name in ("f32", "f64") and _pays(reduce):
+            chosen = {"matmul": self._matmul, "conv": self._conv}[hint.kind](tensor, reduce, hint)
+        if chosen is None:
+            tensor.definition = replace(reduce, hint=None)
+            return
+        body, operands, checks = chosen
+        # What the loops would compute is of no interest any more, only that the kernel reads these two tensors.
+        first = [Flat(root(t), (0,)) for t in operands]
+        tensor.definition = replace(reduce, expr=first[0] * first[1], hint=Contraction("tuned", operands, {"body": body}))
+        tensor.checks = tuple(dict.fromkeys([*tensor.checks, *checks]))
+
+    def _kernel(self, key: tuple[object, ...], like: Tensor, size: Extent, call: KernelCall) -> Tensor:
+        """The one result of a kernel; contractions that need the same share it."""
+        if key not in self.made:
+            made = Tensor(f"{call.inputs[0].name}_{call.label}", like.dtype, (size,), Result(call, 0), like.origin)
+            self.made[key] = made
+            self.values.append(made)
+        return self.made[key]
+
+    # -- matrix products ---------------------------------------------------------------------------------------------
+
+    def _matmul(self, tensor: Tensor, reduce: Reduce, hint: Contraction) -> tuple[Body, tuple[Tensor, ...], list[Check]]:
+        left, right = (strided(t) for t in hint.operands)
+        a_shape, a_strides = _matrix(hint.operands[0].shape, left.strides, bool(hint.params.get("trans_a")))
+        b_shape, b_strides = _matrix(hint.operands[1].shape, right.strides, bool(hint.params.get("trans_b")))
+        if any(s == 0 and x != 1 for s, x in zip(a_strides[-2:], a_shape[-2:], strict=True)):
+            left = View(root(hint.operands[0]), _row_major(hint.operands[0].shape))
+            a_shape, a_strides = _matrix(hint.operands[0].shape, left.strides, bool(hint.params.get("trans_a")))
+        batch = tensor.shape[:-2]
+        (m, n), k = tensor.shape[-2:], a_shape[-1]
+        tile = tile_shape(self.target, tensor.dtype.name, n if isinstance(n, int) else None)
+        packed, b_batch = self._packed(right, b_shape, b_strides, n, k, tile)
+        a_batch = _broadcast_strides(a_strides[:-2], a_shape[:-2], batch)
+        b_batch = _broadcast_strides(b_batch, b_shape[:-2], batch)
+        folded = _folded(batch, a_batch, b_batch, m, a_strides[-2])
+        if folded is not None:
+            (m, a_row), axes = folded, []
+        else:
+            a_row = a_strides[-2]
+            axes = [(x, s, t) for x, s, t in zip(batch, a_batch, b_batch, strict=True) if x != 1]
+        spec = Gemm(tensor.dtype.name, tile, len(axes))
+        dims = (m, n, k, a_row, a_strides[-1], *(v for axis in axes for v in axis))
+        units = spec.work_units(m, n, d.product(x for x, _, _ in axes))
+        work = _at_most(m, spec.block_rows) * _at_most(n, spec.block_columns) * k
+        rows = len(batch) + 1 if folded is not None else 1
+        body = Body(spec, dims, units, work, len(batch) + 1 - rows, rows)
+        return body, (left.tensor, packed), [*left.checks, *right.checks]
+
+    def _packed(
+        self, view: View, shape: Shape, strides: Shape, n: Extent, k: Extent, tile: Tile
+    ) -> tuple[Tensor, list[Extent]]:
+        """Packed matrices, and the stride in matrices along each batch axis of the operand."""
+        kept = [(x, s) for x, s in zip(shape[:-2], strides[:-2], strict=True) if x != 1 and s != 0]
+        count = d.product(x for x, _ in kept)
+        dims = (n, k, strides[-2], strides[-1], *(v for axis in kept for v in axis))
+        dtype = view.tensor.dtype.name
+        source = partial(pack_b_source, dtype=dtype, tile=tile, batch_rank=len(kept))
+        call = KernelCall(source, "pack", (view.tensor,), dims, count * d.ceildiv(n, tile.columns))
+        packed = self._kernel(("pack", view.tensor, tile, dims), view.tensor, packed_size(n, k, tile, count), call)
+        steps: list[Extent] = []
+        below: Extent = 1
+        for x, s in zip(reversed(shape[:-2]), reversed(strides[:-2]), strict=True):
+            real = x != 1 and s != 0
+            steps.append(below if real else 0)
+            below = below * x if real else below
+        return packed, steps[::-1]
+
+    # -- convolutions ------------------------------------------------------------------------------------------------
+
+    def _conv(self, tensor: Tensor, reduce: Reduce, hint: Contraction) -> tuple[Body, tuple[Tensor, ...], list[Check]] | None:
+        x, w = hint.operands
+        kernel, rank = w.shape[2:], x.rank - 2
+        if not all(isinstance(v, int) and v > 0 for v in kernel) or rank > 3:
+            return None
+        taps: tuple[int, ...] = tuple(v for v in kernel if isinstance(v, int))
+        strides, dilations, group = hint.params["strides"], hint.params["dilations"], hint.params["group"]
+        pads, dtype = hint.params["pads"], tensor.dtype.name
+        if w.shape[1] == 1 and group > 1:
+            single = depthwise(self.target, dtype, taps, strides, dilations)
+            if single is not None:
+                return self._depthwise(tensor, x, w, single, pads[:rank])
+        channels, filters, out = w.shape[1], d.floordiv(w.shape[0], group), tensor.shape[2:]
+        plain = all(s == 1 for s in strides) and all(p == 0 for p in pads)
+        shape = Conv(dtype, tile_shape(self.target, dtype), taps, strides, dilations, plain=plain, masks=has_masks(self.target))
+        columns = shape.columns(out)
+        tile = conv_tile(self.target, dtype, *(v if isinstance(v, int) else None for v in (filters, columns)))
+        spec = replace(shape, tile=tile)
+        weights = self._filters(w, spec, group, filters, channels)
+        image = root(x) if plain else self._lattice(x, spec, out, pads[:rank])
+        units = spec.work_units(x.shape[0], group, filters, out)
+        work = _at_most(filters, spec.block_rows) * _at_most(columns, spec.block_columns) * channels * spec.taps
+        return Body(spec, (group, channels, filters, *out), units, work, 1, 1), (image, weights), []
+
+    def _filters(self, w: Tensor, spec: Conv, group: int, filters: Extent, channels: Extent) -> Tensor:
+        depth = channels * spec.taps
+        dims = (filters, depth, 1, depth, group, filters * depth)
+        call = KernelCall(partial(pack_filters_source, conv=spec), "pack", (root(w),), dims, group * d.ceildiv(filters, spec.tile.rows))
+        return self._kernel(("filters", root(w), spec.tile, dims), w, spec.packed_size(group, filters, channels), call)
+
+    def _lattice(self, x: Tensor, spec: Conv, out: Shape, before: Shape) -> Tensor:
+        dims = (*x.shape[2:], *out, *before)
+        call = KernelCall(partial(lattice_source, conv=spec), "lattice", (root(x),), dims, x.shape[0] * x.shape[1])
+        key = ("lattice", root(x), spec.kernel, spec.strides, spec.dilations, spec.tile.columns, dims)
+        return self._kernel(key, x, spec.lattice_size(x.shape[0], x.shape[1], out), call)
+
+    def _depthwise(
+        self, tensor: Tensor, x: Tensor, w: Tensor, spec: Depthwise, before: Shape
+    ) -> tuple[Body, tuple[Tensor, ...], list[Check]]:
+        out = tensor.shape[2:]
+        dims = (x.shape[1], d.floordiv(w.shape[0], x.shape[1]), *x.shape[2:], *out, *before)
+        work = d.product(out) * d.product(spec.kernel)
+        return Body(spec, dims, x.shape[0] * w.shape[0], work, 1, 1), (root(x), root(w)), []
+
+
+def _pays(reduce: Reduce) -> bool:
+    work = d.product(v.extent for v in (*reduce.vars, *reduce.rvars) if v.extent is not None)
+    return not isinstance(work, int) or work >= LEAST_WORK
+
+
+def _at_most(extent: Extent, limit: int) -> Extent:
+    return min(extent, limit) if isinstance(extent, int) else d.dmin(extent, limit)
+
+
+def strided(tensor: Tensor) -> View:
+    """A tensor as elements of a stored one: views that only permute and merge axes are looked through."""
+    variables = tuple(Sym(f"v{k}", extent=x) for k, x in enumerate(tensor.shape))
+    index: tuple[Extent, ...] = tuple(d.dim(v) for v in variables)
+    base, checks = tensor, list(tensor.checks)
+    while True:
+        definition = base.definition
+        if isinstance(definition, Reshape):
+            source = definition.source
+            following = unravel(linear(index, base.shape), source.shape)
+        elif isinstance(definition, Map) and isinstance(definition.expr, Load) and definition.expr.tensor.dtype is base.dtype:
+            source = definition.expr.tensor
+            table = dict(zip(definition.vars, index, strict=True))
+            following = tuple(d.substitute(i, table) for i in definition.expr.index)
+        else:
+            break
+        if _strides(linear(following, source.shape), variables) is None:
+            break
+        base, index = source, following
+        checks += base.checks if isinstance(base.definition, (Map, Reshape)) else ()
+    strides = _strides(linear(index, base.shape), variables)
+    assert strides is not None
+    natural = _row_major(tensor.shape)
+    return View(root(base), tuple(n if x == 1 else s for s, n, x in zip(strides, natural, tensor.shape, strict=True)), tuple(checks))
+
+
+def _strides(position: Extent, variables: Sequence[Sym]) -> tuple[Extent, ...] | None:
+    """What each variable is multiplied by in a position that is nothing but their weighted sum."""
+    terms: dict[Sym, dict[d.Monomial, int]] = {v: {} for v in variables}
+    for monomial, factor in d._terms(position).items():
+        own = [a for a in monomial if isinstance(a, Sym) and a in terms]
+        others = [a for a in monomial if isinstance(a, Opaque)]
+        if len(own) != 1 or any(a.op == "value" or d.symbols(d.dim(a)) & set(variables) for a in others):
+            return None
+        terms[own[0]][tuple(a for a in monomial if a is not own[0])] = factor
+    return tuple(d._make(terms[v]) for v in variables)
+
+
+def _row_major(shape: Shape) -> tuple[Extent, ...]:
+    return tuple(d.product(shape[k + 1 :]) for k in range(len(shape)))
+
+
+def _matrix(shape: Shape, strides: Shape, transposed: bool) -> tuple[Shape, Shape]:
+    """Shape and strides with the last two axes exchanged if the matrix is to be taken transposed."""
+    if not transposed:
+        return shape, strides
+    return (*shape[:-2], shape[-1], shape[-2]), (*strides[:-2], strides[-1], strides[-2])
+
+
+def _broadcast_strides(strides: Sequence[Extent], own: Shape, full: Shape) -> list[Extent]:
+    """Strides along the axes of the result: 0 where the operand is broadcast, which only the run may know."""
+    found: list[Extent] = [0] * (len(full) - len(own))
+    for stride, extent, whole in zip(strides, own, full[len(full) - len(own) :], strict=True):
+        found.append(0 if extent == 1 else stride if extent == whole else stride * d.compare("ne", extent, 1))
+    return found
+
+
+def _folded(batch: Shape, a: Sequence[Extent], b: Sequence[Extent], m: Extent, row: Extent) -> tuple[Extent, Extent] | None:
+    """Rows and their stride if all matrices of a stack are one, taken with the same right operand."""
+    rows, step = m, row
+    for extent, stride, other in zip(reversed(batch), reversed(a), reversed(b), strict=True):
+        if extent == 1:
+            continue
+        if other != 0 or (rows != 1 and stride != rows * step) or stride == 0:
+            return None
+        step = stride if rows == 1 else step
+        rows = rows * extent
+    return rows, step
