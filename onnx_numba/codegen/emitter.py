@@ -117,17 +117,10 @@ class Emitter:
 
     def count_uses(self, values: Iterable[Expr]) -> None:
         """Learn which sub-expressions several others share in what is written next."""
-        seen: set[Expr] = set()
-        stack = list(values)
-        self.uses = Counter(stack)
-        while stack:
-            node = stack.pop()
-            if node in seen:
-                continue
-            seen.add(node)
-            parts = e.children(node)
-            self.uses.update(parts)
-            stack.extend(parts)
+        roots = list(values)
+        self.uses = Counter(roots)
+        for node in e.walk(*roots):
+            self.uses.update(e.children(node))
 
     # -- dims --------------------------------------------------------------------------------------------------------
 
@@ -226,13 +219,7 @@ class Emitter:
 
     def _depth(self, value: Expr) -> int:
         depth = 0
-        seen: set[Expr] = set()
-        stack = [value]
-        while stack:
-            node = stack.pop()
-            if node in seen:
-                continue
-            seen.add(node)
+        for node in e.walk(value):
             if isinstance(node, Var):
                 depth = max(depth, next((k for k, b in enumerate(self.blocks) if node.text in b.owned), 0))
             for index in [node.value] if isinstance(node, e.DimVal) else node.index if isinstance(node, e.Load) else ():
@@ -240,7 +227,6 @@ class Emitter:
                     depth = max(depth, self._depth_of_symbol(symbol))
             if isinstance(node, e.Op) and node.name == "check_index":
                 depth = max(depth, 1)
-            stack.extend(e.children(node))
         return depth
 
     # -- scalars -----------------------------------------------------------------------------------------------------

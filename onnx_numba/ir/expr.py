@@ -13,7 +13,7 @@ that evaluating a tensor's expression at each of its indices gives its content; 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -395,6 +395,18 @@ def _values(value: Dim | int) -> list[Expr]:
             for arg in atom.args:
                 found += [arg] if isinstance(arg, Expr) else _values(arg)
     return found
+
+
+def walk(*roots: Expr) -> Iterator[Expr]:
+    """Every sub-expression once, those used as indices included."""
+    seen: set[Expr] = set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            seen.add(node)
+            yield node
+            stack.extend(children(node))
 
 
 def rewrite(e: Expr, leaf: Callable[[Expr, Callable[[Expr], Expr]], Expr | None], memo: dict[Expr, Expr]) -> Expr:

@@ -91,34 +91,12 @@ class Expander:
 
 def loads(value: Expr) -> list[Load]:
     """All loads of an expression, each once."""
-    found: dict[Load, None] = {}
-    seen: set[Expr] = set()
-    stack = [value]
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if isinstance(node, Load):
-            found[node] = None
-        stack.extend(e.children(node))
-    return list(found)
+    return [node for node in e.walk(value) if isinstance(node, Load)]
 
 
 def cost(value: Expr) -> int:
     """Rough cost of one evaluation in simple operations; loads and index arithmetic are free."""
-    total = 0
-    seen: set[Expr] = set()
-    stack = [value]
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if isinstance(node, e.Op):
-            total += HEAVY.get(node.name, 1)
-        stack.extend(e.children(node))
-    return total
+    return sum(HEAVY.get(node.name, 1) for node in e.walk(value) if isinstance(node, e.Op))
 
 
 HEAVY = {

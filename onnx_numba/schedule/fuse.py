@@ -70,18 +70,11 @@ def dim_tensors(values: Iterable[Dim | int]) -> set[Tensor]:
 def expression_dims(value: Expr) -> list[Dim | int]:
     """All dims that an expression mentions."""
     found: list[Dim | int] = []
-    seen: set[Expr] = set()
-    stack = [value]
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
+    for node in e.walk(value):
         if isinstance(node, e.DimVal):
             found.append(node.value)
         elif isinstance(node, e.Load):
             found.extend(node.index)
-        stack.extend(e.children(node))
     return found
 
 
