@@ -1,42 +1,51 @@
 """Lowering: from the graph to LoopIR, node by node, types and shapes coming out on the way.
 
 A node is served by its implementation in `onnx_numba.ops`, else by the function body that the standard gives for it, whose nodes are
-lowered in its place. A subgraph becomes a `Program` of its own whose inputs are its formal ones and then its captures.
+lowered in its place. A subgraph becomes a `Program` of its own whose inputs are its formal ones and then its captures. Nodes that need
+to know more than the model says become a `Segment`, compiled when a run first reaches it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from onnx_numba.errors import ModelError, OnnxNumbaError, UnsupportedError
+from onnx_numba.errors import DeferredError, ModelError, OnnxNumbaError, UnsupportedError
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
-from onnx_numba.ir.graph import Graph, Initializer, Node
+from onnx_numba.ir.graph import Graph, Initializer, Node, reads
 from onnx_numba.ir.loop import Constant, Object, Program, Tensor, Weight
 from onnx_numba.ir.types import STRING, TensorType, ValueType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.registry import Registry, builtin
 from onnx_numba.options import Options
 from onnx_numba.passes.inline import expand
+from onnx_numba.passes.schema_functions import is_function
+from onnx_numba.segment import EMBEDDED, Segment, unranked
 
 Value = Tensor | Object
+Array = np.ndarray[Any, Any]
 
 
-def lower(graph: Graph, options: Options, registry: Registry | None = None) -> Program:
-    """The program of a model's graph.
+def lower(graph: Graph, options: Options, registry: Registry | None = None, *, segment: bool = False) -> Program:
+    """The program of a model's graph; ``segment`` says that it is a segment, for what a run knows of its inputs.
 
     Raises
     ------
     ModelError
         The graph contradicts the standard.
     UnsupportedError
-        A node is not served, or needs something that is known only while running.
+        A node is not served.
+    DeferredError
+        The only node of a segment needs to know still more of its inputs.
     """
     lowering = Lowering(Program(), options, registry or builtin())
+    # Each segment within a segment has fewer nodes, so this comes to an end.
+    lowering.deferring = not (segment and len(graph.nodes) == 1)
     for value in graph.inputs:
         if value.type is None:
             raise ModelError(f"input {value.name!r} has no type; give it one in the model")
@@ -68,7 +77,21 @@ class LoweredBody:
 
 
 class Lowering:
-    """Lowers the nodes of one scope into one program."""
+    """Lowers the nodes of one scope into one program.
+
+    Attributes
+    ----------
+    env : dict
+        Values by name, as far as they are lowered.
+    constants : dict
+        Initializers by name, whether or not they are used.
+    uses : Counter
+        By name, how many nodes outside the open segment and graph outputs read a value.
+    segment : Segment or None
+        The open segment: the next nodes may join it.
+    deferring : bool
+        Whether nodes may be left to the run.
+    """
 
     def __init__(self, program: Program, options: Options, registry: Registry) -> None:
         self.program = program
@@ -78,9 +101,14 @@ class Lowering:
         self.dims: dict[str, Sym] = {}
         self.constants: dict[str, Initializer] = {}
         self.builder = Builder(program, options, self)
+        self.uses: Counter[str] = Counter()
+        self.segment: Segment | None = None
+        self.deferring = True
 
     def value(self, name: str) -> Value:
         """The value of a name; initializers become weights when they are first used."""
+        if self.segment is not None and name in self.segment.made:
+            self._close()
         if name not in self.env:
             if name not in self.constants:
                 raise ModelError(f"value {name!r} is used but nothing defines it")
@@ -96,44 +124,104 @@ class Lowering:
         """Lower a graph's initializers and nodes into this scope."""
         for initializer in graph.initializers:
             self.constants[initializer.name] = initializer
+        self.uses.update(value.name for value in graph.outputs)
+        for node in graph.nodes:
+            self.uses.update(reads(node))
         for node in graph.nodes:
             self.node(node)
 
-    def node(self, node: Node, function: str = "") -> None:
-        """Lower one node."""
-        inputs = [self.value(name) if name else None for name in node.inputs]
-        label = f"{node.op} {node.name!r}" if node.name else node.op
+    def node(self, node: Node, function: bool = False) -> None:
+        """Lower one node; ``function`` says that it comes from the body of another's operator."""
+        how = self._lowered(node)
+        if not function:
+            self.program.served.append((node.name, node.op, node.domain, node.since_version, how))
+
+    def _lowered(self, node: Node) -> str:
+        """Lower a node in one of the ways there are, and say in which."""
         implementation = self.registry.find(node)
+        if self.segment is not None and self.segment.continues(node):
+            return self._deferred(node)
+        inputs = [self.value(name) if name else None for name in node.inputs]
+        unknown = any(v is not None and unranked(type_of(v)) for v in inputs)
         if implementation is None:
-            self._expanded(node, inputs)
-            return
-        with self.builder.at_node(str(node), label, tuple(map(bool, node.outputs)), node.opset):
-            try:
-                result = implementation.call(self.builder, node, inputs)
-            except OnnxNumbaError:
+            return self._deferred(node) if unknown and self.deferring and is_function(node) else self._expanded(node, inputs)
+        try:
+            with self.builder.at_node(str(node), _label(node), tuple(map(bool, node.outputs)), node.opset):
+                results = self._results(node, implementation.call(self.builder, node, inputs))
+        except ModelError:
+            raise
+        except DeferredError:
+            if not self.deferring:
                 raise
-            except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
-                raise UnsupportedError(f"{node}: inputs {_types(inputs)} are not supported ({type(error).__name__}: {error})") from error
+            return self._deferred(node, last=True)
+        except (OnnxNumbaError, TypeError, ValueError, IndexError, KeyError, AttributeError, AssertionError) as error:
+            # Without a rank an implementation fails in any way; with it, it works or says what is wrong.
+            if unknown and self.deferring:
+                return self._deferred(node)
+            if isinstance(error, OnnxNumbaError):
+                raise
+            raise UnsupportedError(f"{node}: inputs {_types(inputs)} are not supported ({type(error).__name__}: {error})") from error
+        self.env.update(results)
+        return _how(list(results.values()))
+
+    def _results(self, node: Node, result: Any) -> dict[str, Value]:
         results = result if isinstance(result, tuple) else (result,)
         if len(results) < len([o for o in node.outputs if o]):
             raise UnsupportedError(f"{node}: {len(node.outputs)} outputs are asked for, {len(results)} are supported")
-        for name, value in zip(node.outputs, results, strict=False):
-            if name:
-                if value is None:
-                    raise UnsupportedError(f"{node}: its output {name!r} is not supported")
-                self.env[name] = value
-        if not function:
-            self.program.served.append((node.name, node.op, node.domain, node.since_version, _how(results)))
+        named = {name: value for name, value in zip(node.outputs, results, strict=False) if name}
+        missing = [name for name, value in named.items() if value is None]
+        if missing:
+            raise UnsupportedError(f"{node}: its output {missing[0]!r} is not supported")
+        return named
 
-    def _expanded(self, node: Node, inputs: Sequence[Value | None]) -> None:
+    def _expanded(self, node: Node, inputs: Sequence[Value | None]) -> str:
         body = expand(node, [None if v is None else type_of(v) for v in inputs])
         if body is None:
             raise UnsupportedError(f"{node} is not supported: no implementation, and the standard gives no function body for it")
         for initializer in body.initializers:
             self.constants[initializer.name] = initializer
+        self.uses.subtract(reads(node))
         for inner in body.nodes:
-            self.node(inner, function=node.op)
-        self.program.served.append((node.name, node.op, node.domain, node.since_version, "function"))
+            self.uses.update(reads(inner))
+        before, self.deferring = self.deferring, True
+        for inner in body.nodes:
+            self.node(inner, function=True)
+        self.deferring = before
+        return "function"
+
+    def _deferred(self, node: Node, last: bool = False) -> str:
+        """Put a node into the open segment, or a new one; ``last`` says that types alone may not do for it: what follows stays apart."""
+        if self.segment is not None and (last or not self.segment.accepts(node)):
+            self._close()
+        segment = self.segment or Segment()
+        outside = [name for name in reads(node) if name not in segment.made]
+        constants = {name: array for name in outside if (array := self._embedded(name)) is not None}
+        segment.add(node, {name: type_of(self.value(name)) for name in outside if name not in constants}, constants)
+        self.uses.subtract(reads(node))
+        self.segment = segment
+        if last:
+            self._close()
+        return "deferred"
+
+    def _embedded(self, name: str) -> Array | None:
+        """A small constant."""
+        if name not in self.env and name in self.constants:
+            array: Array | None = self.constants[name].array
+        else:
+            array = self.builder.constant(self.value(name))
+        return array if isinstance(array, np.ndarray) and array.nbytes <= EMBEDDED else None
+
+    def _close(self) -> None:
+        """Make the open segment a step whose results are the values that others read."""
+        segment, self.segment = self.segment, None
+        if segment is None:
+            return
+        names = [name for name in segment.made if self.uses[name] > 0]
+        if names:
+            with self.builder.at_node(str(segment), str(segment), (True,) * len(names)):
+                inputs = [self.value(name) for name in segment.inputs]
+                values = self.builder.host("deferred", inputs, [segment.made[name] for name in names], **segment.step(names))
+            self.env.update(zip(names, values, strict=True))
 
     def body(self, graph: Graph, inputs: Sequence[ValueType]) -> LoweredBody:
         """Lower a subgraph for inputs of the given types."""
@@ -179,6 +267,10 @@ def type_of(value: Value) -> ValueType:
     if isinstance(value, Object):
         return value.type
     return TensorType(value.dtype, tuple(x if isinstance(x, int) else repr(x) for x in value.shape))  # type: ignore[misc]
+
+
+def _label(node: Node) -> str:
+    return f"{node.op} {node.name!r}" if node.name else node.op
 
 
 def _open(type_: ValueType) -> ValueType:

@@ -23,12 +23,14 @@ from onnx_numba.compile.compiler import compile_module, symbol_of
 from onnx_numba.compile.store import Store
 from onnx_numba.errors import ModelError
 from onnx_numba.importer import load
+from onnx_numba.ir.given import Given
 from onnx_numba.ir.loop import Program
 from onnx_numba.lower import lower
 from onnx_numba.options import Options
 from onnx_numba.passes.dce import remove_dead_code
 from onnx_numba.passes.defaults import freeze_defaults
 from onnx_numba.passes.fold_batchnorm import fold_batchnorm
+from onnx_numba.passes.specialise import specialise
 from onnx_numba.runtime.code import kernel_code
 from onnx_numba.runtime.device import CPU, Device
 from onnx_numba.runtime.session import Session
@@ -52,6 +54,8 @@ class Build:
         What to compile for, where to keep objects, and whom to tell.
     device : Device
         Where the model will run.
+    given : Given, optional
+        What is known of the inputs of a segment.
     compiled : int
         Kernels that were not in the store.
     """
@@ -61,14 +65,16 @@ class Build:
     options: Options
     progress: Progress | None = None
     device: Device = CPU
+    given: Given | None = None
     compiled: int = 0
 
     def artefact(self, model: Any, edited: str | None = None) -> tuple[Artefact, dict[str, Any]]:
         """Build a model, with the kernels of an edited copy of its module if one is given; also answers statistics."""
         started = time.perf_counter()
         imported = load(model)
-        graph = fold_batchnorm(remove_dead_code(freeze_defaults(imported.graph)))
-        program = lower(graph, self.options)
+        graph = imported.graph if self.given is None else specialise(imported.graph, self.given)
+        graph = fold_batchnorm(remove_dead_code(freeze_defaults(graph)))
+        program = lower(graph, self.options, segment=self.given is not None)
         scheduled = schedule(program, self.target, self.evaluate, device=self.device.kind)
         name = repr(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else repr(imported.graph.name or "a model")
         native = self.device.kind == "CPU"

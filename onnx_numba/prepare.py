@@ -11,11 +11,13 @@ from onnx_numba.artefact import Artefact, decode, encode
 from onnx_numba.compile.keys import model_entries
 from onnx_numba.compile.store import Store, key
 from onnx_numba.errors import OptionError
+from onnx_numba.ir.given import Given
 from onnx_numba.ir.plan import Port
 from onnx_numba.named import namedtupledict
 from onnx_numba.options import Options
 from onnx_numba.runtime.code import kernel_code
 from onnx_numba.runtime.device import CPU, Device, is_simulated, parse, require
+from onnx_numba.runtime.segments import SessionHosts
 from onnx_numba.runtime.session import Session
 from onnx_numba.target import Target
 
@@ -49,7 +51,8 @@ class PreparedModel:
         library, kernels = kernel_code(artefact, options, device)
         names = [port.name for port in artefact.plan.outputs]
         result = namedtupledict("Outputs", names)
-        self.session = Session(artefact.plan, artefact.weights, kernels, options, device=device, result=result, library=library)
+        hosts = SessionHosts(lambda model, given: _Order(model, options, device, given))
+        self.session = Session(artefact.plan, artefact.weights, kernels, options, hosts, device, result, library)
         self.run = self.session.run
 
     @property
@@ -78,22 +81,41 @@ def prepare_model(
         Called as ``progress(done, total)`` while kernels are compiled.
     """
     options = options or Options()
-    where = _usable(device, options)
-    target, store = Target.named(options.cpu), _store(options)
-    choices = {**options.key(), "device": where.kind}
-    identity = model_identity(model) if store is not None else None
-    entries = model_entries(target, identity, repr(sorted(choices.items()))) if identity is not None else None
-    if store is not None and entries is not None:
-        found = store.get("model", key(entries))
-        if found is not None:
-            artefact = decode(found)
-            return PreparedModel(artefact, options, {"cached": True, "kernels": len(artefact.objects), "compiled": 0}, where)
-    from onnx_numba.pipeline import Build
+    order = _Order(model, options, _usable(device, options))
+    return order.stored() or order.built(progress)
 
-    artefact, stats = Build(target, store, options, progress, where).artefact(model)
-    if store is not None and entries is not None and options.jit and not stats["external"]:
-        store.put("model", key(entries), encode(artefact), entries)
-    return PreparedModel(artefact, options, stats, where)
+
+class _Order:
+    """A model to be prepared in one way, and its place in the store."""
+
+    def __init__(self, model: Any, options: Options, device: Device, given: Given | None = None) -> None:
+        self.model, self.options, self.device, self.given = model, options, device, given
+        self.target = Target.named(options.cpu)
+        self.store = None if options.cache is False else Store(options.cache)
+        identity = model_identity(model) if self.store is not None else None
+        self.entries: dict[str, str] | None = None
+        if identity is not None:
+            choices = {**options.key(), "device": device.kind, **({} if given is None else {"given": given.digest()})}
+            self.entries = model_entries(self.target, identity, repr(sorted(choices.items())))
+
+    def stored(self) -> PreparedModel | None:
+        """The model as the store has it."""
+        found = self.store.get("model", key(self.entries)) if self.store is not None and self.entries is not None else None
+        if found is None:
+            return None
+        artefact = decode(found)
+        stats = {"cached": True, "kernels": len(artefact.objects), "compiled": 0}
+        return PreparedModel(artefact, self.options, stats, self.device)
+
+    def built(self, progress: Progress | None = None) -> PreparedModel:
+        """The model built from its source, and stored."""
+        from onnx_numba.pipeline import Build
+
+        build = Build(self.target, self.store, self.options, progress, self.device, self.given)
+        artefact, stats = build.artefact(self.model)
+        if self.store is not None and self.entries is not None and self.options.jit and not stats["external"]:
+            self.store.put("model", key(self.entries), encode(artefact), self.entries)
+        return PreparedModel(artefact, self.options, stats, self.device)
 
 
 def load_source(path: str | os.PathLike[str], model: Any, device: str = "CPU", options: Options | None = None) -> PreparedModel:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from onnx_numba.errors import ModelError, UnsupportedError
+from onnx_numba.errors import DeferredError, ModelError, UnsupportedError
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir import plan
@@ -91,6 +91,9 @@ class Builder:
         self.node, self.label, self.wanted, self.opset = node, label, wanted, opset
         try:
             yield
+        except Exception:
+            self._checks = []  # conditions of a tensor that is not made
+            raise
         finally:
             self.node, self.label, self.wanted, self.opset = before
 
@@ -103,6 +106,10 @@ class Builder:
     def unsupported(self, message: str) -> NoReturn:
         """Refuse the node: the standard allows it, this version does not run it."""
         raise UnsupportedError(f"{self.node}: {message}")
+
+    def deferred(self, message: str) -> NoReturn:
+        """Leave the node to the run: its inputs' types, shapes or values there will say what is missing here."""
+        raise DeferredError(f"{self.node}: {message}")
 
     def require_equal(self, a: Dim | int, b: Dim | int, what: str, code: int = plan.SHAPE_MISMATCH) -> None:
         """Demand that two dims are equal: now if both are numbers, else when the next tensor made here is computed."""
@@ -202,13 +209,13 @@ class Builder:
         """The numbers in an integer tensor that must be known while planning (axes, for one)."""
         known = self.constant(tensor)
         if known is None:
-            self.unsupported(f"{what} must be known before the run")
+            self.deferred(f"{what} must be known before the run")
         return [int(v) for v in known.reshape(-1)]
 
     def dims(self, tensor: Tensor) -> list[Dim | int]:
         """The elements of an integer tensor of known size as dims; those that only the run knows are read from it there."""
         if not isinstance(tensor.size, int):
-            self.unsupported(f"the number of elements of {tensor.name} must be known before the run")
+            self.deferred(f"the number of elements of {tensor.name} must be known before the run")
         result: list[Dim | int] = []
         for k in range(tensor.size):
             known = e.as_dim(tensor.content[k]) if tensor.content is not None else None

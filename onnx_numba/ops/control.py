@@ -61,8 +61,8 @@ def scan(
     """A loop over slices of the scan inputs."""
     split = len(values) - num_scan_inputs
     state, scanned = values[:split], values[split:]
-    axes = [a % v.rank for a, v in zip(scan_input_axes or [0] * num_scan_inputs, scanned, strict=True) if isinstance(v, Tensor)]
-    slices = [_without_axis(v, a) for v, a in zip(scanned, axes, strict=True)]
+    axes = [a % _rank(b, v) for a, v in zip(scan_input_axes or [0] * num_scan_inputs, scanned, strict=True)]
+    slices = [_without_axis(b, v, a) for v, a in zip(scanned, axes, strict=True)]
     lowered, types = _fixpoint(b, body, [], [type_of(v) for v in state], 0, slices)
     results = lowered.outputs[split:]
     out_axes = [
@@ -85,8 +85,8 @@ def scan_8(
     """The first form: a batch axis before the sequence axis, and sequence lengths."""
     split = len(values) - num_scan_inputs
     state, scanned = values[:split], values[split:]
-    slices = [_without_axis(v, 0, 2) for v in scanned]
-    lowered, types = _fixpoint(b, body, [], [_without_axis(v, 0) for v in state], 0, slices)
+    slices = [_without_axis(b, v, 0, 2) for v in scanned]
+    lowered, types = _fixpoint(b, body, [], [_without_axis(b, v, 0) for v in state], 0, slices)
     outer = [_stacked(b, t, 0) for t in types]
     stacked = [_stacked(b, _stacked(b, t, 0), 0) for t in lowered.outputs[split:]]
     return b.host(
@@ -142,7 +142,17 @@ def _scalar_like(declared: ValueType | None, default: TensorType) -> TensorType:
     return default
 
 
-def _without_axis(value: Value, axis: int, count: int = 1) -> ValueType:
+def _rank(b: Builder, value: Value) -> int:
+    type_ = type_of(value)
+    if not isinstance(type_, TensorType):
+        b.fail(f"a scanned value must be a tensor, not {type_}")
+    if type_.shape is None:
+        b.deferred("the ranks of scanned values must be known before the run")
+    return len(type_.shape)
+
+
+def _without_axis(b: Builder, value: Value, axis: int, count: int = 1) -> ValueType:
+    _rank(b, value)
     type_ = type_of(value)
     assert isinstance(type_, TensorType) and type_.shape is not None
     return TensorType(type_.dtype, (*type_.shape[:axis], *type_.shape[axis + count :]))

@@ -68,7 +68,7 @@ def gather_nd(b: Builder, data: Tensor, indices: Tensor, *, batch_dims: int) -> 
     """Slices of ``data`` at index tuples, the leading dims being common to both."""
     depth = indices.shape[-1] if indices.rank else 0
     if not isinstance(depth, int):
-        b.unsupported("the last dim of the indices must be known before the run")
+        b.deferred("the last dim of the indices must be known before the run")
     if not 1 <= depth <= data.rank - batch_dims:
         b.fail(f"index tuples of {depth} for data of rank {data.rank} with {batch_dims} batch dims")
     for k in range(batch_dims):

@@ -122,7 +122,7 @@ def _floats(b: Builder, tensor: Tensor) -> list[Expr]:
     if known is not None:
         return [e.lit(float(v), F64) for v in known.reshape(-1)]
     if not isinstance(tensor.size, int):
-        b.unsupported(f"the number of elements of {tensor.name} must be known before the run")
+        b.deferred(f"the number of elements of {tensor.name} must be known before the run")
     flat = b.reshape(tensor, (tensor.size,))
     return [e.cast(flat[(k,)], F64) for k in range(tensor.size)]
 

@@ -20,7 +20,7 @@ Extent = Dim | int
 def elements(b: Builder, tensor: Tensor, what: str = "") -> list[Expr]:
     """The elements of a small integer tensor as int64 scalars; what is known of parts of a concatenation stays known."""
     if not isinstance(tensor.size, int):
-        b.unsupported(f"the number of elements of {what or tensor.name} must be known before the run")
+        b.deferred(f"the number of elements of {what or tensor.name} must be known before the run")
     if tensor.content is not None:
         return [e.cast(c, I64) for c in tensor.content]
     if isinstance(tensor.definition, Reshape):
@@ -146,7 +146,7 @@ def object_rank(b: Builder, value: Object) -> int:
     if not isinstance(value.type, TensorType):
         b.fail(f"a tensor is expected, {value.type} came")
     if value.type.shape is None:
-        b.unsupported("a tensor whose rank only the run knows is not supported here")
+        b.deferred("the rank of the input must be known before the run")
     return len(value.type.shape)
 
 

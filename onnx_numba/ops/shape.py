@@ -151,7 +151,7 @@ def _any(conditions: Any) -> Expr:
 def _squeeze(b: Builder, x: Tensor, axes: Sequence[int] | None) -> Tensor:
     if axes is None:
         if not all(isinstance(extent, int) for extent in x.shape):
-            b.unsupported("which axes have extent 1 must be known before the run")
+            b.deferred("which axes have extent 1 must be known before the run")
         axes = [k for k, extent in enumerate(x.shape) if extent == 1]
     gone = wrap_axes(b, axes, x.rank)
     for axis in gone:

@@ -57,7 +57,7 @@ def unique(b: Builder, x: Tensor | Object, *, axis: int | None = None, sorted: i
     if axis is None:
         values: tuple[Dim | int | None, ...] | None = (None,)
     elif shape is None:
-        b.unsupported("the rank of the input must be known")
+        b.deferred("the rank of the input must be known before the run")
     else:
         axis = normal_axis(b, axis, len(shape))
         values = (*shape[:axis], None, *shape[axis + 1 :])

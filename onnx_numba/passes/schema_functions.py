@@ -29,6 +29,14 @@ def schema_function(node: Node, input_types: Sequence[ValueType | None]) -> Func
     return None
 
 
+def is_function(node: Node) -> bool:
+    """Whether the standard gives a body for a node's operator, be it for some input types only."""
+    schema = schemas.find(node.op, node.domain, node.opset)
+    if schema is None or schema.since_version != node.since_version:
+        return False
+    return bool(schema.onnx.has_function or schema.onnx.has_context_dependent_function)
+
+
 def _function_for(node: Node, input_types: Sequence[ValueType | None], schema: Schema) -> Function | None:
     """A body that onnx makes for this node; names that its subgraphs capture are told apart from the body's own by a mark."""
     marked = {name: f"»{name}" for body in node.bodies.values() for name in body.captures}
