@@ -85,7 +85,7 @@ def generate_template(call: TemplateCall, outputs: list[Tensor], origins: list[s
     unit = f"@device\ndef {{name}}_unit({', '.join([*context, *scratch, *_numbered('buffer', buffers), 'dims', 'lo', 'hi'])}):\n"
     body = []
     if scratch:
-        body.append("    scratch = scratch[cuda.grid(1) * stride :]")
+        body.append("    scratch = u8_at(scratch, cuda.grid(1) * stride)")
     body += [f"    dims = ({''.join(f'{s}, ' for s in dims)})", f"    for p in range({STRIDED}):"]
     called = f"{{name}}_unit({', '.join([*context, *scratch, *names, 'dims', 'p', 'p + 1'])})"
     if fails:
@@ -115,7 +115,7 @@ def _named(
 
 
 def _bound(line: str, buffers: Sequence[Tensor]) -> str:
-    """A line with its buffers, which are read as another type where it says so, and its scratch."""
+    """A line with its buffers, which are read as another type where it says so, its scratch and its local arrays."""
 
     def pointer(found: re.Match[str]) -> str:
         wanted, number = found[1], int(found[2])
@@ -123,7 +123,10 @@ def _bound(line: str, buffers: Sequence[Tensor]) -> str:
         return f"buffer{number}" if same else f"{wanted}_at(buffer{number}, 0)"
 
     line = re.sub(rf"\b({'|'.join(ELEMENTS)})_p\(bufs, (\d+)\)", pointer, line)
-    return re.sub(rf"\b({'|'.join(ELEMENTS)})_scratch\(ctx, ", r"\1_scratch(scratch, ", line)
+    line = re.sub(rf"\b({'|'.join(ELEMENTS)})_scratch\(ctx, ", r"\1_scratch(scratch, ", line)
+    return re.sub(
+        rf"\b({'|'.join(ELEMENTS)})_local\((\d+)\)", lambda m: f"cuda.local.array({m[2]}, np.{ELEMENTS[m[1]].__name__})", line
+    )
 
 
 def _check(lines: list[str], origins: list[str]) -> bool:

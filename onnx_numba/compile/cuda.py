@@ -7,32 +7,53 @@ the same records.
 from __future__ import annotations
 
 import functools
+import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from numba import cuda
+import numpy as np
+from numba import cuda, from_dtype
+from numba.core import types as numba_types
 
 from onnx_numba.compile.bridge import define
 from onnx_numba.native.cuda import ELEMENTS, FAILURE_CODES, VALUES
 from onnx_numba.runtime.device import is_simulated
 
+types: Any = numba_types  # most of its names are made at run time
+
 
 @functools.cache
 def namespace() -> Mapping[str, Any]:
-    """The globals of generated CUDA modules: ``cuda``, ``inf``, ``nan`` and `onnx_numba.native.cuda.NAMES`."""
-    base = {"cuda": cuda, "inf": math.inf, "nan": math.nan}
-    if is_simulated():
-        from onnx_numba.native import twins
+    """The globals of generated CUDA modules: ``cuda``, ``np``, ``inf``, ``nan``, ``device`` and `onnx_numba.native.cuda.NAMES`."""
+    translate, view, device = _simulated() if is_simulated() else _compiled()
+    names: dict[str, Any] = {"cuda": cuda, "np": np, "inf": math.inf, "nan": math.nan, "device": device}
+    names |= {name: translate(record) for name, record in VALUES.items()}
+    for name, element in ELEMENTS.items():
+        names[f"{name}_at"] = view(element, np.dtype(element).itemsize)
+        names[f"{name}_scratch"] = view(element, 1)
+    names["fail"] = device(fail)
+    names["check_index"] = device(_check_index(names["fail"]))
+    return MappingProxyType(names)
 
-        known = twins()
-        device = cuda.jit(device=True)
-        return MappingProxyType(base | {name: known[name] for name in VALUES} | _memory(device) | {"device": device})
-    from onnx_numba.compile.cuda_device import DeviceFunction, translate
 
-    values = {name: translate(record) for name, record in VALUES.items()}
-    return MappingProxyType(base | values | _memory(DeviceFunction) | {"device": DeviceFunction})
+def _compiled() -> tuple[Any, Any, Any]:
+    from onnx_numba.compile.cuda_device import DeviceFunction, translate, view
+
+    return translate, view, DeviceFunction
+
+
+def _simulated() -> tuple[Any, Any, Any]:
+    from onnx_numba.native import twin
+
+    def view(element: Any, scale: int) -> Any:
+        def viewed(array: Any, offset: Any) -> Any:
+            return array.view(np.uint8)[offset * scale :].view(element)
+
+        return viewed
+
+    return twin, view, cuda.jit(device=True)
 
 
 def load(source: str) -> dict[str, Any]:
@@ -40,27 +61,22 @@ def load(source: str) -> dict[str, Any]:
     return define(source, names=namespace())
 
 
-def compile_ptx(kernel: Any, arguments: tuple[Any, ...], capability: tuple[int, int]) -> str:
-    """PTX of a loaded kernel for numba types of its arguments; needs NVVM, but no GPU."""
-    text, _ = cuda.compile_ptx(kernel.py_func, arguments, cc=capability)
+def parameters(kernel: Any) -> list[str]:
+    """The names of a kernel's parameters, which say what it takes; see `onnx_numba.codegen.cuda`."""
+    return list(inspect.signature(kernel.py_func).parameters)
+
+
+def argument_types(kernel: Any, buffers: Sequence[str]) -> tuple[Any, ...]:
+    """numba types of the arguments that a kernel takes over buffers of these storage types."""
+    known: dict[str, Any] = {"ctx": types.int64[::1], "scratch": types.uint8[::1]}
+    known |= {f"x{k}": from_dtype(np.dtype(ELEMENTS[name]))[::1] for k, name in enumerate(buffers)}
+    return tuple(known.get(name, types.int64) for name in parameters(kernel))
+
+
+def compile_ptx(kernel: Any, buffers: Sequence[str], capability: tuple[int, int]) -> str:
+    """PTX of a loaded kernel over buffers of these storage types; needs NVVM, but no GPU."""
+    text, _ = cuda.compile_ptx(kernel.py_func, argument_types(kernel, buffers), cc=capability)
     return str(text)
-
-
-def _memory(device: Callable[[Any], Any]) -> dict[str, Any]:
-    report = device(fail)
-
-    def check_index(ctx: Any, i: Any, n: Any, work: Any, code: Any) -> Any:
-        wrapped = i + n if i < 0 else i
-        if wrapped < 0 or wrapped >= n:
-            report(ctx, work, code)
-            return n * 0
-        return wrapped
-
-    names: dict[str, Any] = {"fail": report, "check_index": device(check_index)}
-    for name, element in ELEMENTS.items():
-        names[f"{name}_at"] = device(_at(element))
-        names[f"{name}_scratch"] = device(_scratch(element))
-    return names
 
 
 def fail(ctx: Any, index: Any, code: Any) -> None:
@@ -68,15 +84,12 @@ def fail(ctx: Any, index: Any, code: Any) -> None:
     cuda.atomic.min(ctx, 0, index * FAILURE_CODES + code)
 
 
-def _at(element: Any) -> Any:
-    def at(array: Any, offset: Any) -> Any:
-        return array.view(element)[offset:]
+def _check_index(report: Any) -> Any:
+    def check_index(ctx: Any, i: Any, n: Any, work: Any, code: Any) -> Any:
+        wrapped = i + n if i < 0 else i
+        if wrapped < 0 or wrapped >= n:
+            report(ctx, work, code)
+            return n * 0
+        return wrapped
 
-    return at
-
-
-def _scratch(element: Any) -> Any:
-    def scratch(block: Any, byte_offset: Any) -> Any:
-        return block[byte_offset:].view(element)
-
-    return scratch
+    return check_index

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from types import CellType, FunctionType
 from typing import Any
 
+import numpy as np
+from numba import from_dtype
 from numba.core import types as numba_types
 from numba.core.typing import signature
 from numba.cuda import get_current_device
@@ -21,8 +23,9 @@ from numba.cuda.compiler import compile_cuda
 from numba.cuda.core.targetconfig import ConfigStack
 from numba.cuda.dispatcher import CUDADispatcher
 from numba.cuda.extending import intrinsic
+from numba.cuda.np.arrayobj import make_array, populate_array
 
-from onnx_numba.native.emit import call, is_float, is_int, is_signed, plain
+from onnx_numba.native.emit import call, index_value, is_float, is_int, is_signed, plain
 from onnx_numba.native.registry import Function, Intrinsic, Overloaded, Record
 from onnx_numba.native.scalar import cast_value
 
@@ -117,6 +120,31 @@ def _intrinsic(record: Intrinsic, emit: Any) -> Any:
     definition = by_count[len(inspect.signature(record.twin).parameters)]
     definition.__name__ = record.name
     return intrinsic(definition)
+
+
+def view(element: Any, scale: int) -> Any:
+    """``f(array, offset)``: what lies in an array from ``offset * scale`` bytes on, as an array of another element type."""
+    kind = types.Array(from_dtype(np.dtype(element)), 1, "C")
+    size = np.dtype(element).itemsize
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        from llvmlite import ir
+
+        i64, i8 = ir.IntType(64), ir.IntType(8)
+        source = make_array(signature.args[0])(context, builder, args[0])
+        offset = builder.mul(index_value(builder, args[1], signature.args[1]), i64(scale))
+        place = builder.gep(builder.bitcast(source.data, i8.as_pointer()), [offset])
+        data = builder.bitcast(place, context.get_data_type(kind.dtype).as_pointer())
+        count = builder.sdiv(builder.sub(builder.mul(source.nitems, source.itemsize), offset), i64(size))
+        made = make_array(kind)(context, builder)
+        populate_array(made, data, [count], [i64(size)], i64(size), source.meminfo, source.parent)
+        return made._getvalue()
+
+    @intrinsic
+    def viewed(context: Any, array: Any, offset: Any) -> Any:
+        return signature(kind, array, offset), emit
+
+    return viewed
 
 
 # ---- what NVVM has not: saturating conversions, IEEE minimum and maximum, integer minimum, maximum and magnitude

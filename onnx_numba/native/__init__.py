@@ -15,7 +15,8 @@ RECORDS: Mapping[str, Record] = MappingProxyType({record.name: record for module
 """Every name that kernels may use."""
 
 
-def _twin(record: Record) -> Callable[..., Any]:
+def twin(record: Record) -> Callable[..., Any]:
+    """A record as plain Python."""
     if isinstance(record, Intrinsic):
         return record.twin
     return record.python if isinstance(record, Function) else record.__call__
@@ -23,4 +24,4 @@ def _twin(record: Record) -> Callable[..., Any]:
 
 def twins() -> dict[str, Callable[..., Any]]:
     """The namespace in which kernels run as plain Python."""
-    return {name: _twin(record) for name, record in RECORDS.items()}
+    return {name: twin(record) for name, record in RECORDS.items()}

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_numba.native import error, exponential, half, integer, logarithm, scalar, trigonometric
+from onnx_numba.native import RECORDS, memory, plane, tile
 from onnx_numba.native.registry import Record
 
 NO_FAILURE = 2**63 - 1
@@ -26,11 +26,8 @@ ELEMENTS: Mapping[str, Any] = MappingProxyType({
 })  # fmt: skip
 """What a device array of every storage type holds."""
 
-VALUES: Mapping[str, Record] = MappingProxyType({
-    record.name: record
-    for module in (scalar, integer, half, exponential, logarithm, trigonometric, error)
-    for record in module.RECORDS
-})  # fmt: skip
+_CPU_ONLY = {record.name for module in (memory, tile, plane) for record in module.RECORDS}
+VALUES: Mapping[str, Record] = MappingProxyType({name: record for name, record in RECORDS.items() if name not in _CPU_ONLY})
 """The records that mean on CUDA what they mean on the CPU."""
 
 NAMES = frozenset(VALUES) | {"fail", "check_index"} | {f"{name}_{verb}" for name in ELEMENTS for verb in ("at", "scratch")}

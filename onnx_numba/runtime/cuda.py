@@ -6,7 +6,6 @@ copied to the device, outputs and what Python steps take back from it. Weights a
 
 from __future__ import annotations
 
-import inspect
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +13,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import cuda, from_dtype, int64, uint8
+from numba import cuda
 
+from onnx_numba.compile.cuda import argument_types, parameters
 from onnx_numba.ir.plan import BAD_VALUE, Plan
 from onnx_numba.native.cuda import NO_FAILURE, failure
 from onnx_numba.native.layout import LEFT_END, LEFT_OUT
 from onnx_numba.runtime.device import Device, is_simulated
-from onnx_numba.runtime.interpreter import Interpreter, resolve, storage
+from onnx_numba.runtime.interpreter import Interpreter, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,15 +48,14 @@ class Launch:
     """
 
     def __init__(self, kernel: Any) -> None:
-        names = list(inspect.signature(kernel.py_func).parameters)
+        names = parameters(kernel)
         self.fails = "ctx" in names
         self.scratch = "scratch" in names
         self._kernel = kernel
 
-    def compile(self, buffers: Sequence[np.dtype[Any]], dims: int) -> None:
-        """Compile for buffers of these types and this many dims."""
-        head = [int64[::1]] * self.fails + [uint8[::1], int64] * self.scratch
-        self._kernel.compile((*head, *(from_dtype(kind)[::1] for kind in buffers), *[int64] * (dims + 1)))
+    def compile(self, buffers: Sequence[str]) -> None:
+        """Compile for buffers of these storage types."""
+        self._kernel.compile(argument_types(self._kernel, buffers))
 
     def grid(self, total: int) -> tuple[int, int]:
         """Blocks, and threads of each, for so many work units."""
@@ -107,8 +106,8 @@ class CudaEngine:
             cuda.select_device(self.device.index)
             for operation, *operands in plan.code:
                 if operation == "call":
-                    kernel, _, _, _, buffers, dims = operands
-                    launches[kernel].compile([storage(plan.buffer_types[buffer]) for buffer in buffers], len(dims))
+                    kernel, _, _, _, buffers, _ = operands
+                    launches[kernel].compile([plan.buffer_types[buffer] for buffer in buffers])
         return lambda: CudaFrame(plan, launches, self)
 
     def entry(self, program: Any, result: type[tuple[Any, ...]]) -> None:
