@@ -144,7 +144,10 @@ def _run(
     for d, reverse in enumerate(cell.backward):
         made = b.template(
             body,
-            [_projected(b, inputs, d, bias(d)), _part(b, inputs.r, d), _part(b, inputs.state[0], d), inputs.lengths, *extra(d)],
+            [
+                _projected(b, inputs, d, bias(d)), b.transpose(_part(b, inputs.r, d), (1, 0)), _part(b, inputs.state[0], d),
+                inputs.lengths, *extra(d),
+            ],
             [(kind, (steps, batch, size)), *((kind, (batch, size)) for _ in inputs.state)],
             total=batch, dims=(steps, batch, size), types={"X": kind}, scratch=size * scratch * kind.size,
             constants={**cell.functions[d], **constants, "REVERSE": reverse, "CLIP": cell.bound},

@@ -2,7 +2,7 @@
 
 ``X`` is the element type; ``F``, ``G``, ``H`` are activations ``name(v, alpha, beta)`` with parameters ``FA``, ``FB`` …;
 with ``REVERSE`` time runs backward; ``CLIP`` bounds what activations of gates are given, the cell is not clipped. What the input
-of each step contributes is in the first buffer, biases included. The state lies in the last outputs while it runs.
+of each step contributes is in the first buffer, biases included, R is transposed. The state lies in the last outputs while it runs.
 """
 
 # Names of `onnx_numba.native` are put in when a model's module is written.
@@ -38,12 +38,23 @@ def rnn(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
             t = length - 1 - s if REVERSE else s
             base = (t * batch + b) * size
             for j in range(size):
-                total = X(0.0)
-                for k in range(size):
-                    total = acc_add(total, h[k] * weights[j * size + k])
-                gates[j] = max_(min_(total + given[base + j], X(CLIP)), X(-CLIP))
+                gates[j] = given[base + j]
+            for k in range(0, size - 3, 4):
+                row0 = X_at(weights, k * size)
+                h0 = h[k]
+                row1 = X_at(weights, (k + 1) * size)
+                h1 = h[k + 1]
+                row2 = X_at(weights, (k + 2) * size)
+                h2 = h[k + 2]
+                row3 = X_at(weights, (k + 3) * size)
+                h3 = h[k + 3]
+                for j in range(size):
+                    gates[j] = fma(h3, row3[j], fma(h2, row2[j], fma(h1, row1[j], fma(h0, row0[j], gates[j]))))
+            for k in range(size - size % 4, size):
+                for j in range(size):
+                    gates[j] = fma(h[k], weights[k * size + j], gates[j])
             for j in range(size):
-                h[j] = F(gates[j], X(FA), X(FB))
+                h[j] = F(max_(min_(gates[j], X(CLIP)), X(-CLIP)), X(FA), X(FB))
                 every[base + j] = h[j]
     return 0
 
@@ -61,6 +72,7 @@ def gru(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     batch = dims[1]
     size = dims[2]
     gates = X_scratch(ctx, 0)
+    candidate = X_at(gates, 2 * size)
     kept = X_at(gates, 3 * size)
     for b in range(lo, hi):
         h = X_at(last, b * size)
@@ -74,23 +86,45 @@ def gru(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
             t = length - 1 - s if REVERSE else s
             base = (t * batch + b) * size
             for j in range(2 * size):
-                total = X(0.0)
-                for k in range(size):
-                    total = acc_add(total, h[k] * weights[j * size + k])
-                gates[j] = max_(min_(total + given[3 * base + j], X(CLIP)), X(-CLIP))
+                gates[j] = given[3 * base + j]
+            for k in range(0, size - 3, 4):
+                row0 = X_at(weights, k * 3 * size)
+                h0 = h[k]
+                row1 = X_at(weights, (k + 1) * 3 * size)
+                h1 = h[k + 1]
+                row2 = X_at(weights, (k + 2) * 3 * size)
+                h2 = h[k + 2]
+                row3 = X_at(weights, (k + 3) * 3 * size)
+                h3 = h[k + 3]
+                for j in range(2 * size):
+                    gates[j] = fma(h3, row3[j], fma(h2, row2[j], fma(h1, row1[j], fma(h0, row0[j], gates[j]))))
+            for k in range(size - size % 4, size):
+                for j in range(2 * size):
+                    gates[j] = fma(h[k], weights[k * 3 * size + j], gates[j])
             for j in range(2 * size):
-                gates[j] = F(gates[j], X(FA), X(FB))
+                gates[j] = F(max_(min_(gates[j], X(CLIP)), X(-CLIP)), X(FA), X(FB))
             for j in range(size):
                 kept[j] = h[j] if LINEAR else gates[size + j] * h[j]
             for j in range(size):
-                total = X(0.0)
-                for k in range(size):
-                    total = acc_add(total, kept[k] * weights[(2 * size + j) * size + k])
-                total = total + inner[j]
-                total = gates[size + j] * total if LINEAR else total
-                gates[2 * size + j] = max_(min_(total + given[3 * base + 2 * size + j], X(CLIP)), X(-CLIP))
+                candidate[j] = inner[j]
+            for k in range(0, size - 3, 4):
+                row0 = X_at(weights, k * 3 * size + 2 * size)
+                h0 = kept[k]
+                row1 = X_at(weights, (k + 1) * 3 * size + 2 * size)
+                h1 = kept[k + 1]
+                row2 = X_at(weights, (k + 2) * 3 * size + 2 * size)
+                h2 = kept[k + 2]
+                row3 = X_at(weights, (k + 3) * 3 * size + 2 * size)
+                h3 = kept[k + 3]
+                for j in range(size):
+                    candidate[j] = fma(h3, row3[j], fma(h2, row2[j], fma(h1, row1[j], fma(h0, row0[j], candidate[j]))))
+            for k in range(size - size % 4, size):
+                for j in range(size):
+                    candidate[j] = fma(kept[k], weights[k * 3 * size + 2 * size + j], candidate[j])
             for j in range(size):
-                h[j] = (X(1.0) - gates[j]) * G(gates[2 * size + j], X(GA), X(GB)) + gates[j] * h[j]
+                total = gates[size + j] * candidate[j] if LINEAR else candidate[j]
+                total = max_(min_(total + given[3 * base + 2 * size + j], X(CLIP)), X(-CLIP))
+                h[j] = (X(1.0) - gates[j]) * G(total, X(GA), X(GB)) + gates[j] * h[j]
                 every[base + j] = h[j]
     return 0
 
@@ -124,10 +158,21 @@ def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
             t = length - 1 - s if REVERSE else s
             base = (t * batch + b) * size
             for j in range(4 * size):
-                total = X(0.0)
-                for k in range(size):
-                    total = acc_add(total, h[k] * weights[j * size + k])
-                gates[j] = total + given[4 * base + j]
+                gates[j] = given[4 * base + j]
+            for k in range(0, size - 3, 4):
+                row0 = X_at(weights, k * 4 * size)
+                h0 = h[k]
+                row1 = X_at(weights, (k + 1) * 4 * size)
+                h1 = h[k + 1]
+                row2 = X_at(weights, (k + 2) * 4 * size)
+                h2 = h[k + 2]
+                row3 = X_at(weights, (k + 3) * 4 * size)
+                h3 = h[k + 3]
+                for j in range(4 * size):
+                    gates[j] = fma(h3, row3[j], fma(h2, row2[j], fma(h1, row1[j], fma(h0, row0[j], gates[j]))))
+            for k in range(size - size % 4, size):
+                for j in range(4 * size):
+                    gates[j] = fma(h[k], weights[k * 4 * size + j], gates[j])
             for j in range(size):
                 before = c[j]
                 gate = max_(min_(gates[j] + peep[j] * before, X(CLIP)), X(-CLIP))
