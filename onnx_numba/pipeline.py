@@ -9,7 +9,7 @@ import ast
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from onnx_numba.codegen.kernel import KernelSource
 from onnx_numba.codegen.module import PREAMBLE, module_source
 from onnx_numba.compile.compiler import compile_module, symbol_of
 from onnx_numba.compile.store import Store
-from onnx_numba.errors import ModelError
+from onnx_numba.errors import CompileError, ModelError, OnnxNumbaError
 from onnx_numba.importer import load
 from onnx_numba.ir.given import Given
 from onnx_numba.ir.loop import Program
@@ -79,6 +79,8 @@ class Build:
         name = repr(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else repr(imported.graph.name or "a model")
         native = self.device.kind == "CPU"
         source = module_source(name, scheduled.kernels, scheduled.plan, PREAMBLE if native else CUDA_PREAMBLE)
+        if edited is not None:
+            _require_functions(_digests([kernel for kernel, _ in scheduled.kernels]), edited)
         planned = time.perf_counter()
         objects = self.objects(scheduled, source, edited) if self.options.jit and native else {}
         finished = time.perf_counter()
@@ -100,7 +102,14 @@ class Build:
             if self.progress is not None:
                 self.progress(done, total)
 
-        made = compile_module(edited or source, digests, self.target, self.store, count)
+        try:
+            made = compile_module(edited or source, digests, self.target, self.store, count)
+        except Exception as error:
+            if edited is None or isinstance(error, OnnxNumbaError):
+                raise
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            # numba's first line names its own pass, the next one the reason.
+            raise CompileError(f"the edited module does not compile: {' '.join(lines[:2])}") from error
         return {k.digest: (symbol_of(digests[k.name]), made[digests[k.name]]) for k in kernels if k.name in digests}
 
     def evaluate(self, program: Program, work: int) -> Sequence[Array]:
@@ -123,12 +132,18 @@ def _digests(kernels: Sequence[KernelSource]) -> dict[str, str]:
 def _edited_digests(kernels: Sequence[KernelSource], edited: str) -> dict[str, str]:
     """Digest by function name of the functions of an edited module: of all its text, for any part of it may be used."""
     whole = hashlib.sha256(edited.encode()).hexdigest()
-    found = {node.name for node in ast.parse(edited).body if isinstance(node, ast.FunctionDef)}
-    wanted = set(_digests(kernels))
-    missing = sorted(wanted - found)
+    return {name: hashlib.sha256(f"{name} {whole}".encode()).hexdigest() for name in _digests(kernels)}
+
+
+def _require_functions(names: Iterable[str], edited: str) -> None:
+    """Refuse an edited module that is no Python, or lacks a function that the plan calls."""
+    try:
+        found = {node.name for node in ast.parse(edited).body if isinstance(node, ast.FunctionDef)}
+    except SyntaxError as error:
+        raise ModelError(f"the edited module is not Python: {error}") from error
+    missing = sorted(set(names) - found)
     if missing:
         raise ModelError(f"the edited module lacks the function {missing[0]!r} that the model's plan calls")
-    return {name: hashlib.sha256(f"{name} {whole}".encode()).hexdigest() for name in wanted}
 
 
 def _any_mapped(weights: Sequence[Array]) -> bool:
