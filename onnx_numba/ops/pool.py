@@ -17,6 +17,7 @@ from onnx_numba.ops.registry import op
 from onnx_numba.ops.scatter import scatter_flat
 from onnx_numba.ops.settle import elements, flat_index, settle, unflatten
 from onnx_numba.ops.window import Window, window
+from onnx_numba.templates.pool import fold_windows
 
 Extent = Dim | int
 Index = tuple[Dim, ...]
@@ -28,6 +29,29 @@ def lowest(dtype: DType) -> bool | int | float:
     if dtype.kind == "f":
         return -math.inf
     return -(1 << (8 * dtype.size - 1)) if dtype.kind == "i" else 0
+
+
+def _folded(b: Builder, kind: str, x: Tensor, view: Window, dtype: DType) -> Tensor:
+    """The sum or the greatest element of every window."""
+    first = lowest(dtype) if kind == "max" else 0
+    kernel = [k for k in view.kernel if isinstance(k, int)]
+    rank = x.rank - 2
+    if rank > 2 or len(kernel) < rank:
+        return _pooled(b, kind, x, view, first, lambda v: v, dtype)
+    lead: list[Extent] = [1] * (2 - rank)  # an image of one axis is one row
+    sizes, steps, gaps = ([1] * (2 - rank) + list(v) for v in (kernel, view.strides, view.dilations))
+    below = [0] * (2 - rank)
+    constants = {
+        "ROWS": sizes[0], "COLUMNS": sizes[1], "DOWN": steps[0], "ACROSS": steps[1], "GAP_DOWN": gaps[0], "GAP_ACROSS": gaps[1],
+        "FIRST": first, "FOLD": "max_" if kind == "max" else "acc_add",
+    }  # fmt: skip
+    outputs = [*lead, *view.outputs]
+    (result,) = b.template(
+        fold_windows, [b.cast(x, dtype)], [(dtype, (*x.shape[:2], *view.outputs))],
+        total=x.shape[0] * x.shape[1] * outputs[0], dims=(*lead, *x.shape[2:], *outputs, *below, *view.before),
+        grain=max(1, 4096 // (sizes[0] * sizes[1] * 16)), types={"X": dtype}, constants=constants,
+    )  # fmt: skip
+    return result
 
 
 def _pooled(b: Builder, kind: str, x: Tensor, view: Window, outside: Any, value: Callable[[Expr], Expr], dtype: DType) -> Tensor:
@@ -44,10 +68,8 @@ def max_pool(
     pads: Ints = None, storage_order: int = 0, strides: Ints = None,
 ) -> Any:  # fmt: skip
     """The greatest element of every window, and where it is if that is asked for."""
-    view = window(
-        b, x.shape[2:], kernel_shape, strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad, ceil_mode=ceil_mode
-    )
-    result = _pooled(b, "max", x, view, lowest(x.dtype), lambda v: v, x.dtype)
+    view = window(b, x.shape[2:], kernel_shape, strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad, ceil_mode=ceil_mode)
+    result = b.cast(_folded(b, "max", x, view, DTYPES[x.dtype.compute]), x.dtype)
     if len(b.wanted) < 2 or not b.wanted[1]:
         return result
     return result, _positions(b, x, view, storage_order)
@@ -79,11 +101,9 @@ def average_pool(
     dilations: Ints = None, pads: Ints = None, strides: Ints = None,
 ) -> Tensor:  # fmt: skip
     """The mean of every window, with or without the padding in it."""
-    view = window(
-        b, x.shape[2:], kernel_shape, strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad, ceil_mode=ceil_mode
-    )
+    view = window(b, x.shape[2:], kernel_shape, strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad, ceil_mode=ceil_mode)
     wide = DTYPES[x.dtype.compute]
-    total = _pooled(b, "sum", x, view, 0, lambda v: v, wide)
+    total = _folded(b, "sum", x, view, wide)
 
     def mean(*i: Dim) -> Expr:
         whole = not view.padded or (count_include_pad and not view.beyond)
@@ -116,9 +136,7 @@ def lp_pool(
     """The p-norm of every window."""
     if kernel_shape is None:
         b.fail("attribute kernel_shape is missing")
-    view = window(
-        b, x.shape[2:], kernel_shape, strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad, ceil_mode=ceil_mode
-    )
+    view = window(b, x.shape[2:], kernel_shape, strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad, ceil_mode=ceil_mode)
     total = _pooled(b, "sum", x, view, 0, lambda v: _power(v, p), DTYPES[x.dtype.compute])
     return _norm(b, total, p, x.dtype)
 
@@ -157,9 +175,7 @@ def max_unpool(
     """Elements put back where MaxPool found them, zeros elsewhere."""
     rank = x.rank - 2
     steps, cut = strides or [1] * rank, pads or [0] * (2 * rank)
-    spatial = [
-        (n - 1) * s - cut[k] - cut[rank + k] + kernel_shape[k] for k, (n, s) in enumerate(zip(x.shape[2:], steps, strict=True))
-    ]
+    spatial = [(n - 1) * s - cut[k] - cut[rank + k] + kernel_shape[k] for k, (n, s) in enumerate(zip(x.shape[2:], steps, strict=True))]
     shape = (*x.shape[:2], *spatial)
     size = d.product(shape)
 
