@@ -11,7 +11,7 @@ Three decisions, each a function:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
@@ -143,6 +143,7 @@ def stored_tensors(program: Program, values: Sequence[Tensor | Object]) -> tuple
             forced |= dim_tensors(dims) | {t for u in _definition_dims(definition) for t in dim_tensors([u])}
             if isinstance(value, Tensor):
                 forced |= dim_tensors(x for c in value.checks for x in (c.a, c.b))
+    finished = _finished(values, readers)
     worth: set[Tensor] = set()
     total: dict[Tensor, int] = {}
     for value in values:
@@ -154,9 +155,28 @@ def stored_tensors(program: Program, values: Sequence[Tensor | Object]) -> tuple
         consumers = [c for c in dict.fromkeys(readers[value]) if not isinstance(c.definition, Reshape)]
         consumers += [c for r in readers[value] if isinstance(r.definition, Reshape) for c in readers.get(r, ())]
         reused = len(consumers) > 1 or any(_repeats(c, value) for c in consumers)
-        if total[value] > INLINE_LIMIT or (reused and total[value] > INLINE_COST):
+        if total[value] > INLINE_LIMIT or (reused and total[value] > INLINE_COST) or value in finished:
             worth.add(value)
     return forced | worth, worth
+
+
+def _finished(values: Sequence[Tensor | Object], readers: Mapping[Tensor, Sequence[Tensor]]) -> set[Tensor]:
+    """Maps to store in place of the tuned product that they are made of: its kernel can do so where no one reads the product itself."""
+    made_of: dict[Tensor, set[Tensor]] = {}  # products, and what is computed from them element by element
+    for value in values:
+        if not isinstance(value, Tensor):
+            continue
+        definition = value.definition
+        if isinstance(definition, Reduce) and definition.hint and definition.hint.tuned:
+            made_of[value] = {value}
+        elif isinstance(definition, Map):
+            at = tuple(d.dim(v) for v in definition.vars)
+            own = [x.tensor for x in loads(definition.expr) if x.index == at and x.tensor.shape == value.shape]
+            found = {p for t in own for p in made_of.get(t, ())}
+            if found:
+                made_of[value] = found
+    inside = {p for p in made_of if p in made_of[p] and all(p in made_of.get(r, ()) for r in readers[p])}
+    return {t for t, found in made_of.items() if any(p in inside and any(p not in made_of.get(r, ()) for r in readers[t]) for p in found)}
 
 
 def _definition_dims(definition: object) -> list[Dim | int]:
