@@ -17,7 +17,7 @@ from onnx_numba.named import namedtupledict
 from onnx_numba.options import Options
 from onnx_numba.runtime.code import kernel_code
 from onnx_numba.runtime.device import CPU, Device, is_simulated, parse, require
-from onnx_numba.runtime.segments import SessionHosts
+from onnx_numba.runtime.segments import Segments
 from onnx_numba.runtime.session import Session
 from onnx_numba.target import Target
 
@@ -51,8 +51,10 @@ class PreparedModel:
         library, kernels = kernel_code(artefact, options, device)
         names = [port.name for port in artefact.plan.outputs]
         result = namedtupledict("Outputs", names)
-        hosts = SessionHosts(lambda model, given: _Order(model, options, device, given))
-        self.session = Session(artefact.plan, artefact.weights, kernels, options, hosts, device, result, library)
+        segments = Segments(lambda model, given: _Order(model, options, device, given))
+        self.session = Session(
+            artefact.plan, artefact.weights, kernels, options, device=device, result=result, library=library, segments=segments
+        )
         self.run = self.session.run
 
     @property
@@ -66,9 +68,7 @@ class PreparedModel:
         return self.session.outputs
 
 
-def prepare_model(
-    model: Any, device: str = "CPU", options: Options | None = None, progress: Progress | None = None
-) -> PreparedModel:
+def prepare_model(model: Any, device: str = "CPU", options: Options | None = None, progress: Progress | None = None) -> PreparedModel:
     """Compile a model, or load it compiled.
 
     Parameters

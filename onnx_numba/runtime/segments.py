@@ -1,8 +1,8 @@
 """Segments of a plan that are compiled when a run first reaches them, for what is known of their inputs by then.
 
-First for the ranks of the inputs, so that other extents need no second compilation; if a lowering needs to know more, for the values
-of small integer tensors, or for all shapes and the values of all small tensors. Each of these is prepared once per session, and
-kept in the store like any model: a later process finds it there and imports neither onnx nor numba.
+First for the ranks of the inputs, so that other extents need no second compilation; where a lowering needs to know more, for shapes,
+and then for values of small tensors. Each of these is prepared once per session, and kept in the store like any model: a later
+process finds it there and imports neither onnx nor numba.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -19,10 +19,11 @@ from onnx_numba.errors import DeferredError
 from onnx_numba.ir.given import Given
 from onnx_numba.ir.types import TensorType, ValueType
 from onnx_numba.runtime.fork import on_fork
-from onnx_numba.runtime.host import HOST, Host
+from onnx_numba.runtime.host import Host
 
 if TYPE_CHECKING:
     from onnx_numba.prepare import PreparedModel
+    from onnx_numba.runtime.session import Session
 
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Any]
@@ -47,36 +48,46 @@ class Order(Protocol):
 Facts = tuple[tuple[Any, ...], ...]
 """Per input of a segment what is known of it: ``("rank", n)``, ``("shape", dims)``, ``("value", dims, bytes)`` or nothing."""
 
-LEVELS = (0, 1, 2)
-"""How much is taken for known; see `facts`."""
+
+@dataclass(frozen=True)
+class Level:
+    """How much is taken for known: all shapes or only ranks, and of tensors of up to `SMALL` elements the values that ``values`` says."""
+
+    shapes: bool
+    values: Literal["none", "whole", "all"]
+
+
+LEVELS = (Level(False, "none"), Level(True, "none"), Level(False, "whole"), Level(True, "whole"), Level(True, "all"))
+"""From the most general one; the lengths of small vectors of whole numbers, which may become ranks, are known in all."""
 
 
 @dataclass(frozen=True)
 class _Form:
-    """A segment prepared for some facts, and the positions of the inputs that it takes; no model where they do not suffice."""
+    """A segment prepared for some facts, and the positions of the inputs that it takes."""
 
-    model: PreparedModel | None
-    taken: tuple[int, ...] = ()
+    model: PreparedModel
+    taken: tuple[int, ...]
 
 
-class SessionHosts(Mapping[str, Host]):
-    """Host steps by name, with a session's own ``deferred`` among them; see `Segments` for the parameter."""
+class WithSegments(Mapping[str, Host]):
+    """Host steps by name, and ``deferred``."""
 
-    def __init__(self, order: Callable[[bytes, Given], Order]) -> None:
-        self._segments = Segments(order)
+    def __init__(self, hosts: Mapping[str, Host], segments: Segments) -> None:
+        self._hosts = hosts
+        self._segments = segments
 
     def __getitem__(self, name: str) -> Host:
         """A step's function."""
-        return self._segments.run if name == "deferred" else HOST[name]
+        return self._segments.run if name == "deferred" else self._hosts[name]
 
     def __iter__(self) -> Iterator[str]:
         """All names."""
         yield "deferred"
-        yield from HOST
+        yield from self._hosts
 
     def __len__(self) -> int:
         """How many steps there are."""
-        return len(HOST) + 1
+        return len(self._hosts) + 1
 
 
 class Segments:
@@ -90,7 +101,8 @@ class Segments:
 
     def __init__(self, order: Callable[[bytes, Given], Order]) -> None:
         self._order = order
-        self._forms: OrderedDict[tuple[Any, ...], _Form] = OrderedDict()
+        self._forms: OrderedDict[tuple[str, Facts], _Form] = OrderedDict()
+        self._start: dict[tuple[str, Facts], int] = {}  # the first level that has ever sufficed
         self.after_fork()
         on_fork(self)
 
@@ -104,64 +116,60 @@ class Segments:
         if form is None:
             with self._lock:
                 form = self._known(params, inputs) or self._prepared(params, inputs)
-        assert form.model is not None
         return form.model.run([inputs[position] for position in form.taken])
 
+    def sessions(self) -> list[Session]:
+        """What runs the forms that are prepared."""
+        return [form.model.session for form in list(self._forms.values())]
+
     def _known(self, params: Params, inputs: Sequence[Any]) -> _Form | None:
-        """The most general form that suffices, if it has been prepared."""
-        for level in LEVELS:
-            form = self._forms.get((params["digest"], facts(params["named"], inputs, level)))
-            if form is None or form.model is not None:
-                return form
-        return None
+        digest, named = params["digest"], params["named"]
+        known = facts(named, inputs, LEVELS[0])
+        start = self._start.get((digest, known), 0)
+        return self._forms.get((digest, facts(named, inputs, LEVELS[start]) if start else known))
 
     def _prepared(self, params: Params, inputs: Sequence[Any]) -> _Form:
         """Prepare a segment; a form that the store has is the right one, for the more general ones failed when it was made."""
-        levels = list(dict.fromkeys(facts(params["named"], inputs, level) for level in LEVELS))
-        orders = [self._order(params["model"], given(params["named"], known)) for known in levels]
-        stored = ((number, order.stored()) for number, order in enumerate(orders))
-        number, model = next(((n, m) for n, m in stored if m is not None), (0, None))
+        digest, named = params["digest"], params["named"]
+        every = [facts(named, inputs, level) for level in LEVELS]
+        start = self._start.get((digest, every[0]), 0)
+        numbers = [n for n in range(start, len(LEVELS)) if n == start or every[n] not in every[:n]]
+        orders = {n: self._order(params["model"], given(named, every[n])) for n in numbers}
+        stored = ((number, order.stored()) for number, order in orders.items())
+        number, model = next(((n, m) for n, m in stored if m is not None), (start, None))
         if model is None:
             number, model = _built(orders)
-        for known in levels[:number]:
-            self._keep((params["digest"], known), _Form(None))
-        form = _Form(model, tuple(k for k, fact in enumerate(levels[number]) if fact[:1] != ("value",)))
-        self._keep((params["digest"], levels[number]), form)
-        return form
-
-    def _keep(self, key: tuple[Any, ...], form: _Form) -> None:
-        self._forms[key] = form
+        self._start[digest, every[0]] = number
+        form = _Form(model, tuple(k for k, fact in enumerate(every[number]) if fact[:1] != ("value",)))
+        self._forms[digest, every[number]] = form
         if len(self._forms) > FORMS:
             self._forms.popitem(last=False)
+        return form
 
 
-def _built(orders: Sequence[Order]) -> tuple[int, PreparedModel]:
+def _built(orders: Mapping[int, Order]) -> tuple[int, PreparedModel]:
     """The first form that can be built, with its number."""
-    for number, order in enumerate(orders[:-1]):
+    *general, last = orders
+    for number in general:
         try:
-            return number, order.built()
+            return number, orders[number].built()
         except DeferredError:
             continue  # more is known in the next
-    return len(orders) - 1, orders[-1].built()
+    return last, orders[last].built()
 
 
-def facts(inputs: Inputs, values: Sequence[Any], level: int) -> Facts:
-    """What a form of a segment may rely on.
-
-    Level 0 has ranks, and the lengths of small integer vectors, which may become ranks; level 1 also the values of all small integer
-    tensors; level 2 all shapes and the values of all small tensors.
-    """
+def facts(inputs: Inputs, values: Sequence[Any], level: Level) -> Facts:
+    """What a form of a segment may rely on."""
     return tuple([_fact(kind, value, level) for (_, kind), value in zip(inputs, values, strict=True)])
 
 
-def _fact(kind: ValueType, value: Any, level: int) -> tuple[Any, ...]:
+def _fact(kind: ValueType, value: Any, level: Level) -> tuple[Any, ...]:
     if not isinstance(kind, TensorType) or value is None:
         return ()
-    small = value.size <= SMALL
-    whole = kind.dtype.kind in "iub"
-    if small and kind.dtype.kind != "s" and (level == 2 or (level == 1 and whole)):
+    small, whole = value.size <= SMALL, kind.dtype.kind in "iub"
+    if small and kind.dtype.kind != "s" and (level.values == "all" or (level.values == "whole" and whole)):
         return ("value", value.shape, value.tobytes())
-    if level == 2 or (small and whole and value.ndim <= 1):
+    if level.shapes or (small and whole and value.ndim <= 1):
         return ("shape", value.shape)
     return ("rank", value.ndim)
 
@@ -175,7 +183,7 @@ def given(inputs: Inputs, known: Facts) -> Given:
             continue
         assert isinstance(kind, TensorType)
         if fact[0] == "value":
-            constants[name] = np.frombuffer(fact[2], kind.dtype.numpy).reshape(fact[1])
+            constants[name] = np.ndarray(fact[1], kind.dtype.numpy, fact[2])
         else:
             types[name] = TensorType(kind.dtype, fact[1] if fact[0] == "shape" else (None,) * fact[1])
     return Given(types, constants)

@@ -14,6 +14,7 @@ from onnx_numba.runtime.device import CPU, Device
 from onnx_numba.runtime.host import HOST, Host
 from onnx_numba.runtime.interpreter import PythonEngine
 from onnx_numba.runtime.program import REFUSED, Engine, Program, refuse
+from onnx_numba.runtime.segments import Segments, WithSegments
 
 Array = np.ndarray[Any, Any]
 
@@ -41,6 +42,8 @@ class Session:
         What `run` returns: ``tuple``, or a class derived from it that adds no construction of its own, such as a named tuple.
     library : object, optional
         What keeps the kernels' code loaded; it lives as long as the session.
+    segments : Segments, optional
+        What prepares the segments that the plan leaves to the run.
     """
 
     def __init__(
@@ -53,13 +56,15 @@ class Session:
         device: Device = CPU,
         result: type[tuple[Any, ...]] = tuple,
         library: object = None,
+        segments: Segments | None = None,
     ) -> None:
         self._library = library
+        self._segments = segments
         self.plan = plan
         self.options = options or Options()
         self._result = result
         engine = _engine(kernels, self.options, device)
-        self._program = Program(plan, weights, engine, hosts)
+        self._program = Program(plan, weights, engine, hosts if segments is None else WithSegments(hosts, segments))
         self._entry = engine.entry(self._program, result)
         self._fast = refuse if self._entry is None else self._entry.function
 
@@ -98,15 +103,22 @@ class Session:
     def cancel(self) -> None:
         """Make the runs in progress, in whatever threads, end soon with an `ExecutionError`."""
         self._program.cancel()
+        for session in self._inner():
+            session.cancel()
 
     @property
     def arena_bytes(self) -> int:
         """Memory kept for intermediate tensors between runs, in bytes; grows by as much for every concurrent run."""
-        return self._program.arena_bytes
+        return self._program.arena_bytes + sum(session.arena_bytes for session in self._inner())
 
     def trim(self) -> None:
         """Free the memory that is kept for later runs."""
         self._program.trim()
+        for session in self._inner():
+            session.trim()
+
+    def _inner(self) -> list[Session]:
+        return [] if self._segments is None else self._segments.sessions()
 
 
 def _engine(kernels: Mapping[str, Any], options: Options, device: Device) -> Engine:
