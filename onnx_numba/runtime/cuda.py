@@ -151,6 +151,11 @@ class CudaFrame(Interpreter):
         self._results = []
         self._expected = None
 
+    @property
+    def arena_bytes(self) -> int:
+        """Device memory that the frame keeps: blocks of intermediate tensors, inputs and outputs."""
+        return sum(block.nbytes for block in self._blocks.values())
+
     def bind(self, buffer: int, array: Array) -> None:
         """Copy an array to the device, or note where an output belongs in the end."""
         host = array.reshape(-1).view(self._types[buffer])
