@@ -36,6 +36,12 @@ class ExternalData:
             roots.add(model.resolve().parent)
         self._roots = roots
         self._maps: dict[Path, Array] = {}
+        self._names: set[str] = set()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files that were read, relative to where data is looked for."""
+        return tuple(sorted(self._names))
 
     def read(self, proto: TensorProto, dtype: DType, shape: tuple[int, ...], what: str) -> Array:
         """The elements of one tensor, mapped and not copied."""
@@ -47,6 +53,7 @@ class ExternalData:
         if length != expected:
             raise ModelError(f"{what}: external data of {length} bytes, but {dtype} {list(shape)} takes {expected}")
         path = self._locate(location, what)
+        self._names.add(location)
         size = path.stat().st_size
         if offset + length > size:
             raise ModelError(f"{what}: external data file {location!r} has {size} bytes, {offset + length} are needed")

@@ -41,6 +41,8 @@ class Model:
         The model's own key-value pairs.
     notes : tuple of str
         Oddities that were tolerated, one line each.
+    files : tuple of str
+        Files with external data, relative to the model's directory.
     """
 
     graph: Graph
@@ -50,6 +52,7 @@ class Model:
     doc: str = ""
     metadata: Mapping[str, str] | None = None
     notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 def load(source: Source, directory: str | os.PathLike[str] | None = None) -> Model:
@@ -80,7 +83,7 @@ def load(source: Source, directory: str | os.PathLike[str] | None = None) -> Mod
     graph = inline(graph, _called_functions(functions, context))
     producer = f"{proto.producer_name} {proto.producer_version}".strip()
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
-    return Model(graph, opsets, proto.ir_version, producer, proto.doc_string, metadata, tuple(notes))
+    return Model(graph, opsets, proto.ir_version, producer, proto.doc_string, metadata, tuple(notes), files.names)
 
 
 def unsupported_opset(model: ModelProto) -> str | None:

@@ -87,7 +87,7 @@ class Build:
         weights = used_weights(scheduled.plan, program.weights)
         stats = {
             "cached": False, "kernels": len({k.digest for k, _ in scheduled.kernels}), "compiled": self.compiled,
-            "import_s": planned - started, "compile_s": finished - planned, "external": _any_mapped(weights),
+            "import_s": planned - started, "compile_s": finished - planned, "files": imported.files,
         }  # fmt: skip
         return Artefact(scheduled.plan, weights, edited or source, tuple(program.served), objects), stats
 
@@ -144,16 +144,3 @@ def _require_functions(names: Iterable[str], edited: str) -> None:
     missing = sorted(set(names) - found)
     if missing:
         raise ModelError(f"the edited module lacks the function {missing[0]!r} that the model's plan calls")
-
-
-def _any_mapped(weights: Sequence[Array]) -> bool:
-    """Whether a weight lies in a file of its own: then the model's bytes do not identify it."""
-
-    def mapped(array: Any) -> bool:
-        while array is not None:
-            if isinstance(array, np.memmap):
-                return True
-            array = getattr(array, "base", None)
-        return False
-
-    return any(mapped(w) for w in weights)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,15 +94,15 @@ class _Order:
         self.model, self.options, self.device, self.given = model, options, device, given
         self.target = Target.named(options.cpu)
         self.store = None if options.cache is False else Store(options.cache)
-        identity = model_identity(model) if self.store is not None else None
-        self.entries: dict[str, str] | None = None
-        if identity is not None:
-            choices = {**options.key(), "device": device.kind, **({} if given is None else {"given": given.digest()})}
-            self.entries = model_entries(self.target, identity, repr(sorted(choices.items())))
+        self.content = _content_digest(model) if self.store is not None else None
 
     def stored(self) -> PreparedModel | None:
         """The model as the store has it."""
-        found = self.store.get("model", key(self.entries)) if self.store is not None and self.entries is not None else None
+        if self.store is None or self.content is None:
+            return None
+        listed = self.store.get("files", key({"model": self.content}))
+        entries = self._entries(json.loads(bytes(listed["names"])) if listed is not None else ())
+        found = self.store.get("model", key(entries)) if entries is not None else None
         if found is None:
             return None
         artefact = decode(found)
@@ -113,9 +115,26 @@ class _Order:
 
         build = Build(self.target, self.store, self.options, progress, self.device, self.given)
         artefact, stats = build.artefact(self.model)
-        if self.store is not None and self.entries is not None and self.options.jit and not stats["external"]:
-            self.store.put("model", key(self.entries), encode(artefact), self.entries)
+        entries = self._entries(stats["files"]) if self.content is not None else None
+        if self.store is not None and entries is not None and self.options.jit:
+            if stats["files"]:
+                named = {"model": str(self.content)}
+                self.store.put("files", key(named), {"names": json.dumps(stats["files"]).encode()}, named)
+            self.store.put("model", key(entries), encode(artefact), entries)
         return PreparedModel(artefact, self.options, stats, self.device)
+
+    def _entries(self, files: Sequence[str]) -> dict[str, str] | None:
+        """What the compiled model depends on, the content of its data files included; None when one cannot be read."""
+        digest = hashlib.sha256(str(self.content).encode())
+        try:
+            for name in files:
+                with (Path(self.model).parent / name).open("rb") as data:
+                    digest.update(hashlib.file_digest(data, "sha256").digest())
+        except (OSError, TypeError):
+            return None
+        options, device, given = self.options, self.device, self.given
+        choices = {**options.key(), "device": device.kind, **({} if given is None else {"given": given.digest()})}
+        return model_entries(self.target, digest.hexdigest(), repr(sorted(choices.items())))
 
 
 def load_source(path: str | os.PathLike[str], model: Any, device: str = "CPU", options: Options | None = None) -> PreparedModel:
@@ -142,8 +161,8 @@ def _store(options: Options) -> Store | None:
     return None if options.cache is False else Store(options.cache)
 
 
-def model_identity(model: Any) -> str | None:
-    """A digest of the model's content; None when it cannot be had (the importer will say why)."""
+def _content_digest(model: Any) -> str | None:
+    """A digest of the model itself, data files left out; None when it cannot be had (the importer will say why)."""
     try:
         if isinstance(model, (str, os.PathLike)):
             data = Path(model).read_bytes()

@@ -73,7 +73,15 @@ def test_external_data_beside_the_file(tmp_path: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
     path = tmp_path / "m.onnx"
     onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=0)
-    np.testing.assert_array_equal(backend.prepare(path).run(X)[0], X + weight)
+    cache = tmp_path / "cache"
+    np.testing.assert_array_equal(backend.prepare(path, cache=cache).run(X)[0], X + weight)
+    again = backend.prepare(path, cache=cache)
+    assert again.stats["cached"]
+    np.testing.assert_array_equal(again.run(X)[0], X + weight)
+    (weight + 7).tofile(tmp_path / "w.bin")
+    changed = backend.prepare(path, cache=cache)
+    assert not changed.stats["cached"]
+    np.testing.assert_array_equal(changed.run(X)[0], X + weight + 7)
 
 
 def test_unsorted_nodes_and_no_output_shape() -> None:
