@@ -52,9 +52,7 @@ CASES = [
     Case("Conv", 11, [f32(1, 2, 5, 5, 5), f32(3, 2, 2, 2, 2)], {"strides": [2, 2, 1], "auto_pad": "SAME_UPPER"}),
     Case("Conv", 11, [f32(1, 2, 5, 6), f32(3, 2, 3, 3)], {"auto_pad": "VALID"}),
     Case("ConvTranspose", 11, [f32(1, 3, 4, 5), f32(3, 2, 3, 3), f32(2)], {"strides": [2, 3], "pads": [1, 0, 1, 2]}),
-    Case(
-        "ConvTranspose", 11, [f32(1, 4, 5), f32(4, 2, 3)], {"group": 2, "dilations": [2], "output_padding": [1], "strides": [2]}
-    ),
+    Case("ConvTranspose", 11, [f32(1, 4, 5), f32(4, 2, 3)], {"group": 2, "dilations": [2], "output_padding": [1], "strides": [2]}),
     Case("ConvTranspose", 11, [f32(1, 1, 3, 3), f32(1, 2, 3, 3)], {"strides": [3, 2], "output_shape": [8, 7]}),
     Case("ConvTranspose", 11, [f32(1, 1, 3, 3), f32(1, 2, 3, 3)], {"strides": [2, 2], "auto_pad": "SAME_UPPER"}),
     Case("MaxPool", 12, [f32(1, 2, 7, 8)], {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 1, 1]}, outputs=2),

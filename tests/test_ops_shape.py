@@ -24,9 +24,7 @@ def scalar(value: Any, dtype: Any = np.int64) -> np.ndarray[Any, Any]:
     return np.array(value, dtype)
 
 
-def known_and_not(
-    op: str, opset: int, inputs: list[Any], attributes: dict[str, Any] | None = None, outputs: int = 1
-) -> list[Case]:
+def known_and_not(op: str, opset: int, inputs: list[Any], attributes: dict[str, Any] | None = None, outputs: int = 1) -> list[Case]:
     """The case with its later inputs constant, and with all of them given at run time."""
     later = tuple(range(1, len(inputs)))
     return [Case(op, opset, inputs, attributes or {}, constants, outputs) for constants in (later, ())]

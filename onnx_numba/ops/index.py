@@ -50,9 +50,7 @@ def fits_inside(b: Builder, inner: Shape, outer: Shape, axis: int) -> None:
         b.fail(f"indices of rank {len(inner)} for data of rank {len(outer)}")
     for k, (small, large) in enumerate(zip(inner, outer, strict=True)):
         if k != axis:
-            b.require_equal(
-                d.compare("le", small, large), 1, f"dim {k} of the indices ({small}) within that of the data ({large})"
-            )
+            b.require_equal(d.compare("le", small, large), 1, f"dim {k} of the indices ({small}) within that of the data ({large})")
 
 
 @op("GatherND", since=11, reviewed=11)

@@ -61,9 +61,7 @@ def padded(b: Builder, x: Tensor, before: Sequence[Extent], after: Sequence[Exte
     return b.compute(shape, element, x.dtype)
 
 
-def _constant(
-    b: Builder, x: Tensor, before: Sequence[Extent], after: Sequence[Extent], shape: tuple[Extent, ...], fill: Expr
-) -> Tensor:
+def _constant(b: Builder, x: Tensor, before: Sequence[Extent], after: Sequence[Extent], shape: tuple[Extent, ...], fill: Expr) -> Tensor:
     def element(*i: Dim) -> Expr:
         at = [k - p for k, p in zip(i, before, strict=True)]
         inside = []

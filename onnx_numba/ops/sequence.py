@@ -29,9 +29,7 @@ def joined(b: Builder, a: ValueType, c: ValueType) -> ValueType:
         b.fail(f"a sequence cannot hold both {a} and {c}")
     if a.shape is None or c.shape is None or len(a.shape) != len(c.shape):
         return tensor_type(a.dtype, None)
-    return tensor_type(
-        a.dtype, tuple(x if isinstance(x, int) and x == y else None for x, y in zip(a.shape, c.shape, strict=True))
-    )
+    return tensor_type(a.dtype, tuple(x if isinstance(x, int) and x == y else None for x, y in zip(a.shape, c.shape, strict=True)))
 
 
 def element_type(b: Builder, value: Value) -> ValueType:

@@ -138,9 +138,7 @@ def _window(b: Builder, size: Tensor, periodic: int, output_datatype: int, value
     """``value`` of the angle, which runs over a full turn."""
     (n,) = settle(b, [e.cast(scalar(size), I64)])
     last = e.cast(e.dimval(n if periodic else d.dmax(n - 1, 1)), F64)
-    return b.compute(
-        (n,), lambda i: value(e.cast(e.dimval(i), F64) * (2.0 * math.pi) / last), dtype_by_number(b, output_datatype)
-    )
+    return b.compute((n,), lambda i: value(e.cast(e.dimval(i), F64) * (2.0 * math.pi) / last), dtype_by_number(b, output_datatype))
 
 
 @op("HannWindow", since=17)

@@ -127,9 +127,7 @@ def slice_1(b: Builder, x: Tensor, *, starts: Sequence[int], ends: Sequence[int]
 
 @op("Slice", since=10, reviewed=13)
 @strings_too
-def slice_(
-    b: Builder, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None
-) -> Tensor:
+def slice_(b: Builder, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None) -> Tensor:
     """Every ``steps``-th element from ``starts`` to before ``ends``."""
     rank = x.rank
     zero, one, end = e.lit(0, I64), e.lit(1, I64), e.lit(_END, I64)
