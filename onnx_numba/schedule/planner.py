@@ -14,6 +14,7 @@ from onnx_numba.ir import dims as d
 from onnx_numba.ir.dims import Dim, Opaque, Sym
 from onnx_numba.ir.loop import (
     AxisSource,
+    Check,
     Constant,
     DimSource,
     ElementSource,
@@ -80,6 +81,7 @@ class Planner:
         self._outputs: dict[Tensor, int] = {}
         self._allocated: set[Tensor] = set()
         self._ready: set[Tensor] = set()
+        self._checked: set[Check] = set()
 
     # -- slots -------------------------------------------------------------------------------------------------------
 
@@ -241,8 +243,7 @@ class Planner:
 
     def _reads(self, step: Step) -> Iterable[Tensor]:
         if isinstance(step, CallStep):
-            yield from (t for t in step.call.inputs if isinstance(t, Tensor))
-            for t in step.outputs:
+            for t in (*step.call.inputs, *step.outputs):
                 if isinstance(t, Tensor):
                     yield t
                     yield from dim_tensors(t.shape)
@@ -271,9 +272,24 @@ class Planner:
                 done.setdefault(position, []).append(tensor)
         return done
 
+    def _check(self, checks: Iterable[Check]) -> None:
+        """Demand what has not been demanded before."""
+        for check in checks:
+            if check not in self._checked:
+                self._checked.add(check)
+                self.code.append(("check", self.dim(check.a), self.dim(check.b), check.code))
+
+    def _check_view(self, value: Tensor | Object | None) -> None:
+        """Demand what a view needs before it is taken for what its shape says; no kernel does, for none computes it."""
+        while isinstance(value, Tensor) and isinstance(value.definition, Reshape):
+            self._check(value.checks)
+            value = value.definition.source
+
     def _step(self, step: Step) -> None:
-        for check in step.checks:
-            self.code.append(("check", self.dim(check.a), self.dim(check.b), check.code))
+        self._check(step.checks)
+        if isinstance(step, CallStep):
+            for value in step.call.inputs:
+                self._check_view(value)
         self.steps.append("; ".join(step.origins) or "copy")
         number = len(self.steps) - 1
         if isinstance(step, CallStep) and isinstance(step.call, HostCall):
@@ -292,6 +308,7 @@ class Planner:
             output = self._outputs[tensor]
             value = self.program.outputs[output][1]
             assert isinstance(value, Tensor)
+            self._check_view(value)
             for extent in value.shape:
                 self.dim(extent)
             self.buffer(tensor)
@@ -361,6 +378,7 @@ class Planner:
         return Port(name or value.name, _tensor_type(value), self.buffer(value), tuple(self.dim(x) for x in value.shape))
 
     def _output(self, name: str, value: Tensor | Object) -> Port:
+        self._check_view(value)
         return self._port(name, value)
 
 

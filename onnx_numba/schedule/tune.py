@@ -11,6 +11,7 @@ through strides; any other virtual operand is stored. Contractions that stay loo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,18 +19,22 @@ from functools import partial
 from onnx_numba.ir import dims as d
 from onnx_numba.ir.dims import Dim, Opaque, Sym
 from onnx_numba.ir.expr import Flat, Load
-from onnx_numba.ir.loop import Check, Contraction, KernelCall, Map, Object, Program, Reduce, Reshape, Result, Shape, Tensor
+from onnx_numba.ir.loop import Check, Contraction, KernelCall, Map, Object, Program, Reduce, Reshape, Result, Shape, Tensor, Weight
 from onnx_numba.native.plane import has_masks
 from onnx_numba.native.tile import Tile, tile_shape
-from onnx_numba.schedule.expand import linear, root, unravel
+from onnx_numba.schedule.expand import linear, loads, root, unravel
 from onnx_numba.target import Target
 from onnx_numba.templates.conv import Conv, conv_tile, lattice_source, pack_filters_source
 from onnx_numba.templates.depthwise import Depthwise, depthwise
 from onnx_numba.templates.gemm import Gemm, pack_b_source, packed_size
 
 Extent = Dim | int
-LEAST_WORK = 2048
-"""Multiply-adds below which plain loops are as fast: packing, blocks and two more calls cost about as much."""
+LEAST_WORK = 256
+"""Multiply-adds below which plain loops are as fast and compile sooner."""
+SINGLE_TAPS = 16
+"""A convolution of a single channel with at most so many taps is done plane by plane: twice as fast as by products of so little depth."""
+FEW_ROWS = 3
+"""So few rows are not worth packing the right operand, unless that is done while preparing."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class _Tuner:
         if hint.tuned:
             return
         chosen = None
-        if tensor.dtype.name in ("f32", "f64") and _pays(reduce):
+        if tensor.dtype.name in ("f32", "f64") and self._pays(tensor, reduce, hint):
             chosen = {"matmul": self._matmul, "conv": self._conv}[hint.kind](tensor, reduce, hint)
         if chosen is None:
             tensor.definition = replace(reduce, hint=None)
@@ -101,6 +106,14 @@ class _Tuner:
         first = [Flat(root(t), (0,)) for t in operands]
         tensor.definition = replace(reduce, expr=first[0] * first[1], hint=Contraction("tuned", operands, {"body": body}))
         tensor.checks = tuple(dict.fromkeys([*tensor.checks, *checks]))
+
+    def _pays(self, tensor: Tensor, reduce: Reduce, hint: Contraction) -> bool:
+        """Whether the tuned kernel is faster, as far as that is known while planning."""
+        work = d.product(v.extent for v in (*reduce.vars, *reduce.rvars) if v.extent is not None)
+        if isinstance(work, int) and work < LEAST_WORK:
+            return False
+        rows = tensor.shape[-2]
+        return hint.kind == "conv" or not isinstance(rows, int) or rows > FEW_ROWS or _constant(hint.operands[1])
 
     def _kernel(self, key: tuple[object, ...], like: Tensor, size: Extent, call: KernelCall) -> Tensor:
         """The one result of a kernel; contractions that need the same share it."""
@@ -122,7 +135,8 @@ class _Tuner:
         batch = tensor.shape[:-2]
         (m, n), k = tensor.shape[-2:], a_shape[-1]
         tile = tile_shape(self.target, tensor.dtype.name, n if isinstance(n, int) else None)
-        packed, b_batch = self._packed(right, b_shape, b_strides, n, k, tile)
+        # By its own count of rows: that it is the other operand's count of columns is checked only before the product.
+        packed, b_batch = self._packed(right, b_shape, b_strides, n, b_shape[-2], tile)
         a_batch = _broadcast_strides(a_strides[:-2], a_shape[:-2], batch)
         b_batch = _broadcast_strides(b_batch, b_shape[:-2], batch)
         folded = _folded(batch, a_batch, b_batch, m, a_strides[-2])
@@ -168,7 +182,7 @@ class _Tuner:
         taps: tuple[int, ...] = tuple(v for v in kernel if isinstance(v, int))
         strides, dilations, group = hint.params["strides"], hint.params["dilations"], hint.params["group"]
         pads, dtype = hint.params["pads"], tensor.dtype.name
-        if w.shape[1] == 1 and group > 1:
+        if w.shape[1] == 1 and (group > 1 or (strides[-1] == 1 and math.prod(taps) <= SINGLE_TAPS)):
             single = depthwise(self.target, dtype, taps, strides, dilations)
             if single is not None:
                 return self._depthwise(tensor, x, w, single, pads[:rank])
@@ -205,9 +219,12 @@ class _Tuner:
         return Body(spec, dims, x.shape[0] * w.shape[0], work, 1, 1), (root(x), root(w)), []
 
 
-def _pays(reduce: Reduce) -> bool:
-    work = d.product(v.extent for v in (*reduce.vars, *reduce.rvars) if v.extent is not None)
-    return not isinstance(work, int) or work >= LEAST_WORK
+def _constant(tensor: Tensor) -> bool:
+    """Whether a tensor shows weights."""
+    base = strided(tensor).tensor
+    if isinstance(base.definition, Map):
+        return all(_constant(x.tensor) for x in loads(base.definition.expr))
+    return isinstance(base.definition, Weight)
 
 
 def _at_most(extent: Extent, limit: int) -> Extent:
