@@ -381,6 +381,9 @@ def _atom_bound(atom: Atom, upper: bool) -> Dim | int | None:
         return atom.args[1] - 1 if upper else 0
     if atom.op in ("eq", "ne", "lt", "le"):
         return int(upper)
+    if upper and atom.op == "min":
+        tops = [top for a in atom.args if (top := bound(a, True)) is not None]
+        return next((top for top in tops if isinstance(top, int)), tops[0] if tops else None)
     if not upper and atom.op in ("max", "bcast", "min"):
         return 0 if any(_at_least_zero(a) for a in atom.args) and (atom.op == "max" or all(map(_at_least_zero, atom.args))) else None
     return dim(atom) if atom.op in ("max", "min", "bcast") and not any(s.extent is not None for s in symbols(dim(atom))) else None

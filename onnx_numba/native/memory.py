@@ -90,10 +90,10 @@ def _local(name: str) -> Intrinsic:
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         from llvmlite import ir
-        from numba.core import cgutils
 
         pointer = context.get_value_type(signature.return_type)
-        array = cgutils.alloca_once(builder, ir.ArrayType(pointer.pointee, signature.args[0].literal_value))
+        with builder.goto_entry_block():  # numba's own helper would store zeros, one by one
+            array = builder.alloca(ir.ArrayType(pointer.pointee, signature.args[0].literal_value))
         array.align = 64
         return builder.bitcast(array, pointer)
 

@@ -13,16 +13,17 @@ def softmax_over(b: Builder, x: Tensor, axes: range) -> Tensor:
     """Exponentials divided by their sum over the axes."""
     kind = wide(x.dtype)
     top = b.reduce("max", x, axes, True, kind)
-    terms = b.map(lambda v, m: e.unary("exp", v - m), x, top, dtype=kind)
+    terms = b.map(lambda v, m: e.unary("exp_decay", v - m), x, top, dtype=kind)
     total = b.reduce("sum", terms, axes, True)
-    return b.map(lambda t, s: t / s, terms, total, dtype=x.dtype)
+    # The sum is at least 1, unless there is a NaN, so that its reciprocal loses nothing; a division per element costs several times more.
+    return b.map(lambda t, s: t * (1 / s), terms, total, dtype=x.dtype)
 
 
 def log_softmax_over(b: Builder, x: Tensor, axes: range) -> Tensor:
     """The logarithm of `softmax_over`, without computing it."""
     kind = wide(x.dtype)
     top = b.reduce("max", x, axes, True, kind)
-    total = b.reduce("sum", b.map(lambda v, m: e.unary("exp", v - m), x, top, dtype=kind), axes, True)
+    total = b.reduce("sum", b.map(lambda v, m: e.unary("exp_decay", v - m), x, top, dtype=kind), axes, True)
     return b.map(lambda v, m, s: v - m - e.unary("log", s), x, top, total)
 
 

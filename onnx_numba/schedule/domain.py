@@ -93,7 +93,7 @@ def rewrite(group: Group, table: dict[Sym, Dim | int], order: Sequence[Sym]) -> 
     return replace(group, members=members, order=tuple(order), pvars=pvars, rvars=rvars)
 
 
-def _coefficient(value: Dim | int, symbol: Sym) -> Dim | int | None:
+def coefficient(value: Dim | int, symbol: Sym) -> Dim | int | None:
     """What a symbol is multiplied by in a dim that is linear in it; None where it is not."""
     if isinstance(value, int):
         return 0
@@ -113,8 +113,10 @@ def mergeable(group: Group, a: Sym, b: Sym) -> bool:
     """Whether every index walks two adjacent loops as if they were one."""
     if any(m.kind.startswith("arg") for m in group.members) and a in group.rvars:
         return False
+    if any(v.extent is not None and d.symbols(v.extent) & {a, b} for v in group.order):
+        return False  # another loop's length depends on them
     for value in _dims(group):
-        outer, inner = _coefficient(value, a), _coefficient(value, b)
+        outer, inner = coefficient(value, a), coefficient(value, b)
         if outer is None or inner is None or b.extent is None or outer != inner * b.extent:
             return False
     return True

@@ -100,7 +100,7 @@ def cost(value: Expr) -> int:
 
 
 HEAVY = {
-    "exp": 10, "log": 12, "log1p": 14, "expm1": 14, "sin": 16, "cos": 16, "tan": 20, "asin": 16, "acos": 16, "atan": 16, "sinh": 16,
-    "cosh": 16, "tanh": 14, "asinh": 20, "acosh": 20, "atanh": 20, "erf": 16, "sigmoid": 12, "softplus": 24, "pow": 30, "div": 4,
-    "sqrt": 4, "mod": 8, "fmod": 8, "ipow": 20, "round_f16": 0, "round_bf16": 0, "cast": 0,
+    "exp": 10, "exp_decay": 8, "log": 12, "log1p": 14, "expm1": 14, "sin": 16, "cos": 16, "tan": 20, "asin": 16, "acos": 16, "atan": 16,
+    "sinh": 16, "cosh": 16, "tanh": 14, "asinh": 20, "acosh": 20, "atanh": 20, "erf": 16, "sigmoid": 12, "softplus": 24, "pow": 30,
+    "div": 4, "sqrt": 4, "mod": 8, "fmod": 8, "ipow": 20, "round_f16": 0, "round_bf16": 0, "cast": 0,
 }  # fmt: skip

@@ -9,6 +9,7 @@ from onnx_numba.codegen import contraction, cpu, cuda, template
 from onnx_numba.codegen.kernel import KernelSource
 from onnx_numba.ir.loop import HostCall, KernelCall, Program, TemplateCall, Tensor
 from onnx_numba.ir.plan import Plan
+from onnx_numba.schedule.blocks import in_blocks
 from onnx_numba.schedule.fold import Evaluate, fold
 from onnx_numba.schedule.fuse import fuse
 from onnx_numba.schedule.planner import Planner, storage
@@ -34,7 +35,7 @@ def schedule(program: Program, target: Target, evaluate: Evaluate, constant: boo
         if device == "CPU":
             tune(program, target)
         fold(program, evaluate)
-    steps = fuse(program)
+    steps = in_blocks(fuse(program))
     kernels: list[tuple[KernelSource, list[str]]] = []
     sources: dict[int, list[KernelSource]] = {}
     for position, step in enumerate(steps):

@@ -1,0 +1,347 @@
+"""The loops of a group, one row at a time: the parallel domain outside, sweeps over the reduced domain inside.
+
+A softmax over rows becomes
+
+    for i0 in range(lo, hi):
+        b0 = i0 * s0
+        a0 = f32(-inf)
+        for r0 in range(s0):
+            a0 = max_(a0, x0[b0 + r0])
+        a1 = f32(0.0)
+        for r0 in range(s0):
+            v0 = exp((x0[b0 + r0] - a0))
+            a1 = acc_add(a1, v0)
+            x1[b0 + r0] = v0
+        v1 = (f32(1.0) / a1)
+        for r0 in range(s0):
+            x1[b0 + r0] = (x1[b0 + r0] * v1)
+
+What two sweeps need and is costly waits in the output's own row (`onnx_numba.codegen.keep`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+
+from onnx_numba.codegen import keep
+from onnx_numba.codegen.emitter import Emitter, Var, literal
+from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.dims import Dim, Sym
+from onnx_numba.ir.expr import Expr, Load
+from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.types import BOOL, DTYPES, I64, DType
+from onnx_numba.schedule.expand import cost, loads
+from onnx_numba.schedule.steps import Group, Member
+
+TILE = 4096
+"""Elements of a one-dimensional domain per work unit: 16 KiB of float32 per array, which the second-level cache holds for a dozen."""
+CHUNK_WORK = 65536
+"""Simple operations that a chunk should at least do: about 20 µs, against some 0.1 µs to claim it."""
+
+
+class GroupWriter:
+    """Writes the loops of one normalised group; ``RANGE`` is what the outer one runs over."""
+
+    RANGE = "lo, hi"
+    KEEPS = False
+    """Whether a costly value that two sweeps need waits in memory rather than being computed again."""
+
+    def __init__(self, group: Group, emitter: Emitter) -> None:
+        self.group = group
+        self.emitter = emitter
+        self.values: dict[Tensor, Expr] = {}  # what the result of a reduction is called
+        self.folds: dict[Member, Var] = {}  # what the steps of a reduction change
+        self.positions: dict[Member, Var] = {}  # where an arg-reduction has found its extreme
+        self.elements: dict[Member, Expr] = {}
+        self.replaced: dict[Expr, Expr] = {}  # values computed already, and where they are
+
+    def write(self) -> tuple[Dim | int, Dim | int]:
+        """Emit everything; answer (total, grain)."""
+        maps = not self.group.rvars and all(m.kind == "map" for m in self.group.members)
+        with ExitStack() as loops:
+            total, inner = self._open_maps(loops) if maps else self._open_rows(loops)
+            self.write_members()
+        work = sum(cost(m.expr) + 2 for m in self.group.members)
+        return total, grain_of(inner, work)
+
+    # -- outer loops -------------------------------------------------------------------------------------------------
+
+    def _open_maps(self, loops: ExitStack) -> tuple[Dim | int, Dim | int]:
+        variables = self.group.pvars
+        if not variables:
+            loops.enter_context(self.emitter.block(f"for p in range({self.RANGE}):"))
+            self.emitter.work = "p"
+            return 1, 1
+        if len(variables) == 1:
+            (v,) = variables
+            assert v.extent is not None
+            extent = self.emitter.parameter(v.extent)
+            loops.enter_context(self.emitter.block(f"for p in range({self.RANGE}):"))
+            self.emitter.work = "p"
+            loops.enter_context(self.emitter.loop(v, "i0", f"p * {TILE}", f"min({extent}, p * {TILE} + {TILE})"))
+            return d.ceildiv(v.extent, TILE), TILE
+        total = self._open_outer(loops, variables[:-1])
+        last = variables[-1]
+        loops.enter_context(self.emitter.loop(last, f"i{len(variables) - 1}"))
+        assert last.extent is not None
+        return total, last.extent
+
+    def _open_rows(self, loops: ExitStack) -> tuple[Dim | int, Dim | int]:
+        total = self._open_outer(loops, self.group.pvars)
+        return total, walked(self.group)
+
+    def _open_outer(self, loops: ExitStack, variables: Sequence[Sym]) -> Dim | int:
+        """One loop over [lo, hi), from whose number the variables are decoded."""
+        extents = [v.extent for v in variables if v.extent is not None]
+        if len(variables) == 1:
+            self.emitter.names[variables[0]] = "i0"
+            loops.enter_context(self.emitter.block(f"for i0 in range({self.RANGE}):", variables))
+            self.emitter.work = "i0"
+            return extents[0]
+        loops.enter_context(self.emitter.block(f"for p in range({self.RANGE}):"))
+        self.emitter.work = "p"
+        rest = "p"
+        for k in range(len(variables) - 1, -1, -1):
+            name = f"i{k}"
+            self.emitter.names[variables[k]] = name
+            if k == 0:
+                self.emitter.define(rest, name, (variables[k],))
+            else:
+                extent = self.emitter.parameter(extents[k])
+                self.emitter.define(f"urem({rest}, {extent})", name, (variables[k],))
+                quotient = self.emitter.fresh("q")
+                self.emitter.define(f"udiv({rest}, {extent})", quotient)
+                rest = quotient
+        return d.product(extents)
+
+    # -- members -----------------------------------------------------------------------------------------------------
+
+    def write_members(self) -> None:
+        """Sweeps in the order in which reductions need each other, then what belongs to the row."""
+        sweep_of = self._sweeps()
+        for m in self.group.members:
+            if m.kind != "map":
+                self._declare(m)
+        sweeps = [[m for m in self.group.members if sweep_of.get(m) == n] for n in range(max(sweep_of.values(), default=-1) + 1)]
+        host = keep.host_of(sweeps, self.innermost) if self.KEEPS and self.group.rvars else None
+        kept: Expr | None = None
+        for number, inside in enumerate(sweeps):
+            found = self._worth_keeping(sweeps[number:], host, kept) if host else None
+            self._sweep(inside, host, found)
+            if host and found:
+                self.replaced.pop(kept, None)  # type: ignore[arg-type]
+                self.replaced[found], kept = keep.waiting(host), found
+        after = [m for m in self.group.members if m.kind == "map" and not m.inner and m.stored and m not in sweep_of]
+        if after:
+            with self._row():
+                for m in after:
+                    self.emitter.store(m.target, m.position, self.ready(m))
+
+    def _worth_keeping(self, sweeps: Sequence[Sequence[Member]], host: Member, kept: Expr | None) -> Expr | None:
+        """What the first of these sweeps should store at the host's place for those after it."""
+        now, later = ([self.resolved(m) for inside in some for m in inside] for some in (sweeps[:1], sweeps[1:]))
+        inner = {*self.group.rvars}
+        return keep.worth_keeping(now, later, host, lambda v: keep.depends(v, inner), cost(kept) if kept else 0)
+
+    def _sweep(self, inside: Sequence[Member], host: Member | None, kept: Expr | None) -> None:
+        """One walk over the reduced domain; ``kept`` is stored at the host's place when all else has been computed."""
+        reductions = [m for m in inside if m.kind != "map"]
+        if reductions:
+            with self._row():
+                for m in reductions:
+                    self._start(m)
+        self._prepare([self.ready(m) for m in inside])
+        with self._reduced_loops(), self._row():
+            waits = [keep.replace(kept, self.replaced)] if kept else []
+            self.emitter.count_uses([*(self.ready(m) for m in inside), *waits])
+            for m in sorted(inside, key=lambda m: m is host):
+                self._step(m)
+            for value in waits:
+                assert host is not None
+                self.emitter.store(host.target, host.position, value)
+        finished = [m for m in reductions if m.stored]
+        if finished:
+            with self._row():
+                for m in finished:
+                    self.emitter.store(m.target, m.position, self.values[m.tensor])
+
+    def _sweeps(self) -> dict[Member, int]:
+        """The sweep in which each reduction, and each map over the reduced domain that is stored, runs."""
+        ready: dict[Tensor, int] = {}  # the first sweep in which a member's value may be used
+        sweeps: dict[Member, int] = {}
+        by_target = {m.target: m for m in self.group.members if m.kind != "map" or m.target is m.tensor}
+        for m in self.group.members:
+            needs = 0
+            for load in loads(m.expr):
+                if load.tensor in by_target:
+                    needs = max(needs, ready.get(by_target[load.tensor].tensor, 0))
+            if m.kind != "map":
+                sweeps[m] = needs
+                ready[m.tensor] = needs + 1
+            else:
+                ready[m.tensor] = needs
+                if m.stored and (m.inner or not self.group.rvars):
+                    sweeps[m] = needs
+        return sweeps
+
+    @property
+    def innermost(self) -> Sym:
+        """The variable of the innermost loop."""
+        return self.group.rvars[-1]
+
+    def _row(self) -> AbstractContextManager[None]:
+        """Where what belongs to a row is written."""
+        return nullcontext()
+
+    def _prepare(self, values: Sequence[Expr]) -> None:
+        """Compute what a sweep needs of a row before it begins; in a row's own block that comes about by itself."""
+
+    @contextmanager
+    def _reduced_loops(self) -> Iterator[None]:
+        with ExitStack() as loops:
+            for k, v in enumerate(self.group.rvars):
+                loops.enter_context(self.emitter.loop(v, f"r{k}"))
+            yield
+
+    def resolved(self, member: Member) -> Expr:
+        """The member's expression with other members' elements in place of loads from them."""
+        if member not in self.elements:
+            value = self._inside(member.expr)
+            self.elements[member] = e.cast(value, member.tensor.dtype) if member.kind == "map" else value
+        return self.elements[member]
+
+    def ready(self, member: Member) -> Expr:
+        """`resolved`, with what has been stored or computed before in place of its value."""
+        return keep.replace(self.resolved(member), self.replaced)
+
+    def _inside(self, value: Expr) -> Expr:
+        members = {m.target: m for m in self.group.members if m.target is m.tensor}
+
+        def leaf(node: Expr, again: Callable[[Expr], Expr]) -> Expr | None:
+            if isinstance(node, Load):
+                member = members.get(node.tensor)
+                if member is None:
+                    index = tuple(e.resolve(d.substitute(i, {}, again)) for i in node.index)
+                    return node.at(index)
+                if member.kind != "map":
+                    return self.values[node.tensor]
+                return e.cast(again(member.expr), member.tensor.dtype)
+            if isinstance(node, e.DimVal):
+                return e.dimval(e.resolve(d.substitute(node.value, {}, again)), node.dtype)
+            return None
+
+        return e.rewrite(value, leaf, {})
+
+    # -- reductions --------------------------------------------------------------------------------------------------
+
+    def _declare(self, member: Member) -> None:
+        name = self.emitter.fresh("a")
+        positional = member.kind.startswith("arg")
+        dtype = member.expr.dtype if positional else DTYPES[member.tensor.dtype.compute]
+        self.values[member.tensor] = self.folds[member] = self._accumulator(name, dtype)
+        if positional:
+            self.positions[member] = self._accumulator(f"k{name}", I64)
+            self.values[member.tensor] = e.cast(self.positions[member], member.tensor.dtype)
+
+    def _start(self, member: Member) -> None:
+        fold = self.folds[member]
+        self.emitter.line(f"{fold.text} = {literal(identity(member.kind, fold.dtype))}")
+        if member in self.positions:
+            self.emitter.line(f"{self.positions[member].text} = i64(0)")
+
+    def _accumulator(self, name: str, dtype: DType) -> Var:
+        """A place that a reduction's steps change."""
+        self.emitter.blocks[-1].owned.add(name)
+        return Var(name, dtype)
+
+    def _step(self, member: Member) -> None:
+        value = self.ready(member)
+        if member.kind == "map":
+            self.emitter.store(member.target, member.position, value)
+            return
+        fold = self.folds[member]
+        if member in self.positions:
+            self._arg_step(member, self._named(value))
+        else:
+            self.emitter.line(f"{fold.text} = {self._combine(member.kind, fold, self.emitter.value(value))}")
+
+    def _combine(self, kind: str, accumulator: Var, text: str) -> str:
+        return combine(kind, accumulator.dtype, accumulator.text, text)
+
+    def _named(self, value: Expr) -> str:
+        text = self.emitter.value(value)
+        if not text.isidentifier():
+            held = self.emitter.fresh("v")
+            self.emitter.line(f"{held} = {text}")
+            text = held
+        return text
+
+    def _arg_step(self, member: Member, value: str) -> None:
+        best = self.folds[member]
+        with self.emitter.block(f"if {better(member.kind, best, value)}:"):
+            self.emitter.line(f"{best.text} = {value}")
+            self.emitter.line(f"{self.positions[member].text} = {self._position()}")
+
+    def _position(self) -> str:
+        return f"i64({self.emitter.names[self.group.rvars[0]] if self.group.rvars else 0})"
+
+
+def better(kind: str, best: Var, value: str, both: str = "and", either: str = "or") -> str:
+    """Whether an arg-reduction moves on to a value: the first (or last) NaN is the extreme."""
+    last = kind.endswith("last")
+    test = f"{value} {'>' if kind.startswith('argmax') else '<'}{'=' if last else ''} {best.text}"
+    if not best.dtype.is_float:
+        return test
+    nan = f"{value} != {value}"
+    return f"({test}) {either} ({nan})" if last else f"({test}) {either} (({nan}) {both} ({best.text} == {best.text}))"
+
+
+class RowWriter(GroupWriter):
+    """For a processor whose caches make a load cheaper than an exponential."""
+
+    KEEPS = True
+
+
+def walked(group: Group) -> Dim | int:
+    """Elements of the reduced domain; the most that there are where a loop's length changes from block to block."""
+    extents = (v.extent for v in group.rvars if v.extent is not None)
+    return d.product(x if (top := d.bound(x, upper=True)) is None else top for x in extents)
+
+
+def identity(kind: str, dtype: DType) -> e.Lit:
+    """What an empty reduction gives."""
+    if kind in ("sum", "or"):
+        return e.lit(False if dtype is BOOL else 0, dtype)
+    if kind in ("prod", "and"):
+        return e.lit(True if dtype is BOOL else 1, dtype)
+    lowest = kind in ("max", "argmax", "argmax_last")
+    if dtype.is_float:
+        return e.lit(float("-inf") if lowest else float("inf"), dtype)
+    if dtype is BOOL:
+        return e.lit(not lowest, dtype)
+    bits = 8 * dtype.size
+    if dtype.kind == "u":
+        return e.lit(0 if lowest else (1 << bits) - 1, dtype)
+    return e.lit(-(1 << (bits - 1)) if lowest else (1 << (bits - 1)) - 1, dtype)
+
+
+def combine(kind: str, dtype: DType, a: str, b: str) -> str:
+    """One step of a fold."""
+    if kind in ("max", "min"):
+        return f"{kind}_({a}, {b})" if dtype is not BOOL else f"({a} {'|' if kind == 'max' else '&'} {b})"
+    if kind in ("or", "and"):
+        return f"({a} {'|' if kind == 'or' else '&'} {b})"
+    if dtype.is_float:
+        return f"acc_{'add' if kind == 'sum' else 'mul'}({a}, {b})"
+    return f"{dtype.name}({a} {'+' if kind == 'sum' else '*'} {b})"
+
+
+def grain_of(inner: Dim | int, work: int) -> Dim | int:
+    """Work units per chunk, from the size of one alone, so that chunks are the same at every thread count."""
+    each = inner * work
+    if isinstance(each, int):
+        return max(1, CHUNK_WORK // max(each, 1))
+    return d.dmax(1, d.floordiv(CHUNK_WORK, d.dmax(each, 1)))
+
