@@ -95,6 +95,14 @@ def test_sequence_inputs(jit: bool) -> None:
         ("g (float[n] x, float[m] z) => (float[m] y) { s = Shape(z) r = Relu(x) y = Reshape(r, s) }", [X.ravel(), X[0]], ["shapes"]),
         ("g (float[n] x, float[m] z) => (float[1] y) { s = Shape(z) r = Reshape(x, s) k = Constant<value_ints=[1]>() y, i = TopK(r, k) }",
          [X[0], X.ravel()], ["shapes"]),
+        ("g (float[t,b,3] x, float[1,16,3] w, float[1,16,4] r, float[1,k] o) => (float[t,1,b,4] y) { "
+         "y = LSTM<hidden_size=4>(x, w, r, o) }",
+         [X[None], np.ones((1, 16, 3), np.float32), np.ones((1, 16, 4), np.float32), X[:1]], ["LSTM", "shapes"]),
+        ("g (float[t,b,3] x, float[1,12,3] w, float[1,12,4] r, float[1,c,4] h) => (float[t,1,b,4] y) { "
+         "y = GRU<hidden_size=4>(x, w, r, , , h) }",
+         [X[None], np.ones((1, 12, 3), np.float32), np.ones((1, 12, 4), np.float32), np.ones((1, 1, 4), np.float32)], ["GRU", "shapes"]),
+        ("g (float[n,m] x, int64[k] s) => (float[n,m] y) { y = ReverseSequence<batch_axis=0, time_axis=1>(x, s) }",
+         [X, np.array([2])], ["ReverseSequence", "shapes"]),
         ("g (float[n,3] x, float[n,3] z) => (float[n,3] y) { y = Add(x, z) }", [X, X[:1].repeat(5, 0)], ["Add", "shapes"]),
         ("g (float[a] x, float[b] z) => (float[c] y) { y = Mul(x, z) }", [X[0], X[0].repeat(2)], ["Mul", "broadcast"]),
         ("g (float[a,b] x, float[c,d] z) => (float[a,d] y) { y = MatMul(x, z) }", [X, X], ["MatMul"]),

@@ -91,16 +91,31 @@ def _inputs(
     kind = DTYPES[x.dtype.compute]
     ways = len(cell.backward)
     size = r.shape[-1]
-    b.require_equal(w.shape[0], ways, "directions of W")
-    b.require_equal(w.shape[1], size * cell.gates, "rows of W")
     if cell.batch_first:
         x = b.transpose(x, (1, 0, 2))
         states = [None if s is None else b.transpose(s, (1, 0, 2)) for s in states]
     steps, batch = x.shape[:2]
+    _require(b, "W", w, (ways, size * cell.gates, x.shape[2]))
+    _require(b, "R", r, (ways, size * cell.gates, size))
+    _require(b, "B", bias, (ways, size * cell.gates * 2))
+    _require(b, "sequence_lens", lengths, (batch,))
+    _require(b, "P", peepholes, (ways, size * 3))
+    for number, state in enumerate(states):
+        _require(b, f"initial state {number}", state, (ways, batch, size))
     begin = tuple(b.full((ways, batch, size), 0.0, kind) if s is None else b.cast(s, kind) for s in states)
     given = b.compute((batch,), lambda _: e.dimval(steps), I64) if lengths is None else b.cast(lengths, I64)
     wide = (None if t is None else b.cast(t, kind) for t in (bias, peepholes))
     return Inputs(b.cast(x, kind), b.cast(w, kind), b.cast(r, kind), next(wide), given, begin, next(wide))
+
+
+def _require(b: Builder, name: str, tensor: Tensor | None, shape: Sequence[Extent]) -> None:
+    """Demand an input's shape: the templates index by those of the others."""
+    if tensor is None:
+        return
+    if tensor.rank != len(shape):
+        b.fail(f"{name} has rank {tensor.rank}, {len(shape)} is needed")
+    for axis, (got, wanted) in enumerate(zip(tensor.shape, shape, strict=True)):
+        b.require_equal(got, wanted, f"dim {axis} of {name}")
 
 
 def _part(b: Builder, tensor: Tensor, d: int) -> Tensor:

@@ -249,6 +249,7 @@ def _image(b: Builder, x: Tensor) -> tuple[Extent, Extent, Extent, Extent]:
 @strings_too
 def reverse_sequence(b: Builder, x: Tensor, lengths: Tensor, *, batch_axis: int, time_axis: int) -> Tensor:
     """The first elements of every sequence in reverse."""
+    b.require_equal(lengths.shape[0], x.shape[batch_axis], "lengths")
 
     def element(*i: Dim) -> Expr:
         time, length = e.dimval(i[time_axis]), e.cast(lengths[(i[batch_axis],)], I64)
