@@ -227,6 +227,8 @@ class Emitter:
                     depth = max(depth, self._depth_of_symbol(symbol))
             if isinstance(node, e.Op) and node.name == "check_index":
                 depth = max(depth, 1)
+            if isinstance(node, e.Op) and node.name == "guard":  # its branch is written where it is needed first
+                depth = len(self.blocks) - 1
         return depth
 
     # -- scalars -----------------------------------------------------------------------------------------------------

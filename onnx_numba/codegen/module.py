@@ -39,11 +39,16 @@ def module_source(name: str, kernels: Iterable[tuple[KernelSource, list[str]]], 
     for kernel, origins in kernels:
         known = served.setdefault(kernel.digest, (kernel, []))
         known[1].extend(o for o in origins if o not in known[1])
-    parts = [preamble.format(name=name)]
+    parts = [preamble.format(name=_one_line(name))]
     for kernel, origins in served.values():
-        parts.append("\n" + "".join(f"# {line}\n" for line in _wrap(origins)) + kernel.source)
-    parts.append("\n# The plan:\n" + "".join(f"#   {line}\n" for line in describe(plan)))
+        parts.append("\n" + "".join(f"# {_one_line(line)}\n" for line in _wrap(origins)) + kernel.source)
+    parts.append("\n# The plan:\n" + "".join(f"#   {_one_line(line)}\n" for line in describe(plan)))
     return "\n".join(parts)
+
+
+def _one_line(text: str) -> str:
+    """Text that stays in its comment or docstring: names come from the model, and the module is executed."""
+    return "".join(c if c.isprintable() and c not in '"\\' else {'"': "'", "\\": "/"}.get(c, "?") for c in text)
 
 
 def _wrap(origins: list[str], limit: int = 12) -> list[str]:

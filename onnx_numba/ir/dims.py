@@ -38,13 +38,14 @@ class Sym:
 class Opaque:
     """An operation that the polynomial cannot see into; also a scalar expression used as an index (``op`` is then ``"value"``)."""
 
-    __slots__ = ("_hash", "args", "depth", "key", "op")
+    __slots__ = ("_hash", "args", "depth", "holds_values", "key", "op")
 
     def __init__(self, op: str, args: tuple[Any, ...]) -> None:
         self.op = op
         self.args = args
         self._hash = hash((op, args))
         self.depth: int = 1 + max((a.depth for a in args if isinstance(a, Dim)), default=0)
+        self.holds_values: bool = op == "value" or any(a.holds_values for a in args if isinstance(a, Dim))
         self.key = _digest(op, *(a.key if isinstance(a, Dim) else repr(a) if isinstance(a, int) else "value" for a in args))
 
     def __hash__(self) -> int:
@@ -76,14 +77,17 @@ def _order(atom: Atom) -> tuple[str, int]:
 class Dim:
     """A polynomial that is not a constant; made by arithmetic on `dim(symbol)`."""
 
-    __slots__ = ("_hash", "_key", "_symbols", "depth", "terms")
+    __slots__ = ("_at_least_zero", "_hash", "_key", "_symbols", "depth", "holds_values", "terms")
 
     def __init__(self, terms: Mapping[Monomial, int]) -> None:
         self.terms = dict(terms)
         self._hash = hash(frozenset(self.terms.items()))
         self._key: str | None = None
         self._symbols: frozenset[Sym] | None = None
-        self.depth: int = max((a.depth for m in self.terms for a in m if isinstance(a, Opaque)), default=0)
+        self._at_least_zero: bool | None = None
+        opaques = [a for m in self.terms for a in m if isinstance(a, Opaque)]
+        self.depth: int = max((a.depth for a in opaques), default=0)
+        self.holds_values: bool = any(a.holds_values for a in opaques)  # whether scalar expressions are among its atoms
 
     @property
     def key(self) -> str:
@@ -199,9 +203,16 @@ def floordiv(a: Dim | int, c: Dim | int) -> Dim | int:
     if c == 1:
         return a
     quotient, rest = _divide(a, c)
-    if rest == 0 or (_at_least_zero(rest) and _below(rest, c)):
+    if rest == 0 or (_at_least_zero(rest, c) and _below(rest, c)):
         return quotient
     return quotient + dim(Opaque("div", (rest, c)))
+
+
+def truncdiv(a: Dim | int, c: Dim | int) -> Dim | int:
+    """Division by a positive ``c`` rounded towards zero."""
+    if _at_least_zero(a):
+        return floordiv(a, c)
+    return dmax(floordiv(a, c), 0) + dmin(ceildiv(a, c), 0)
 
 
 def mod(a: Dim | int, c: Dim | int) -> Dim | int:
@@ -211,7 +222,7 @@ def mod(a: Dim | int, c: Dim | int) -> Dim | int:
     if c == 1:
         return 0
     _, rest = _divide(a, c)
-    if rest == 0 or (_at_least_zero(rest) and _below(rest, c)):
+    if rest == 0 or (_at_least_zero(rest, c) and _below(rest, c)):
         return rest
     if isinstance(rest, int) and isinstance(c, int):
         return rest % c
@@ -265,7 +276,7 @@ def substitute(value: Dim | int, table: Mapping[Sym, Dim | int], inner: Callable
     """Replace symbols; ``inner`` rewrites scalar expressions held by ``value`` atoms."""
     if isinstance(value, int) or (inner is None and value.symbols.isdisjoint(table)):
         return value
-    if value.symbols.isdisjoint(table) and not _holds_values(value):
+    if value.symbols.isdisjoint(table) and not value.holds_values:
         return value
     result: Dim | int = 0
     for monomial, factor in value.terms.items():
@@ -274,10 +285,6 @@ def substitute(value: Dim | int, table: Mapping[Sym, Dim | int], inner: Callable
             term = term * _substitute_atom(atom, table, inner)
         result = result + term
     return result
-
-
-def _holds_values(value: Dim | int) -> bool:
-    return any(isinstance(a, Opaque) and (a.op == "value" or any(map(_holds_values, a.args))) for a in atoms(value))
 
 
 def _substitute_atom(atom: Atom, table: Mapping[Sym, Dim | int], inner: Callable[[Any], Any] | None) -> Dim | int:
@@ -325,30 +332,61 @@ def _without(monomial: Monomial, wanted: Monomial) -> Monomial | None:
     return tuple(left)
 
 
-def _below(value: Dim | int, limit: Dim | int) -> bool:
-    """Whether value < limit provably holds inside the loops that its variables belong to."""
+def _below(value: Dim | int, divisor: Dim | int) -> bool:
+    """Whether value < divisor provably holds inside the loops that its variables belong to, where the divisor is at least 1."""
     top = bound(value, upper=True)
-    return top is not None and _nonnegative(limit - 1 - top)
+    return top is not None and nonnegative(divisor - 1 - top, value, divisor)
 
 
-def _at_least_zero(value: Dim | int) -> bool:
-    low = bound(value, upper=False)
-    return low is not None and _nonnegative(low)
+def _at_least_zero(value: Dim | int, divisor: Dim | int = 1) -> bool:
+    if isinstance(value, int):
+        return value >= 0
+    if divisor != 1:
+        low = bound(value, upper=False)
+        return low is not None and nonnegative(low, value, divisor)
+    if value._at_least_zero is None:
+        low = bound(value, upper=False)
+        value._at_least_zero = low is not None and nonnegative(low, value)
+    return value._at_least_zero
 
 
-def _nonnegative(value: Dim | int) -> bool:
-    """Whether a polynomial over dims is ≥ 0; dims that loops run over are ≥ 1 there, which the second attempt uses."""
+def nonnegative(value: Dim | int, inside: Dim | int = 1, divisor: Dim | int = 1) -> bool:
+    """Whether a polynomial over dims is ≥ 0 where the loops of the variables of ``inside`` run and ``divisor`` is at least 1.
+
+    A dim is known to be at least 1 where it is a factor of one of these extents, or of the divisor; else it may be 0.
+    """
     if isinstance(value, int):
         return value >= 0
     if all(f >= 0 for f in value.terms.values()):
         return True
+    positive = _factors(divisor)
+    for symbol in _loops(inside):
+        positive |= _factors(symbol.extent)
     shifted: Dim | int = 0
     for monomial, factor in value.terms.items():
         term: Dim | int = factor
         for atom in monomial:
-            term = term * (dim(atom) + 1 if isinstance(atom, Sym) and atom.extent is None else dim(atom))
+            term = term * (dim(atom) + 1 if atom in positive else dim(atom))
         shifted = shifted + term
     return all(f >= 0 for f in _terms(shifted).values())
+
+
+def _loops(value: Dim | int) -> set[Sym]:
+    """The loop variables that a value depends on, and those that their extents do."""
+    found: set[Sym] = set()
+    stack = [s for s in symbols(value) if s.extent is not None]
+    while stack:
+        symbol = stack.pop()
+        if symbol not in found:
+            found.add(symbol)
+            stack += [s for s in symbols(symbol.extent or 0) if s.extent is not None]
+    return found
+
+
+def _factors(value: Dim | int | None) -> set[Atom]:
+    """The run-time dims that a product is made of; none for a sum."""
+    terms = list(_terms(value or 1))
+    return {a for a in terms[0] if isinstance(a, Sym) and a.extent is None} if len(terms) == 1 else set()
 
 
 def bound(value: Dim | int, upper: bool) -> Dim | int | None:
@@ -375,6 +413,8 @@ def _atom_bound(atom: Atom, upper: bool) -> Dim | int | None:
     if atom.op == "div" and _at_least_zero(atom.args[0]):
         if not upper:
             return 0
+        if not atom.holds_values and not any(s.extent is not None for s in symbols(dim(atom))):
+            return dim(atom)
         top = bound(atom.args[0], True)
         return None if top is None else floordiv(top, atom.args[1])
     if atom.op == "mod":

@@ -266,10 +266,11 @@ def _fold_ints(name: str, a: Dim | int, b: Dim | int) -> Dim | int | None:
     if isinstance(a, int) and isinstance(b, int) and b:
         quotient = abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
         return {"div": quotient, "mod": a % b, "fmod": a - quotient * b}.get(name)
-    if isinstance(b, int) and b > 0 and name in ("div", "mod", "fmod"):  # dims are not negative
-        return d.floordiv(a, b) if name == "div" else d.mod(a, b)
-    if isinstance(a, Dim) and isinstance(b, Dim) and name == "div":
-        return d.floordiv(a, b)
+    if name == "mod" and isinstance(b, int) and b > 0:
+        return d.mod(a, b)
+    if name in ("div", "fmod") and b != 0 and d._at_least_zero(b):
+        quotient = d.truncdiv(a, b)
+        return quotient if name == "div" else a - quotient * b
     return None
 
 
@@ -310,9 +311,9 @@ def _decide(name: str, a: Dim | int, b: Dim | int) -> bool | None:
     if name in ("lt", "le"):
         low, high = d.bound(b - a, False), d.bound(b - a, True)
         least = 1 if name == "lt" else 0
-        if low is not None and d._nonnegative(low - least):
+        if low is not None and d.nonnegative(low - least, b - a):
             return True
-        if high is not None and d._nonnegative(-high + (least - 1)):
+        if high is not None and d.nonnegative(-high + (least - 1), b - a):
             return False
     return None
 
@@ -366,7 +367,9 @@ def cast(a: Scalar, dtype: DType) -> Expr:
     if isinstance(a, Lit) and (target.kind in "fb" or a.dtype.kind in "iub"):
         return lit(a.value, target)
     if isinstance(a, DimVal) and target.is_int and target.size >= 4:
-        return DimVal(a.value, target)
+        # Extents fit every type; a difference may be negative, which wraps where a type has no sign.
+        if "u" not in (a.dtype.kind, target.kind) or d._at_least_zero(a.value):
+            return DimVal(a.value, target)
     if target.kind == "b":
         return ne(a, 0)
     return Op("cast", (a,), target)
@@ -391,7 +394,7 @@ def children(e: Expr) -> tuple[Expr, ...]:
 def _values(value: Dim | int) -> list[Expr]:
     found: list[Expr] = []
     for atom in d.atoms(value):
-        if isinstance(atom, d.Opaque):
+        if isinstance(atom, d.Opaque) and atom.holds_values:
             for arg in atom.args:
                 found += [arg] if isinstance(arg, Expr) else _values(arg)
     return found

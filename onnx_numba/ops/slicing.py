@@ -157,7 +157,9 @@ def _range(start: Expr, end: Expr, step: Expr, extent: Extent) -> tuple[Expr, Ex
     first = e.where(forward, _clamp(start, n, zero, n), _clamp(start, n, zero, n - 1))
     last = e.where(forward, _clamp(end, n, zero, n), _clamp(end, n, zero - 1, n - 1))
     if isinstance(step, e.Lit) and step.value == 1:
-        return first, last - first if last == n else greater(last - first, zero), step
+        # By a known start itself, so that ``x[1:]`` is as long as ``x[:-1]``: max(n - 1, 0), not n - min(1, n).
+        begin = start if isinstance(start, e.Lit) and 0 <= start.value < _END else first
+        return first, greater(last - begin, zero), step
     up, down = (last - first + step - 1) / step, (last - first + step + 1) / step
     return (
         first,
@@ -173,7 +175,10 @@ def _clamp(value: Expr, n: Expr, low: Expr, high: Expr) -> Expr:
         return low
     extent = e.as_dim(n)
     assert extent is not None
-    return greater(smaller(wrapped(value, extent), high), low)
+    if high == n:
+        return greater(smaller(wrapped(value, extent), high), low)
+    # The upper end wins: stepping back through nothing begins before its first element.
+    return smaller(greater(wrapped(value, extent), low), high)
 
 
 @op("Tile", since=1, reviewed=1)

@@ -15,7 +15,7 @@ from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.loop import Concat, HostCall, Map, Object, Program, Reduce, Reshape, Result, Tensor, Weight
 from onnx_numba.schedule.expand import loads, root
-from onnx_numba.schedule.fuse import expression_dims, live_values, uses
+from onnx_numba.schedule.fuse import expression_dims, live_values, updated, uses
 
 Array = np.ndarray[Any, Any]
 Evaluate = Callable[[Program, int], Sequence[Array]]
@@ -58,6 +58,9 @@ def _constants(values: Sequence[Tensor | Object]) -> dict[Tensor, int]:
         if given and not isinstance(value.definition, (Weight, Reshape)) and size > max(SMALL, GROWTH * given):
             continue
         known[value] = given
+    for value in values:  # what a call of the run overwrites must not be a weight, which serves every run
+        if isinstance(value.definition, Result) and value not in known and (copy := updated(value.definition)) is not None:
+            known.pop(copy, None)
     return known
 
 

@@ -42,6 +42,8 @@ INLINE_COST = 4
 """A map at most this costly is recomputed by each of its consumers."""
 INLINE_LIMIT = 250
 """A map whose expression has grown beyond this is stored, lest kernels grow with the graph."""
+INLINE_DEPTH = 48
+"""Likewise a map at the end of a chain of so many, which are inlined by recursion."""
 BUFFER_LIMIT = 24
 """Most tensors one kernel reads and writes."""
 SERIAL_ROWS, SERIAL_WORK = 2, 65536
@@ -122,6 +124,12 @@ def uses(value: Tensor | Object) -> list[Tensor | Object]:
     return used
 
 
+def updated(result: Result) -> Tensor | None:
+    """The input whose block a call's output takes over."""
+    call = result.call
+    return call.inputs[call.inplace] if isinstance(call, TemplateCall) and call.inplace is not None and result.index == 0 else None
+
+
 def stored_tensors(program: Program, values: Sequence[Tensor | Object]) -> tuple[set[Tensor], set[Tensor]]:
     """Tensors that lie in memory, and those among them that do so only because recomputing them would cost more."""
     forced: set[Tensor] = {root(v) for _, v in program.outputs if isinstance(v, Tensor)}
@@ -146,17 +154,22 @@ def stored_tensors(program: Program, values: Sequence[Tensor | Object]) -> tuple
     finished = _finished(values, readers)
     worth: set[Tensor] = set()
     total: dict[Tensor, int] = {}
+    depth: dict[Tensor, int] = {}
     for value in values:
+        if isinstance(value, Tensor) and isinstance(value.definition, Reshape):
+            depth[value] = depth.get(value.definition.source, 0)
         if not isinstance(value, Tensor) or not isinstance(value.definition, Map) or value in forced:
             continue
+        depth[value] = 1 + max((depth.get(x.tensor, 0) for x in loads(value.definition.expr)), default=0)
         used = {root(x.tensor) for x in loads(value.definition.expr)}
         own = cost(value.definition.expr)
         total[value] = own + sum(total.get(t, 0) for t in used if t not in forced and t not in worth)
         consumers = [c for c in dict.fromkeys(readers[value]) if not isinstance(c.definition, Reshape)]
         consumers += [c for r in readers[value] if isinstance(r.definition, Reshape) for c in readers.get(r, ())]
         reused = len(consumers) > 1 or any(_repeats(c, value) for c in consumers)
-        if total[value] > INLINE_LIMIT or (reused and total[value] > INLINE_COST) or value in finished:
+        if total[value] > INLINE_LIMIT or depth[value] >= INLINE_DEPTH or (reused and total[value] > INLINE_COST) or value in finished:
             worth.add(value)
+            depth[value] = 0
     return forced | worth, worth
 
 

@@ -1,0 +1,141 @@
+"""Models that once gave a wrong answer, each with what was wrong."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+from onnx_numba.importer import load
+from onnx_numba.lower import lower
+from onnx_numba.options import Options
+from onnx_numba.prepare import PreparedModel, prepare_model
+
+
+def graph(text: str) -> onnx.ModelProto:
+    """A model of one graph in onnx's text form."""
+    return onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 18]> g {text}')
+
+
+def prepared(model: onnx.ModelProto | str) -> PreparedModel:
+    """The model as plain Python."""
+    return prepare_model(graph(model) if isinstance(model, str) else model, options=Options(jit=False, cache=False))
+
+
+def results(model: str, *inputs: Any) -> list[np.ndarray[Any, Any]]:
+    """What a model gives."""
+    return [np.asarray(v) for v in prepared(model).run(list(inputs))]
+
+
+def test_a_constant_that_is_scattered_into_is_not_overwritten() -> None:
+    """The copy that the kernel updates was computed at prepare, so that updates of one run were seen by the next."""
+    model = prepared(
+        "(int64[k] i, float[k] u) => (float[3] y) { d = Constant<value_floats=[1.0, 2.0, 3.0]>() y = ScatterElements(d, i, u) }"
+    )
+    first = model.run([np.array([0]), np.array([7], np.float32)])[0]
+    second = model.run([np.array([2]), np.array([9], np.float32)])[0]
+    assert first.tolist() == [7, 2, 3]
+    assert second.tolist() == [1, 2, 9]
+
+
+@pytest.mark.parametrize("operator", ["Neg(q)", "Mul(q, q)"])
+def test_what_is_made_of_a_guarded_value_stays_behind_it(operator: str) -> None:
+    """It was moved out of the inner loop in which the guard was written: used before it had a value."""
+    x, z = np.arange(4, dtype=np.float32), np.ones((4, 3), np.float32)
+    text = (
+        "(float[n] x, float[n, m] z) => (float[n, m] y) { p = Constant<value_ints=[1, -1]>() q = Pad(x, p) "
+        f"r = {operator} a = Constant<value_ints=[1]>() w = Unsqueeze(r, a) y = Add(w, z) }}"
+    )
+    padded = np.array([0, 0, 1, 2], np.float32)
+    expected = (-padded if operator == "Neg(q)" else padded * padded)[:, None] + z
+    np.testing.assert_array_equal(results(text, x, z)[0], expected)
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_a_dim_may_be_zero(n: int) -> None:
+    """Outside the loops over it, a dim was taken to be at least 1: ``n > 0`` was always true, and ``max(n - 1, 0)`` was n - 1."""
+    text = (
+        "(float[n] x) => (bool[1] y, int64[1] z) { s = Shape(x) a = Constant<value_ints=[0]>() o = Constant<value_ints=[1]>() "
+        "y = Greater(s, a) t = Sub(s, o) z = Max(t, a) }"
+    )
+    y, z = results(text, np.zeros(n, np.float32))
+    assert y.tolist() == [n > 0]
+    assert z.tolist() == [max(n - 1, 0)]
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+@pytest.mark.parametrize(("start", "end", "step"), [(1, 1 << 62, 1), (0, -1, 1), (-1, -(1 << 62), -2)])
+def test_a_slice_of_a_dim_that_may_be_zero(n: int, start: int, end: int, step: int) -> None:
+    """Its extent was n - 1, which is -1 of nothing."""
+    text = (
+        f"(float[n] x) => (float[k] y) {{ a = Constant<value_ints=[{start}]>() b = Constant<value_ints=[{end}]>() "
+        f"c = Constant<value_ints=[0]>() d = Constant<value_ints=[{step}]>() y = Slice(x, a, b, c, d) }}"
+    )
+    x = np.arange(n, dtype=np.float32)
+    np.testing.assert_array_equal(results(text, x)[0], x[start:end:step])
+
+
+def test_slices_without_the_first_and_the_last_are_known_to_be_as_long() -> None:
+    """Else their difference would be a broadcast."""
+    text = (
+        "(float[n] x) => (float[k] y) { z = Constant<value_ints=[0]>() o = Constant<value_ints=[1]>() m = Constant<value_ints=[-1]>() "
+        "e = Constant<value_ints=[9223372036854775807]>() a = Slice(x, o, e) b = Slice(x, z, m) y = Sub(a, b) }"
+    )
+    program = lower(load(graph(text)).graph, Options())
+    assert "bcast" not in repr(program.outputs[0][1])
+    np.testing.assert_array_equal(results(text, np.array([1, 4, 9], np.float32))[0], [3, 5])
+
+
+@pytest.mark.parametrize("n", [3, 10, 12])
+def test_arithmetic_on_dims_rounds_towards_zero(n: int) -> None:
+    """Differences of dims were divided as if they were never negative."""
+    text = (
+        "(float[n] x) => (int64[1] y, int64[1] z, int64[1] w) { s = Shape(x) a = Constant<value_ints=[10]>() "
+        "b = Constant<value_ints=[3]>() t = Sub(s, a) y = Div(t, b) z = Mod<fmod=1>(t, b) w = Mod(t, b) }"
+    )
+    found = [v.tolist() for v in results(text, np.zeros(n, np.float32))]
+    assert found == [[int((n - 10) / 3)], [int(np.fmod(n - 10, 3))], [(n - 10) % 3]]
+
+
+def test_a_negative_dim_wraps_in_a_type_without_sign() -> None:
+    """A cast to uint32 and back did nothing."""
+    text = (
+        "(float[n] x) => (int64[1] y) { s = Shape(x) a = Constant<value_ints=[10]>() t = Sub(s, a) "
+        "u = Cast<to = 12>(t) y = Cast<to = 7>(u) }"
+    )
+    assert results(text, np.zeros(3, np.float32))[0].tolist() == [2**32 - 7]
+
+
+@pytest.mark.parametrize("step", ["h{k} = Div({p}, c) t{k} = Add(h{k}, {p})", "h{k} = Max({p}, c) i{k} = Sub({p}, c) t{k} = Max(h{k}, i{k})"])
+def test_nested_arithmetic_on_dims_is_planned_quickly(step: str) -> None:
+    """Bounds of shared parts were worked out anew for every use: time doubled with every step."""
+    text, previous = "", "s"
+    for k in range(13):
+        text += step.format(k=k, p=previous) + " "
+        previous = f"t{k}"
+    started = time.perf_counter()
+    prepared(f"(float[n] x) => (int64[1] y) {{ s = Shape(x) c = Constant<value_ints=[3]>() {text} y = Identity({previous}) }}")
+    assert time.perf_counter() - started < 10
+
+
+def test_a_long_chain_of_views() -> None:
+    """It was inlined by recursion as deep as the chain was long."""
+    text, previous = "", "x"
+    for k in range(401):
+        text += f"t{k} = Transpose({previous}) "
+        previous = f"t{k}"
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(results(f"(float[n, m] x) => (float[a, b] y) {{ {text} y = Identity({previous}) }}", x)[0], x.T)
+
+
+def test_names_in_a_model_are_never_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line break in the name of an output, or quotes in that of the graph, ended the comment or docstring of the generated module."""
+    model = graph("(float[n] x) => (float[n] y) { y = Neg(x) }")
+    model.graph.name = 'a"""; print("run by the graph\'s name"); """'
+    model.graph.output[0].name = model.graph.node[0].output[0] = "y\nprint('run by the name of an output')\n#"
+    assert prepared(model).run([np.ones(2, np.float32)])[0].tolist() == [-1, -1]
+    assert capsys.readouterr().out == ""
