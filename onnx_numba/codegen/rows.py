@@ -6,7 +6,7 @@ A softmax over rows becomes
         b0 = i0 * s0
         a0 = f32(-inf)
         for r0 in range(s0):
-            a0 = max_(a0, x0[b0 + r0])
+            a0 = acc_max(a0, x0[b0 + r0])
         a1 = f32(0.0)
         for r0 in range(s0):
             v0 = exp((x0[b0 + r0] - a0))
@@ -330,7 +330,7 @@ def identity(kind: str, dtype: DType) -> e.Lit:
 def combine(kind: str, dtype: DType, a: str, b: str) -> str:
     """One step of a fold."""
     if kind in ("max", "min"):
-        return f"{kind}_({a}, {b})" if dtype is not BOOL else f"({a} {'|' if kind == 'max' else '&'} {b})"
+        return f"acc_{kind}({a}, {b})" if dtype is not BOOL else f"({a} {'|' if kind == 'max' else '&'} {b})"
     if kind in ("or", "and"):
         return f"({a} {'|' if kind == 'or' else '&'} {b})"
     if dtype.is_float:

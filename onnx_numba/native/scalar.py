@@ -196,6 +196,30 @@ def min_(a: Any, b: Any) -> Any:
     return a if a < b else b
 
 
+def _emit_any_zero(name: str) -> Any:
+    exact = _emit_extreme(name)
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = exact(context, builder, signature, args)
+        if is_float(signature.return_type):
+            value.fastmath.add("nsz")
+        return value
+
+    return emit
+
+
+@intrinsic(same(is_scalar, 2), _emit_any_zero("max"))
+def acc_max(a: Any, b: Any) -> Any:
+    """`max_` in a reduction, where the sign of a zero may be that of any: half as many instructions."""
+    return max_(a, b)
+
+
+@intrinsic(same(is_scalar, 2), _emit_any_zero("min"))
+def acc_min(a: Any, b: Any) -> Any:
+    """`min_` in a reduction, where the sign of a zero may be that of any."""
+    return min_(a, b)
+
+
 # ---- float arithmetic
 
 
@@ -358,6 +382,6 @@ def mod_(a: Any, b: Any) -> Any:
 
 
 RECORDS: tuple[Record, ...] = (
-    *CASTS, cast_like, bits_of, float_of, select, max_, min_, fma, acc_add, acc_mul, sqrt, floor, ceil, trunc, rint, copysign,
-    abs_, neg, isnan_, isinf_, fmod_, mod_,
+    *CASTS, cast_like, bits_of, float_of, select, max_, min_, acc_max, acc_min, fma, acc_add, acc_mul, sqrt, floor, ceil, trunc, rint,
+    copysign, abs_, neg, isnan_, isinf_, fmod_, mod_,
 )  # fmt: skip
