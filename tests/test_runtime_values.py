@@ -237,3 +237,19 @@ def test_input_errors_reach_the_caller():
     session = Session(chain(), [], {k.__name__: k for k in plans.KERNELS}, Options(jit=False))
     with pytest.raises(InputTypeError):
         session.run([np.ones(3)])
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_a_size_that_64_bits_cannot_count_is_an_error(jit):
+    from onnx import parser
+
+    from onnx_numba import backend, errors
+
+    model = parser.parse_model(
+        '<ir_version: 9, opset_import: ["" : 20]>\n'
+        "g (float[1] x, int64[2] s) => (float[N,M] y) { a=Expand(x,s) b=Softmax<axis=0>(a) y=Softmax<axis=1>(b) }"
+    )
+    rep = backend.prepare(model, jit=jit)
+    with pytest.raises(errors.ExecutionError, match="64 bits"):
+        rep.run([np.ones(1, np.float32), np.array([3, 6148914691236517206])])
+    assert rep.run([np.ones(1, np.float32), np.array([3, 2])]).y.shape == (3, 2)

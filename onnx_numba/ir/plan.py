@@ -55,7 +55,7 @@ OPS: dict[str, str] = {
 }  # fmt: skip
 
 # Status codes of kernels and of the runner. 0 is success; a kernel reports one with the work index at which it arose.
-OK, INDEX_RANGE, BROADCAST, SHAPE_MISMATCH, DIVISION_BY_ZERO, BAD_VALUE, CANCELLED = range(7)
+OK, INDEX_RANGE, BROADCAST, SHAPE_MISMATCH, DIVISION_BY_ZERO, BAD_VALUE, CANCELLED, OVERFLOW = range(8)
 STATUS_TEXT = {
     INDEX_RANGE: "an index is out of range",
     BROADCAST: "shapes cannot be broadcast together",
@@ -63,6 +63,7 @@ STATUS_TEXT = {
     DIVISION_BY_ZERO: "integer division by zero",
     BAD_VALUE: "an input value is not allowed here",
     CANCELLED: "the run was cancelled",
+    OVERFLOW: "a size is beyond what 64 bits can count",
 }
 
 # What a kernel's ctx points to: int64 words.

@@ -147,3 +147,6 @@ SMALL_OUTPUT = 64 * 1024
 """Larger outputs come from the recycling pool."""
 SMALL_INPUT = 16 * 1024
 """Inputs of so many bytes in all make a run worth letting other Python threads go on."""
+
+LARGEST_PRODUCT = 9.2e18
+"""What a product of dims must stay below in magnitude: a little less than 2**63, so that float64 can tell."""

@@ -14,9 +14,11 @@ from onnx_numba.ir.plan import (
     CTX_INDEX,
     CTX_STATUS,
     DIVISION_BY_ZERO,
+    OVERFLOW,
 )
 from onnx_numba.native.layout import (
     CTX_STRIDE,
+    LARGEST_PRODUCT,
     LEFT_END,
     LEFT_ERROR,
     LEFT_GROW,
@@ -177,6 +179,9 @@ def arithmetic(slots, operation, dst, a, b):  # type: ignore[no-untyped-def]
     elif operation == OP_SUB:
         slots[dst] = a - b
     elif operation == OP_MUL:
+        # A product that wraps would give a block smaller than the loops that fill it.
+        if abs(float(a) * float(b)) >= LARGEST_PRODUCT:
+            return OVERFLOW
         slots[dst] = a * b
     elif operation == OP_MAX:
         slots[dst] = max(a, b)

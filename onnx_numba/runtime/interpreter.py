@@ -22,10 +22,11 @@ from onnx_numba.ir.plan import (
     CTX_STATUS,
     CTX_WORDS,
     DIVISION_BY_ZERO,
+    OVERFLOW,
     Plan,
 )  # fmt: skip
 from onnx_numba.ir.types import DTYPES
-from onnx_numba.native.layout import LEFT_END, LEFT_ERROR, LEFT_HOST, LEFT_OUT
+from onnx_numba.native.layout import LARGEST_PRODUCT, LEFT_END, LEFT_ERROR, LEFT_HOST, LEFT_OUT
 from onnx_numba.runtime.assembler import resolve
 from onnx_numba.runtime.outputs import aligned_block
 
@@ -166,6 +167,8 @@ class Interpreter:
         if operation in _BINARY:
             dst, a, b = operands
             slots[dst] = _BINARY[operation](slots[a], slots[b])
+            if operation == "mul" and abs(slots[dst]) >= LARGEST_PRODUCT:
+                self._error = (OVERFLOW, None)
         elif operation in _DIVISION:
             dst, a, b = operands
             if slots[b] == 0:
