@@ -224,7 +224,8 @@ def _emit_isinf(context: Any, builder: Any, signature: Any, args: Any) -> Any:
 _INTEGERS = ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64")
 _EMITTERS: dict[str, Any] = {
     **dict.fromkeys((*_INTEGERS, "cast_like"), _emit_cast),
-    "max_": _emit_extreme(True), "min_": _emit_extreme(False), "abs_": _emit_abs, "neg": _emit_neg, "isinf_": _emit_isinf,
+    "max_": _emit_extreme(True), "min_": _emit_extreme(False), "acc_max": _emit_extreme(True), "acc_min": _emit_extreme(False),
+    "abs_": _emit_abs, "neg": _emit_neg, "isinf_": _emit_isinf,
     "rint": _libdevice("rint"), "fmod_": _libdevice("fmod"),
 }  # fmt: skip
 
