@@ -122,7 +122,8 @@ class Maker:
         if not shape:
             return
         axis = int(self.random.integers(len(shape)))
-        same = [(n, s) for n, s in self.values if len(s) == len(shape) and all(a == b for k, (a, b) in enumerate(zip(s, shape, strict=True)) if k != axis)]
+        rest = (*shape[:axis], *shape[axis + 1 :])
+        same = [(n, s) for n, s in self.values if len(s) == len(shape) and (*s[:axis], *s[axis + 1 :]) == rest]
         parts = [same[int(self.random.integers(len(same)))] for _ in range(int(self.random.integers(1, 3)))] + [(name, shape)]
         total = sum(s[axis] for _, s in parts)
         self.node("Concat", [n for n, _ in parts], (*shape[:axis], total, *shape[axis + 1 :]), axis=axis)

@@ -10,6 +10,7 @@ import onnx
 import onnx.parser
 import pytest
 
+from onnx_numba import errors
 from onnx_numba.importer import load
 from onnx_numba.lower import lower
 from onnx_numba.options import Options
@@ -110,7 +111,9 @@ def test_a_negative_dim_wraps_in_a_type_without_sign() -> None:
     assert results(text, np.zeros(3, np.float32))[0].tolist() == [2**32 - 7]
 
 
-@pytest.mark.parametrize("step", ["h{k} = Div({p}, c) t{k} = Add(h{k}, {p})", "h{k} = Max({p}, c) i{k} = Sub({p}, c) t{k} = Max(h{k}, i{k})"])
+@pytest.mark.parametrize(
+    "step", ["h{k} = Div({p}, c) t{k} = Add(h{k}, {p})", "h{k} = Max({p}, c) i{k} = Sub({p}, c) t{k} = Max(h{k}, i{k})"]
+)
 def test_nested_arithmetic_on_dims_is_planned_quickly(step: str) -> None:
     """Bounds of shared parts were worked out anew for every use: time doubled with every step."""
     text, previous = "", "s"
@@ -139,3 +142,22 @@ def test_names_in_a_model_are_never_code(capsys: pytest.CaptureFixture[str]) -> 
     model.graph.output[0].name = model.graph.node[0].output[0] = "y\nprint('run by the name of an output')\n#"
     assert prepared(model).run([np.ones(2, np.float32)])[0].tolist() == [-1, -1]
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_an_index_into_a_single_constant_is_checked(jit):
+    model = graph("(int64[K] i) => (float[K] y) { c=Constant<value_floats=[1.0]>() y=Gather(c,i) }")
+    rep = prepare_model(model, options=Options(jit=jit))
+    np.testing.assert_array_equal(rep.run([np.array([0, -1])])[0], [1.0, 1.0])
+    with pytest.raises(errors.ExecutionError, match="range"):
+        rep.run([np.array([5])])
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_a_reshape_before_a_convolution_is_checked(jit):
+    model = graph("(float[N] x, int64[4] s, float[2,1,3,3] w) => (float[A,B,C,D] y) { r=Reshape(x,s) y=Conv<pads=[1,1,1,1]>(r,w) }")
+    rep = prepare_model(model, options=Options(jit=jit))
+    x, w = np.ones(32, np.float32), np.ones((2, 1, 3, 3), np.float32)
+    assert rep.run([x, np.array([1, 1, 4, 8]), w])[0].shape == (1, 2, 4, 8)
+    with pytest.raises(errors.ExecutionError, match="fit"):
+        rep.run([x, np.array([1, 1, 40, 80]), w])

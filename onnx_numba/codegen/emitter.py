@@ -158,7 +158,7 @@ class Emitter:
         return text if text.isidentifier() else self._hold(value, text, self._depth_of_dim(value), "b")
 
     def _constant(self, value: Dim) -> bool:
-        return not any(s.extent is not None for s in d.symbols(value)) and not e._values(value)
+        return not any(s.extent is not None for s in d.symbols(value)) and not e.values_in(value)
 
     def _terms(self, value: Dim | int) -> list[str]:
         """Terms of one depth: products of loop atoms with coefficients that are parameters."""
@@ -207,7 +207,7 @@ class Emitter:
         depth = 0
         for symbol in d.symbols(value):
             depth = max(depth, self._depth_of_symbol(symbol))
-        for inner in e._values(value):
+        for inner in e.values_in(value):
             depth = max(depth, self._depth(inner))
         return depth
 

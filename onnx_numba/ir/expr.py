@@ -269,8 +269,8 @@ def _fold_ints(name: str, a: Dim | int, b: Dim | int) -> Dim | int | None:
     if name == "mod" and isinstance(b, int) and b > 0:
         return d.mod(a, b)
     if name in ("div", "fmod") and b != 0 and d._at_least_zero(b):
-        quotient = d.truncdiv(a, b)
-        return quotient if name == "div" else a - quotient * b
+        whole = d.truncdiv(a, b)
+        return whole if name == "div" else a - whole * b
     return None
 
 
@@ -366,10 +366,10 @@ def cast(a: Scalar, dtype: DType) -> Expr:
         return a
     if isinstance(a, Lit) and (target.kind in "fb" or a.dtype.kind in "iub"):
         return lit(a.value, target)
-    if isinstance(a, DimVal) and target.is_int and target.size >= 4:
-        # Extents fit every type; a difference may be negative, which wraps where a type has no sign.
-        if "u" not in (a.dtype.kind, target.kind) or d._at_least_zero(a.value):
-            return DimVal(a.value, target)
+    # Extents fit every type; a difference may be negative, which wraps where a type has no sign.
+    fits = isinstance(a, DimVal) and ("u" not in (a.dtype.kind, target.kind) or d._at_least_zero(a.value))
+    if isinstance(a, DimVal) and fits and target.is_int and target.size >= 4:
+        return DimVal(a.value, target)
     if target.kind == "b":
         return ne(a, 0)
     return Op("cast", (a,), target)
@@ -387,16 +387,17 @@ def children(e: Expr) -> tuple[Expr, ...]:
     if isinstance(e, Op):
         return e.args
     if isinstance(e, Load):
-        return tuple(v for i in e.index for v in _values(i))
-    return tuple(_values(e.value)) if isinstance(e, DimVal) else ()
+        return tuple(v for i in e.index for v in values_in(i))
+    return tuple(values_in(e.value)) if isinstance(e, DimVal) else ()
 
 
-def _values(value: Dim | int) -> list[Expr]:
+def values_in(value: Dim | int) -> list[Expr]:
+    """Scalar expressions that a dim or index is made of."""
     found: list[Expr] = []
     for atom in d.atoms(value):
         if isinstance(atom, d.Opaque) and atom.holds_values:
             for arg in atom.args:
-                found += [arg] if isinstance(arg, Expr) else _values(arg)
+                found += [arg] if isinstance(arg, Expr) else values_in(arg)
     return found
 
 

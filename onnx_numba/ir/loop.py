@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from onnx_numba.ir.dims import Dim, Sym, product
-from onnx_numba.ir.expr import Expr, Load, as_index
+from onnx_numba.ir.expr import Expr, Load, as_index, values_in
 from onnx_numba.ir.types import DType, ValueType
 
 Shape = tuple[Dim | int, ...]
@@ -244,7 +244,7 @@ class Tensor:
                 position = position * extent + i
             else:
                 return self.content[position]
-            if len(self.content) == 1:
+            if len(self.content) == 1 and not any(map(values_in, where)):  # an index from data may have to be refused
                 return self.content[0]
         return Load(self, where)
 

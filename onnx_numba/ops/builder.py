@@ -151,7 +151,7 @@ class Builder:
                     continue
                 symbol = dims.get(extent) if extent else None
                 if symbol is None:
-                    symbol = Sym(extent or f"{name}_{axis}")
+                    symbol = Sym(extent or f"{name}[{axis}]")
                     symbol.source = (index, axis)
                     if extent:
                         dims[extent] = symbol
@@ -360,9 +360,7 @@ class Builder:
             value = e.cast(value, dtype)
         kept = tuple(v for k, v in enumerate(every) if k not in axes)
         gone = tuple(v for k, v in enumerate(every) if k in axes)
-        definition = Reduce(kept, gone, every, kind, value)
-        result = self._new(dtype, tuple(tensor.shape[k] for k in range(tensor.rank) if k not in axes), definition)
-        result.content = self._reduced_content(result, definition)
+        result = self._reduced(Reduce(kept, gone, every, kind, value), dtype)
         if keepdims:
             result = self.reshape(result, [1 if k in axes else s for k, s in enumerate(tensor.shape)])
         return result
@@ -375,9 +373,17 @@ class Builder:
         kept = tuple(Sym(f"i{k}", extent=extent) for k, extent in enumerate(shape))
         gone = tuple(Sym(f"r{k}", extent=extent) for k, extent in enumerate(extents))
         value = e.cast(element(tuple(map(d.dim, kept)), tuple(map(d.dim, gone))), dtype)
-        definition = Reduce(kept, gone, kept + gone, kind, value, hint)
-        result = self._new(dtype, shape, definition)
-        result.content = self._reduced_content(result, definition)
+        return self._reduced(Reduce(kept, gone, kept + gone, kind, value, hint), dtype)
+
+    def _reduced(self, reduce: Reduce, dtype: DType) -> Tensor:
+        """The result of a reduction; over extents of 1 it is the element itself."""
+        shape = tuple(v.extent for v in reduce.vars if v.extent is not None)
+        if all(v.extent == 1 for v in reduce.rvars):
+            only = e.substitute(reduce.expr, dict.fromkeys(reduce.rvars, 0))
+            value = e.lit(0, dtype) if reduce.kind.startswith("arg") else only
+            return self.compute(shape, lambda *i: e.substitute(value, dict(zip(reduce.vars, i, strict=True))), dtype)
+        result = self._new(dtype, shape, reduce)
+        result.content = self._reduced_content(result, reduce)
         return result
 
     def _reduced_content(self, result: Tensor, reduce: Reduce) -> tuple[Expr, ...] | None:
@@ -421,7 +427,8 @@ class Builder:
 
         ``bufs`` are the inputs (contiguous), then the outputs. In its source a name ``X_p`` stands for the pointer function of type
         ``types["X"]`` (``X``, ``load_X``, ``store_X``, ``X_at`` likewise); names in ``constants`` become literals (a string: a
-        name). It is called over [0, total) in chunks of ``grain`` units that may run on different threads, with ``scratch`` bytes per thread.
+        name). It is called over [0, total) in chunks of ``grain`` units that may run on different threads, with ``scratch`` bytes
+        per thread.
         """
         given = tuple(self.copy(t) if k == inplace else t for k, t in enumerate(inputs))
         call = TemplateCall(body, given, tuple(dims), total, grain, types or {}, dict(constants or {}), scratch, inplace)

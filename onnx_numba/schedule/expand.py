@@ -41,6 +41,15 @@ def root(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def view_checks(tensor: Tensor) -> tuple[Check, ...]:
+    """What a chain of reshapes demands before its elements may be read."""
+    checks: list[Check] = []
+    while isinstance(tensor.definition, Reshape):
+        checks += tensor.checks
+        tensor = tensor.definition.source
+    return tuple(checks)
+
+
 class Expander:
     """Expands expressions against a fixed set of stored tensors, collecting the run-time checks of what it inlines."""
 
@@ -69,7 +78,7 @@ class Expander:
         return e.resolve(d.substitute(value, {}, again))
 
     def _load(self, tensor: Tensor, index: tuple[Dim | int, ...], again: Callable[[Expr], Expr]) -> Expr:
-        if tensor.content is not None and len(tensor.content) == 1:
+        if tensor.content is not None and len(tensor.content) == 1 and not any(map(e.values_in, index)):
             return tensor.content[0]
         base = root(tensor)
         if self.stored(base):

@@ -279,7 +279,8 @@ class Fuser:
         step.outputs.append(value)
         if isinstance(value, Tensor):
             step.checks += value.checks
-            self._depend(step, dim_tensors([x for s in value.shape for x in [s] if not self._own_dim(s, step)]))
+            self._depend(step, dim_tensors(x for c in value.checks for x in (c.a, c.b)))
+            self._depend(step, dim_tensors(s for s in value.shape if not self._own_dim(s, step)))
         self.step_of[value].append(step)
 
     def _own_dim(self, value: Dim | int, step: CallStep) -> bool:

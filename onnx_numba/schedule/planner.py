@@ -31,7 +31,8 @@ from onnx_numba.ir.loop import (
 )
 from onnx_numba.ir.plan import HostStep, Kernel, Plan, Port
 from onnx_numba.ir.types import U8, TensorType
-from onnx_numba.schedule.fuse import dim_tensors
+from onnx_numba.schedule.expand import view_checks
+from onnx_numba.schedule.fuse import dim_tensors, updated
 from onnx_numba.schedule.steps import CallStep, Group, Step
 
 _OPS = {"div": "div", "mod": "mod", "max": "max", "min": "min", "eq": "eq", "ne": "ne", "lt": "lt", "le": "le", "bcast": "bcast"}
@@ -43,15 +44,10 @@ def storage(tensor: Tensor) -> Tensor:
         definition = tensor.definition
         if isinstance(definition, Reshape):
             tensor = definition.source
-        elif isinstance(definition, Result) and definition.index == 0 and _updated(definition) is not None:
-            tensor = definition.call.inputs[_updated(definition)]  # type: ignore[assignment,index]
+        elif isinstance(definition, Result) and (taken := updated(definition)) is not None:
+            tensor = taken
         else:
             return tensor
-
-
-def _updated(result: Result) -> int | None:
-    """The input of a call whose block its first output takes over."""
-    return result.call.inplace if isinstance(result.call, TemplateCall) else None
 
 
 class Planner:
@@ -281,9 +277,8 @@ class Planner:
 
     def _check_view(self, value: Tensor | Object | None) -> None:
         """Demand what a view needs before it is taken for what its shape says; no kernel does, for none computes it."""
-        while isinstance(value, Tensor) and isinstance(value.definition, Reshape):
-            self._check(value.checks)
-            value = value.definition.source
+        if isinstance(value, Tensor):
+            self._check(view_checks(value))
 
     def _step(self, step: Step) -> None:
         self._check(step.checks)

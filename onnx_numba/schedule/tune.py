@@ -22,7 +22,7 @@ from onnx_numba.ir.expr import Flat, Load
 from onnx_numba.ir.loop import Check, Contraction, KernelCall, Map, Object, Program, Reduce, Reshape, Result, Shape, Tensor, Weight
 from onnx_numba.native.plane import has_masks
 from onnx_numba.native.tile import Tile, tile_shape
-from onnx_numba.schedule.expand import linear, loads, root, unravel
+from onnx_numba.schedule.expand import linear, loads, root, unravel, view_checks
 from onnx_numba.target import Target
 from onnx_numba.templates.conv import Conv, conv_tile, lattice_source, pack_filters_source
 from onnx_numba.templates.depthwise import Depthwise, depthwise
@@ -130,7 +130,7 @@ class _Tuner:
         a_shape, a_strides = _matrix(hint.operands[0].shape, left.strides, bool(hint.params.get("trans_a")))
         b_shape, b_strides = _matrix(hint.operands[1].shape, right.strides, bool(hint.params.get("trans_b")))
         if any(s == 0 and x != 1 for s, x in zip(a_strides[-2:], a_shape[-2:], strict=True)):
-            left = View(root(hint.operands[0]), _row_major(hint.operands[0].shape))
+            left = View(root(hint.operands[0]), _row_major(hint.operands[0].shape), view_checks(hint.operands[0]))
             a_shape, a_strides = _matrix(hint.operands[0].shape, left.strides, bool(hint.params.get("trans_a")))
         batch = tensor.shape[:-2]
         (m, n), k = tensor.shape[-2:], a_shape[-1]
@@ -196,17 +196,18 @@ class _Tuner:
         image = root(x) if plain else self._lattice(x, spec, out, pads[:rank])
         units = spec.work_units(x.shape[0], group, filters, out)
         work = _at_most(filters, spec.block_rows) * _at_most(columns, spec.block_columns) * channels * spec.taps
-        return Body(spec, (group, channels, filters, *out), units, work, 1, 1), (image, weights), []
+        checks = list(view_checks(x)) if plain else []
+        return Body(spec, (group, channels, filters, *out), units, work, 1, 1), (image, weights), checks
 
     def _filters(self, w: Tensor, spec: Conv, group: int, filters: Extent, channels: Extent) -> Tensor:
         depth = channels * spec.taps
         dims = (filters, depth, 1, depth, group, filters * depth)
-        call = KernelCall(partial(pack_filters_source, conv=spec), "pack", (root(w),), dims, group * d.ceildiv(filters, spec.tile.rows))
+        call = KernelCall(partial(pack_filters_source, conv=spec), "pack", (w,), dims, group * d.ceildiv(filters, spec.tile.rows))
         return self._kernel(("filters", root(w), spec.tile, dims), w, spec.packed_size(group, filters, channels), call)
 
     def _lattice(self, x: Tensor, spec: Conv, out: Shape, before: Shape) -> Tensor:
         dims = (*x.shape[2:], *out, *before)
-        call = KernelCall(partial(lattice_source, conv=spec), "lattice", (root(x),), dims, x.shape[0] * x.shape[1])
+        call = KernelCall(partial(lattice_source, conv=spec), "lattice", (x,), dims, x.shape[0] * x.shape[1])
         key = ("lattice", root(x), spec.kernel, spec.strides, spec.dilations, spec.tile.columns, dims)
         return self._kernel(key, x, spec.lattice_size(x.shape[0], x.shape[1], out), call)
 
@@ -216,7 +217,7 @@ class _Tuner:
         out = tensor.shape[2:]
         dims = (x.shape[1], d.floordiv(w.shape[0], x.shape[1]), *x.shape[2:], *out, *before)
         work = d.product(out) * d.product(spec.kernel)
-        return Body(spec, dims, x.shape[0] * w.shape[0], work, 1, 1), (root(x), root(w)), []
+        return Body(spec, dims, x.shape[0] * w.shape[0], work, 1, 1), (root(x), root(w)), [*view_checks(x), *view_checks(w)]
 
 
 def _constant(tensor: Tensor) -> bool:
