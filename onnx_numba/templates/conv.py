@@ -49,7 +49,8 @@ class Conv:
     masks : bool
         Whether the target has masked loads, see `onnx_numba.native.plane.has_masks`.
     block_depth, row_tiles, column_panels : int
-        Depth of a block of the sum; tiles and panels along one block of the output.
+        Depth of a block of the sum, which 32 channels of 3×3 filters fill: a short last block costs as much as it sums; tiles and
+        panels along one block of the output.
 
     Notes
     -----
@@ -68,7 +69,7 @@ class Conv:
     plain: bool = False
     in_scratch: bool = False
     masks: bool = False
-    block_depth: int = 256
+    block_depth: int = 288
     row_tiles: int = 8
     column_panels: int = 8
 
