@@ -24,6 +24,8 @@ def main() -> int:
     """Measure, print, write; 1 if an output differs or a case fails."""
     arguments = _arguments()
     chosen = [case for case in models.cases() if not arguments.only or any(word in case.name for word in arguments.only)]
+    if not chosen:
+        raise SystemExit(f"no case has one of {', '.join(arguments.only)} in its name; --list shows the names")
     if arguments.list:
         print("\n".join(f"{case.group:8}{case.name}" for case in chosen))
         return 0

@@ -13,13 +13,18 @@ import onnx_numba.backend as backend
 from onnx_numba.cli import timing
 
 
+REST = 0.05
+"""Seconds before a block of calls with several threads: onnxruntime's spin on after a call and would take the other's cores."""
+
+
 def measure(path: Path, feed: Mapping[str, Any], threads: int, seconds: float) -> dict[str, float]:
     """Median seconds per call of both, their ratio, and how far apart their outputs are."""
     rep = backend.prepare(path, num_threads=threads)
     session = _session(path, threads)
     only = next(iter(feed.values())) if len(feed) == 1 else feed
     distance = difference(list(rep.run(only)), session.run(None, dict(feed)))
-    medians = timing.alternate({"ours": lambda: rep.run(only), "theirs": lambda: session.run(None, feed)}, seconds)
+    calls = {"ours": lambda: rep.run(only), "theirs": lambda: session.run(None, feed)}
+    medians = timing.alternate(calls, seconds, rest=0.0 if threads == 1 else REST)
     return {**medians, "ratio": medians["theirs"] / medians["ours"], "difference": distance}
 
 

@@ -77,7 +77,7 @@ def bench(arguments: argparse.Namespace) -> None:
     calls: dict[str, Callable[[], Any]] = {"onnx_numba": lambda: rep.run(feed)}
     if find_spec("onnxruntime") is not None:
         calls["onnxruntime"] = _onnxruntime(arguments, feed)
-    medians = timing.alternate(calls, arguments.seconds)
+    medians = timing.alternate(calls, arguments.seconds, rest=0.05)
     _print_table([(name, timing.text(median)) for name, median in medians.items()])
     if "onnxruntime" in medians:
         print(f"onnxruntime / onnx_numba: {medians['onnxruntime'] / medians['onnx_numba']:.2f}")

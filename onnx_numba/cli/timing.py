@@ -11,7 +11,7 @@ _BLOCK_SECONDS = 2e-3
 """Length of one block: far above the clock's own cost, far below a phase of the machine."""
 
 
-def alternate(calls: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
+def alternate(calls: Mapping[str, Callable[[], Any]], seconds: float, rest: float = 0.0) -> dict[str, float]:
     """Measure functions against each other.
 
     Parameters
@@ -20,6 +20,8 @@ def alternate(calls: Mapping[str, Callable[[], Any]], seconds: float) -> dict[st
         Name → function.
     seconds : float
         How long to measure each of them.
+    rest : float
+        Seconds to wait before each block: threads of the other runtime spin on for a while after its calls.
 
     Returns
     -------
@@ -31,6 +33,7 @@ def alternate(calls: Mapping[str, Callable[[], Any]], seconds: float) -> dict[st
     end = time.perf_counter() + seconds * len(calls)
     while len(next(iter(blocks.values()))) < 3 or time.perf_counter() < end:
         for name, call in calls.items():
+            time.sleep(rest)
             blocks[name].append(_block(call, lengths[name]))
     return {name: statistics.median(times) for name, times in blocks.items()}
 
