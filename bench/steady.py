@@ -12,7 +12,6 @@ import onnxruntime
 import onnx_numba.backend as backend
 from onnx_numba.cli import timing
 
-
 REST = 0.05
 """Seconds before a block of calls with several threads: onnxruntime's spin on after a call and would take the other's cores."""
 
