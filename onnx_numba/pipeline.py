@@ -21,7 +21,7 @@ from onnx_numba.codegen.kernel import KernelSource
 from onnx_numba.codegen.module import PREAMBLE, module_source
 from onnx_numba.compile.compiler import compile_module, symbol_of
 from onnx_numba.compile.store import Store
-from onnx_numba.errors import CompileError, ModelError, OnnxNumbaError
+from onnx_numba.errors import CompileError, ModelError, OnnxNumbaError, UnsupportedError
 from onnx_numba.importer import load
 from onnx_numba.ir.given import Given
 from onnx_numba.ir.loop import Program
@@ -74,9 +74,12 @@ class Build:
         imported = load(model)
         graph = imported.graph if self.given is None else specialise(imported.graph, self.given)
         graph = fold_batchnorm(remove_dead_code(freeze_defaults(graph)))
-        program = lower(graph, self.options, segment=self.given is not None)
-        scheduled = schedule(program, self.target, self.evaluate, device=self.device.kind)
         name = repr(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else repr(imported.graph.name or "a model")
+        try:
+            program = lower(graph, self.options, segment=self.given is not None)
+            scheduled = schedule(program, self.target, self.evaluate, device=self.device.kind)
+        except RecursionError as error:
+            raise UnsupportedError(f"model {name}: a chain of operators is too long for one kernel; split the model there") from error
         native = self.device.kind == "CPU"
         source = module_source(name, scheduled.kernels, scheduled.plan, PREAMBLE if native else CUDA_PREAMBLE)
         if edited is not None:

@@ -161,3 +161,16 @@ def test_a_reshape_before_a_convolution_is_checked(jit):
     assert rep.run([x, np.array([1, 1, 4, 8]), w])[0].shape == (1, 2, 4, 8)
     with pytest.raises(errors.ExecutionError, match="fit"):
         rep.run([x, np.array([1, 1, 40, 80]), w])
+
+
+@pytest.mark.parametrize("length", [200, 1500])
+def test_a_long_chain_runs_or_says_so(length: int) -> None:
+    """Expressions are walked recursively; Python's own error must not come out of that."""
+    steps = "".join(f"t{k + 1} = Neg(t{k}) " for k in range(length))
+    text = f"(float[n] t0) => (float[n] y) {{ {steps} y = Identity(t{length}) }}"
+    try:
+        got = results(text, np.ones(3, np.float32))[0]
+    except errors.UnsupportedError as error:
+        assert "too long" in str(error)
+    else:
+        assert got.tolist() == [1.0] * 3
