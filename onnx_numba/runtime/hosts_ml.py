@@ -20,7 +20,8 @@ MOST_SPELT_OUT = 64
 def zipmap(params: Params) -> Callable[[Array], tuple[list[dict[Any, float]]]]:
     """A map from class to score for every row.
 
-    Few classes make a function of their own, which builds a row's map in a third of the time that ``dict(zip(…))`` takes::
+    Few classes make a function of their own, which builds a row's map faster than ``dict(zip(…))`` (0.28 µs against
+    0.72 for three classes)::
 
         lambda rows: [{'no': v0, 'yes': v1} for v0, v1, in rows]
     """

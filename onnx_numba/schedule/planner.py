@@ -35,8 +35,6 @@ from onnx_numba.schedule.expand import view_checks
 from onnx_numba.schedule.fuse import dim_tensors, updated
 from onnx_numba.schedule.steps import CallStep, Group, Step
 
-_OPS = {"div": "div", "mod": "mod", "max": "max", "min": "min", "eq": "eq", "ne": "ne", "lt": "lt", "le": "le", "bcast": "bcast"}
-
 
 def storage(tensor: Tensor) -> Tensor:
     """The tensor whose block holds this one's elements."""
@@ -122,7 +120,7 @@ class Planner:
         if atom not in self._symbols:
             if isinstance(atom, Opaque):
                 a, b = (self.dim(x) for x in atom.args)
-                self._symbols[atom] = self.emit(_OPS[atom.op], a, b)
+                self._symbols[atom] = self.emit(atom.op, a, b)
             else:
                 if isinstance(atom.source, DimSource):
                     self._symbols[atom] = self.dim(atom.source.value)
