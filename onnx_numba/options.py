@@ -23,7 +23,8 @@ class Options:
     num_threads : int or None
         Threads that one run may use, the calling one included. None takes what affinity and cgroup quota allow.
     cpu : str
-        ``host``, ``generic`` (runs on every processor of this architecture) or an LLVM processor name.
+        ``host``, ``generic`` (runs on every processor of this architecture) or, on x86-64, one of its levels: ``x86-64-v2``, ``-v3``,
+        ``-v4``.
     accuracy : str
         ``fast`` keeps float16 and bfloat16 values in float32 inside a fused kernel, ``strict`` rounds after every operator.
     jit : bool
@@ -44,7 +45,7 @@ class Options:
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise OptionError(f"num_threads: expected None or an int of at least 1, got {threads!r}")
         if not isinstance(self.cpu, str) or not self.cpu:
-            raise OptionError(f"cpu: expected 'host', 'generic' or an LLVM processor name, got {self.cpu!r}")
+            raise OptionError(f"cpu: expected 'host', 'generic' or a level such as 'x86-64-v3', got {self.cpu!r}")
         if self.accuracy not in _ACCURACIES:
             raise OptionError(f"accuracy: expected 'fast' or 'strict', got {self.accuracy!r}")
         if not isinstance(self.jit, bool):

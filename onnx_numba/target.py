@@ -7,6 +7,8 @@ import platform
 import sys
 from dataclasses import dataclass
 
+from onnx_numba.errors import OptionError
+
 
 @dataclass(frozen=True)
 class Target:
@@ -34,10 +36,24 @@ class Target:
 
     @classmethod
     def named(cls, cpu: str) -> Target:
-        """The target that ``Options(cpu=…)`` asks for: ``"host"``, ``"generic"``, or an LLVM CPU name of this architecture."""
+        """The target that ``Options(cpu=…)`` asks for: ``"host"``, ``"generic"`` or a level of x86-64, as ``"x86-64-v3"``.
+
+        Raises
+        ------
+        OptionError
+            For another name, and for a level with features that this machine lacks: its code would end the process.
+        """
         if cpu == "host":
             return host_target()
-        return cls.generic() if cpu == "generic" else cls(host_triple(), cpu)
+        if cpu == "generic":
+            return cls.generic()
+        host = host_target()
+        levels = [level(name) for name in LEVELS] if host.arch == "x86_64" else []
+        able = [target.cpu for target in levels if target.runs_on(host)]
+        if cpu not in able:
+            here = "this machine lacks features of it" if cpu in LEVELS else "it is not a known target"
+            raise OptionError(f"cpu={cpu!r}: {here}; code for {', '.join(['host', 'generic', *able])} runs here")
+        return next(target for target in levels if target.cpu == cpu)
 
     @property
     def arch(self) -> str:
@@ -62,14 +78,9 @@ class Target:
         """float32 elements of one vector register: 16 with AVX-512, 8 with AVX2, 4 otherwise."""
         if self.arch != "x86_64":
             return 4
-        if {"avx512f", "avx512vl"} <= self.enabled or self.cpu in _AVX512_CPUS:
+        if {"avx512f", "avx512vl"} <= self.enabled:
             return 16
-        return 8 if {"avx2", "fma"} <= self.enabled or self.cpu in _AVX2_CPUS else 4
-
-    @property
-    def vector_bits(self) -> int:
-        """Width of one vector register."""
-        return 32 * self.lanes
+        return 8 if {"avx2", "fma"} <= self.enabled else 4
 
     @property
     def has_fma(self) -> bool:
@@ -86,11 +97,18 @@ class Target:
 
 
 _GENERIC_CPU = {"arm64-apple-macosx": "apple-m1"}
-_AVX512_CPUS = frozenset({
-    "x86-64-v4", "skylake-avx512", "cascadelake", "cooperlake", "icelake-client", "icelake-server", "tigerlake", "rocketlake",
-    "sapphirerapids", "emeraldrapids", "graniterapids", "znver4", "znver5",
-})  # fmt: skip
-_AVX2_CPUS = frozenset({"x86-64-v3", "haswell", "broadwell", "skylake", "alderlake", "raptorlake", "znver1", "znver2", "znver3"})
+
+# The levels of the psABI (https://gitlab.com/x86-psABIs/x86-64-ABI, "Micro-architecture levels"), each with what it adds.
+_V2 = "+cx16,+popcnt,+sahf,+sse3,+sse4.1,+sse4.2,+ssse3"
+_V3 = f"{_V2},+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe,+xsave"
+LEVELS = {"x86-64-v2": _V2, "x86-64-v3": _V3, "x86-64-v4": f"{_V3},+avx512bw,+avx512cd,+avx512dq,+avx512f,+avx512vl"}
+"""Features of the levels of x86-64 by name."""
+
+
+def level(name: str) -> Target:
+    """The target of one of `LEVELS` on this system."""
+    return Target(host_triple(), name, LEVELS[name])
+
 
 TARGETS: dict[str, Target] = {
     "x86-64": Target("x86_64-unknown-linux-gnu", "x86-64"),

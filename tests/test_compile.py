@@ -12,14 +12,16 @@ import textwrap
 import numpy as np
 import pytest
 
+from onnx_numba import backend, samples
 from onnx_numba.compile import worker
 from onnx_numba.compile.compiler import compile_module, symbol_of
 from onnx_numba.compile.keys import base_entries, kernel_entries, model_entries, source_digest
 from onnx_numba.compile.llvm import parse_signature
 from onnx_numba.compile.objects import ALLOWED, Library, ObjectError, undefined_symbols
 from onnx_numba.compile.store import Store, key
+from onnx_numba.errors import OptionError
 from onnx_numba.native.registry import Function
-from onnx_numba.target import TARGETS, Target, host_target
+from onnx_numba.target import LEVELS, TARGETS, Target, host_target, level
 
 KERNELS = """
 LIMIT = 4096
@@ -322,10 +324,9 @@ def test_keys_import_neither_numba_nor_onnx():
 
 class TestTarget:
     def test_lanes(self):
-        assert Target("x86_64-unknown-linux-gnu", "znver4").lanes == 16
-        assert Target("x86_64-unknown-linux-gnu", "haswell").lanes == 8
+        assert [Target("x86_64-unknown-linux-gnu", name, features).lanes for name, features in LEVELS.items()] == [4, 8, 16]
         assert Target("x86_64-unknown-linux-gnu", "x86-64").lanes == 4
-        assert Target("x86_64-unknown-linux-gnu", "q", "+avx2,+fma,-avx512f").vector_bits == 256
+        assert Target("x86_64-unknown-linux-gnu", "q", "+avx2,+fma,-avx512f").lanes == 8
         assert TARGETS["arm64-macos"].lanes == 4
         assert TARGETS["arm64-macos"].has_fma
 
@@ -337,7 +338,17 @@ class TestTarget:
     def test_names(self):
         assert Target.named("host") == host_target()
         assert Target.named("generic") == Target.generic()
-        assert Target.named("haswell").cpu == "haswell"
+        for name in LEVELS if host_target().arch == "x86_64" else ():
+            if level(name).runs_on(host_target()):
+                assert Target.named(name) == level(name)
+
+    def test_a_target_that_the_host_is_not_is_refused(self, monkeypatch):
+        monkeypatch.setattr("onnx_numba.target.host_target", lambda: Target("x86_64-unknown-linux-gnu", "q", LEVELS["x86-64-v3"]))
+        assert Target.named("x86-64-v3").cpu == "x86-64-v3"
+        with pytest.raises(OptionError, match=r"x86-64-v4.*lacks features.*host, generic, x86-64-v2, x86-64-v3 runs here"):
+            backend.prepare(samples.path(), cpu="x86-64-v4")
+        with pytest.raises(OptionError, match=r"haswell.*not a known target"):
+            backend.prepare(samples.path(), cpu="haswell")
 
     def test_code_with_features_that_the_host_lacks_does_not_run(self):
         host = host_target()

@@ -6,58 +6,27 @@ the tenth that it names.
 
 from __future__ import annotations
 
-import os
 import re
-import time
-import warnings
-import zlib
 from pathlib import Path
-from typing import Any
 
-import expected_failures
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper, parser
+from node_cases import CASES, due, value
+from onnx import parser
 from oracle import LIMIT, METER, Pair, TooLong, metered
 
 import onnx_numba
 from onnx_numba import backend, errors
 
-with warnings.catch_warnings():
-    # onnx computes its expected values while it is imported, overflows and all.
-    warnings.simplefilter("ignore")
-    from onnx.backend.test.loader import load_model_tests
 
-    CASES = {case.name: case for case in load_model_tests(kind="node")}
-
-PARTS = 10
-PART = os.environ.get("ONNX_NUMBA_ORACLE") or str(time.gmtime().tm_yday % PARTS)
-LISTED = expected_failures.read("test_onnx_suite")
-
-
-def _chosen(name: str) -> bool:
-    """Whether a case is for this run: neither known to fail in the suite itself nor random, and of the part that is due."""
-    if f"{name}_cpu" in LISTED or expected_failures.is_random(name):
-        return False
-    return PART == "all" or zlib.crc32(name.encode()) % PARTS == int(PART)
-
-
-def _value(given: Any) -> Any:
-    if isinstance(given, onnx.TensorProto):
-        return numpy_helper.to_array(given)
-    if isinstance(given, onnx.SequenceProto):
-        return numpy_helper.to_list(given)
-    return numpy_helper.to_optional(given) if isinstance(given, onnx.OptionalProto) else given
-
-
-@pytest.mark.parametrize("name", [name for name in CASES if _chosen(name)])
+@pytest.mark.parametrize("name", due("ONNX_NUMBA_ORACLE"))
 def test_compiled_agrees_with_python(name: str) -> None:
     case = CASES[name]
     pair = Pair.of(case.model)
     for inputs, _ in case.data_sets:
         try:
-            pair.check([_value(given) for given in inputs])
+            pair.check([value(given) for given in inputs])
         except TooLong:
             pytest.skip(f"more than {LIMIT} inner steps")
 

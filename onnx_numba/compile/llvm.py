@@ -52,12 +52,17 @@ def _initialise_native() -> None:
 
 @functools.cache
 def target_machine(target: Target) -> Any:
-    """The LLVM target machine for ``target``: code to be loaded anywhere in memory, hence without assumptions on distances."""
+    """The LLVM target machine for ``target``: code to be loaded anywhere in memory, hence without assumptions on distances.
+
+    LLVM vectorises for 256 bits on Intel's processors with AVX-512, to spare the clock of the first of them. On Sapphire Rapids loops of
+    exp and tanh take three quarters of the time with 512.
+    """
     import llvmlite.binding as llvm
 
     _initialise()
+    wide = ",-prefer-256-bit" if target.lanes == 16 else ""
     return llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=3, reloc="default", codemodel="jitdefault", jit=True
+        cpu=target.cpu, features=target.features + wide, opt=3, reloc="default", codemodel="jitdefault", jit=True
     )
 
 
