@@ -11,7 +11,7 @@ from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Contraction, Tensor
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.matmul import product
+from onnx_numba.ops.matmul import contract, product
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import elements, settle
 from onnx_numba.ops.window import Window, window
@@ -30,7 +30,7 @@ def conv(
     _check_kernel(b, x, w, kernel_shape)
     b.require_equal(w.shape[1] * group, x.shape[1], "input channels")
     view = window(b, x.shape[2:], w.shape[2:], strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad)
-    result = _convolve(b, x, w, view, group)
+    result = contract(b, x, w, lambda image, filters: _convolve(b, image, filters, view, group))
     return result if bias is None else _biased(b, result, bias)
 
 

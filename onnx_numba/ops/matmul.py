@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Contraction, Shape, Tensor
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.common import wide
 from onnx_numba.ops.registry import op
 
 Extent = Dim | int
@@ -29,8 +30,26 @@ def matmul(b: Builder, x: Tensor, y: Tensor) -> Tensor:
     return b.reshape(result, (*batch, *([rows] if x.rank > 1 else []), *([columns] if y.rank > 1 else [])))
 
 
+def contract(b: Builder, x: Tensor, y: Tensor, multiply: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """``multiply(x, y)`` for sums of products, which reads every element many times.
+
+    16-bit floats are taken as float32 there, so that they are converted once and a tuned kernel can take them; only the result is
+    rounded.
+    """
+    width = wide(x.dtype)
+    if width is x.dtype:
+        return multiply(x, y)
+    left, right = (b.compute(t.shape, lambda *i, t=t: t[i], width) for t in (x, y))
+    result = multiply(left, right)
+    return b.compute(result.shape, lambda *i: result[i], x.dtype)
+
+
 def product(b: Builder, x: Tensor, y: Tensor) -> Tensor:
     """``x[..., m, k] @ y[..., k, n]``."""
+    return contract(b, x, y, lambda left, right: _product(b, left, right))
+
+
+def _product(b: Builder, x: Tensor, y: Tensor) -> Tensor:
     depth = x.shape[-1]
     b.require_equal(y.shape[-2], depth, "rows of the second matrix")
     batch = b.broadcast_shapes(x.shape[:-2], y.shape[:-2])
@@ -62,21 +81,25 @@ def gemm(
     """``alpha x y + beta c`` of matrices that may be given transposed."""
     if x.rank != 2 or y.rank != 2:
         b.fail(f"two matrices are expected, inputs of rank {x.rank} and {y.rank} came")
-    rows, depth = x.shape[::-1] if transA else x.shape
-    inner, columns = y.shape[::-1] if transB else y.shape
-    b.require_equal(inner, depth, "rows of the second matrix")
-
-    def element(p: Index, r: Index) -> Expr:
-        left = x[(r[0], p[0])] if transA else x[(p[0], r[0])]
-        return left * (y[(p[1], r[0])] if transB else y[(r[0], p[1])])
-
-    hint = Contraction("matmul", (x, y), {"trans_a": bool(transA), "trans_b": bool(transB)})
-    result = b.reduction("sum", (rows, columns), (depth,), element, x.dtype, hint)
+    result = contract(b, x, y, lambda left, right: _transposed_product(b, left, right, bool(transA), bool(transB)))
     if alpha != 1:
         result = b.map(lambda v: _scaled(v, alpha), result)
     if c is None or beta == 0:
         return result
     return b.map(lambda v, w: v + (w if beta == 1 else _scaled(w, beta)), result, b.expand(c, result.shape))
+
+
+def _transposed_product(b: Builder, x: Tensor, y: Tensor, trans_a: bool, trans_b: bool) -> Tensor:
+    rows, depth = x.shape[::-1] if trans_a else x.shape
+    inner, columns = y.shape[::-1] if trans_b else y.shape
+    b.require_equal(inner, depth, "rows of the second matrix")
+
+    def element(p: Index, r: Index) -> Expr:
+        left = x[(r[0], p[0])] if trans_a else x[(p[0], r[0])]
+        return left * (y[(p[1], r[0])] if trans_b else y[(r[0], p[1])])
+
+    hint = Contraction("matmul", (x, y), {"trans_a": trans_a, "trans_b": trans_b})
+    return b.reduction("sum", (rows, columns), (depth,), element, x.dtype, hint)
 
 
 def _scaled(value: Expr, factor: float) -> Expr:
