@@ -48,6 +48,7 @@ def quantised(v: Expr, zero: Expr | None, dtype: DType) -> Expr:
     return e.cast(e.binary("max", e.binary("min", number, high), low), dtype)
 
 
+@op("QuantizeLinear", since=1, domain="com.microsoft")
 @op("QuantizeLinear", since=10, reviewed=28)
 def quantize_linear(
     b: Builder, x: Tensor, scale: Tensor, zero: Tensor | None = None, *, axis: int = 1, saturate: int = 1, block_size: int = 0,
@@ -65,6 +66,7 @@ def quantize_linear(
     return b.map(element, x, *parameters, dtype=dtype)
 
 
+@op("DequantizeLinear", since=1, domain="com.microsoft")
 @op("DequantizeLinear", since=10, reviewed=28)
 def dequantize_linear(
     b: Builder, x: Tensor, scale: Tensor, zero: Tensor | None = None, *, axis: int = 1, block_size: int = 0, output_dtype: int = 0
@@ -96,23 +98,23 @@ def dynamic_quantize_linear(b: Builder, x: Tensor) -> tuple[Tensor, Tensor, Tens
 # ---- products
 
 
-def _centred(b: Builder, x: Tensor, zero: Tensor | None) -> Tensor:
+def centred(b: Builder, x: Tensor, zero: Tensor | None) -> Tensor:
     """``x - zero`` in int32."""
     if zero is None:
         return b.cast(x, I32)
     return b.map(lambda v, z: e.cast(v, I32) - e.cast(z, I32), x, zero, dtype=I32)
 
 
-def _per_row(b: Builder, p: Tensor | None) -> Tensor | None:
+def _per_row(b: Builder, p: Tensor) -> Tensor:
     """Numbers for the rows of a left operand."""
-    if p is None or p.rank != 1:
+    if p.rank != 1:
         return p
     return b.reshape(p, () if p.size == 1 else (*p.shape, 1))
 
 
-def _per_column(b: Builder, p: Tensor | None) -> Tensor | None:
+def per_column(b: Builder, p: Tensor) -> Tensor:
     """Numbers for the columns of a right operand."""
-    return b.reshape(p, ()) if p is not None and p.size == 1 else p
+    return b.reshape(p, ()) if p.size == 1 else p
 
 
 @op("MatMulInteger", since=10)
@@ -120,7 +122,8 @@ def matmul_integer(
     b: Builder, x: Tensor, y: Tensor, x_zero: Tensor | None = None, y_zero: Tensor | None = None
 ) -> Tensor:
     """The product of two integer tensors from each of which a zero point is taken."""
-    return matmul(b, _centred(b, x, _per_row(b, x_zero)), _centred(b, y, _per_column(b, y_zero)))
+    left = centred(b, x, None if x_zero is None else _per_row(b, x_zero))
+    return matmul(b, left, centred(b, y, None if y_zero is None else per_column(b, y_zero)))
 
 
 def _requantised(b: Builder, sums: Tensor, scales: Sequence[Tensor], y_scale: Tensor, y_zero: Tensor) -> Tensor:
@@ -140,10 +143,8 @@ def qlinear_matmul(
 ) -> Tensor:  # fmt: skip
     """The product of two quantised tensors, quantised."""
     sums = matmul_integer(b, x, y, x_zero, y_zero)
-    rows, columns = _per_row(b, x_scale), _per_column(b, y_scale)
-    assert rows is not None and columns is not None
     zero = b.reshape(out_zero, ()) if out_zero.size == 1 else out_zero
-    return _requantised(b, sums, (rows, columns), out_scale, zero)
+    return _requantised(b, sums, (_per_row(b, x_scale), per_column(b, y_scale)), out_scale, zero)
 
 
 @op("ConvInteger", since=10)
@@ -152,8 +153,8 @@ def conv_integer(
     dilations: Ints = None, group: int = 1, kernel_shape: Ints = None, pads: Ints = None, strides: Ints = None,
 ) -> Tensor:  # fmt: skip
     """The convolution of integer tensors; padding stands for the zero point."""
-    image = _centred(b, x, None if x_zero is None else b.reshape(x_zero, ()))
-    weights = _centred(b, w, None if w_zero is None else _per_filter(b, w_zero, w.rank))
+    image = centred(b, x, None if x_zero is None else b.reshape(x_zero, ()))
+    weights = centred(b, w, None if w_zero is None else _per_filter(b, w_zero, w.rank))
     return conv(
         b, image, weights, auto_pad=auto_pad, dilations=dilations, group=group, kernel_shape=kernel_shape, pads=pads,
         strides=strides,

@@ -1,0 +1,147 @@
+"""onnxruntime's products with quantised matrices (domain com.microsoft)."""
+
+from __future__ import annotations
+
+from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.dims import Dim
+from onnx_numba.ir.expr import Expr
+from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.types import F32, I32, U8, U32, DType
+from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.contrib_quant import DOMAIN, one_number
+from onnx_numba.ops.matmul import gemm, matmul
+from onnx_numba.ops.quant import centred, dynamic_quantize_linear, matmul_integer, per_column, quantised
+from onnx_numba.ops.registry import op
+from onnx_numba.ops.settle import checked_index
+
+Extent = Dim | int
+
+# ---- 8-bit integers
+
+
+def _scaled(b: Builder, sums: Tensor, scales: tuple[Tensor, Tensor], bias: Tensor | None, dtype: DType) -> Tensor:
+    """Sums of products as floats: times both scales, plus a bias."""
+
+    def element(v: Expr, left: Expr, right: Expr, *more: Expr) -> Expr:
+        value = e.cast(v, F32) * (e.cast(left, F32) * e.cast(right, F32))
+        return value + e.cast(more[0], F32) if more else value
+
+    return b.map(element, sums, *scales, *([] if bias is None else [bias]), dtype=dtype)
+
+
+@op("MatMulIntegerToFloat", since=1, domain=DOMAIN)
+def matmul_integer_to_float(
+    b: Builder, x: Tensor, y: Tensor, x_scale: Tensor, y_scale: Tensor, x_zero: Tensor | None = None, y_zero: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """The product of two quantised tensors, the right one perhaps by column, as floats."""
+    left = one_number(b, x_scale, x_scale.dtype, "scale of the first input")
+    sums = matmul_integer(b, x, y, one_number(b, x_zero, x.dtype, "zero point of the first input"), y_zero)
+    return _scaled(b, sums, (left, per_column(b, y_scale)), bias, x_scale.dtype)
+
+
+@op("DynamicQuantizeMatMul", since=1, domain=DOMAIN)
+def dynamic_quantize_matmul(
+    b: Builder, x: Tensor, y: Tensor, y_scale: Tensor, y_zero: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
+    """The product of a float tensor, quantised by its range, and a quantised one."""
+    steps, scale, zero = dynamic_quantize_linear(b, x)
+    return matmul_integer_to_float(b, steps, y, scale, y_scale, zero, y_zero, bias)
+
+
+@op("QGemm", since=1, domain=DOMAIN)
+def qgemm(
+    b: Builder, x: Tensor, x_scale: Tensor, x_zero: Tensor, y: Tensor, y_scale: Tensor, y_zero: Tensor, c: Tensor | None = None,
+    out_scale: Tensor | None = None, out_zero: Tensor | None = None, *, transA: int = 0, transB: int = 0, alpha: float = 1.0,
+) -> Tensor:  # fmt: skip
+    """``alpha x y + c`` of quantised matrices; ``c`` is in units of the product. Without a zero point the result stays float."""
+    left = centred(b, x, one_number(b, x_zero, x.dtype, "zero point of the first input"))
+    columns = per_column(b, y_zero)
+    right = centred(b, y, b.reshape(columns, (columns.size, 1)) if transB and columns.rank else columns)
+    sums = gemm(b, left, right, c, transA=transA, transB=transB, alpha=1.0, beta=1.0)
+    scales = [one_number(b, x_scale, F32, "scale of the first input"), per_column(b, y_scale)]
+    if out_scale is not None:
+        scales.append(one_number(b, out_scale, F32, "scale of the result"))
+    zeros = [] if out_zero is None else [one_number(b, out_zero, out_zero.dtype, "zero point of the result")]
+
+    def element(v: Expr, first: Expr, second: Expr, *more: Expr) -> Expr:
+        factor = alpha * first * second
+        if out_scale is not None:
+            factor = factor / more[0]
+        value = e.cast(v, F32) * factor
+        return value if out_zero is None else quantised(value, more[-1], out_zero.dtype)
+
+    return b.map(element, sums, *scales, *zeros, dtype=F32 if out_zero is None else out_zero.dtype)
+
+
+@op("MatMulInteger16", since=1, domain=DOMAIN)
+def matmul_integer16(b: Builder, x: Tensor, y: Tensor) -> Tensor:
+    """The product of two 16-bit integer tensors in 32 bits."""
+    kind = U32 if x.dtype.kind == y.dtype.kind == "u" else I32
+    return matmul(b, b.cast(x, kind), b.cast(y, kind))
+
+
+# ---- weights of few bits
+
+
+def _bits(value: Expr, position: Extent, bits: int) -> Expr:
+    """The number of ``bits`` bits at a position of those in a byte; the first is the lowest."""
+    return e.binary("shr", e.cast(value, U8), e.cast(e.dimval(position * bits), U8)) & ((1 << bits) - 1)
+
+
+def _packed(b: Builder, data: Tensor, count: Extent, bits: int) -> Tensor:
+    """Rows of ``count`` numbers of few bits, unpacked from rows of bytes."""
+    share = 8 // bits
+
+    def element(i: Dim, k: Dim) -> Expr:
+        return _bits(data[(i, d.floordiv(k, share))], d.mod(k, share), bits)
+
+    return b.compute((data.shape[0], count), element, U8)
+
+
+@op("MatMulNBits", since=1, domain=DOMAIN)
+def matmul_nbits(
+    b: Builder, x: Tensor, packed: Tensor, scales: Tensor, zero_points: Tensor | None = None, g_idx: Tensor | None = None,
+    bias: Tensor | None = None, *, K: int, N: int, block_size: int, bits: int = 4, accuracy_level: int = 0, weight_prepacked: int = 0,
+) -> Tensor:  # fmt: skip
+    """The product with a matrix stored by column, in blocks of numbers of few bits with a scale and a zero point each.
+
+    The product is computed in float32, which is as accurate as any ``accuracy_level`` asks for.
+    """
+    if bits not in (2, 4, 8) or block_size < 16 or block_size & (block_size - 1) or weight_prepacked:
+        b.unsupported(f"bits={bits}, block_size={block_size}, weight_prepacked={weight_prepacked}")
+    b.require_equal(x.shape[-1], K, "columns of A")
+    if packed.size == 0:  # the product is left out
+        result = b.full((*x.shape[:-1], N), 0, F32)
+    else:
+        weights = _weights(b, packed, scales, zero_points, g_idx, (N, K), block_size, bits)
+        result = matmul(b, b.cast(x, F32), b.transpose(weights, (1, 0)))
+    if bias is None:
+        return b.cast(result, x.dtype)
+    return b.map(lambda v, w: v + e.cast(w, F32), result, bias, dtype=x.dtype)
+
+
+def _weights(
+    b: Builder, packed: Tensor, scales: Tensor, zero_points: Tensor | None, g_idx: Tensor | None, shape: tuple[int, int],
+    block_size: int, bits: int,
+) -> Tensor:  # fmt: skip
+    """The transposed matrix that the numbers stand for."""
+    rows, columns = shape
+    blocks = d.ceildiv(columns, block_size)
+    bytes_ = block_size * bits // 8
+    for axis, extent in enumerate((rows, blocks, bytes_)):
+        b.require_equal(packed.shape[axis], extent, f"dim {axis} of B")
+    scales = b.reshape(scales, (rows, blocks))
+    numbers = _packed(b, b.reshape(packed, (rows, blocks * bytes_)), blocks * block_size, bits)
+    if zero_points is not None and zero_points.dtype is U8:
+        zero_points = _packed(b, b.reshape(zero_points, (rows, d.ceildiv(blocks * bits, 8))), blocks, bits)
+    elif zero_points is not None:
+        zero_points = b.reshape(zero_points, (rows, blocks))
+
+    def element(i: Dim, k: Dim) -> Expr:
+        block = d.floordiv(k, block_size) if g_idx is None else checked_index(b, g_idx[(k,)], blocks)
+        zero = e.lit(1 << (bits - 1), F32) if zero_points is None else e.cast(zero_points[(i, block)], F32)
+        return (e.cast(numbers[(i, k)], F32) - zero) * e.cast(scales[(i, block)], F32)
+
+    return b.compute((rows, columns), element, F32)
