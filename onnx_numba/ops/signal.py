@@ -20,7 +20,7 @@ from onnx_numba.templates.signal import dft as dft_kernel
 Extent = Dim | int
 
 
-def _transform(b: Builder, lines: Tensor, kept: Extent, inverse: bool) -> Tensor:
+def transform(b: Builder, lines: Tensor, kept: Extent, inverse: bool) -> Tensor:
     """The transform of complex lines ``[…, n, 2]``, its first frequencies, not divided by n."""
     n = lines.shape[-2]
     sign = 1.0 if inverse else -1.0
@@ -35,7 +35,7 @@ def _transform(b: Builder, lines: Tensor, kept: Extent, inverse: bool) -> Tensor
     return b.template(dft_kernel, [lines, roots], [(F64, shape)], total=total, dims=(n, kept), scratch=n * 16)[0]
 
 
-def _complex(b: Builder, shape: Shape, element: Callable[..., Expr], parts: Extent) -> Tensor:
+def complex_lines(b: Builder, shape: Shape, element: Callable[..., Expr], parts: Extent) -> Tensor:
     """Complex lines from the parts of their elements; without imaginary parts these are zero."""
 
     def either(*i: Dim) -> Expr:
@@ -82,7 +82,7 @@ def _dft(b: Builder, x: Tensor, dft_length: Tensor | None, axis: Expr, inverse: 
     source = b.transpose(b.reshape(x, (before, size, after, parts)), (0, 2, 1, 3))
     lines = _lines(b, source, n, inverse and onesided)
     kept = d.floordiv(n, 2) + 1 if onesided and not inverse else n
-    result = _transform(b, lines, kept, inverse)
+    result = transform(b, lines, kept, inverse)
     made = 1 if inverse and onesided else 2
 
     def element(i: Dim, k: Dim, j: Dim, part: Dim) -> Expr:
@@ -107,7 +107,7 @@ def _lines(b: Builder, source: Tensor, n: Extent, half: bool) -> Tensor:
         value = e.guard(place < e.dimval(size), e.cast(source[(i, j, place, part)], F64), 0.0)
         return e.where(mirrored & e.eq(e.dimval(part), 1), -value, value)
 
-    return _complex(b, (before, after, n), element, parts)
+    return complex_lines(b, (before, after, n), element, parts)
 
 
 @op("STFT", since=17)
@@ -129,9 +129,9 @@ def stft(
         value = e.cast(signal[(i, f * step + k, part)], F64)
         return value if window is None else value * e.cast(window[(k,)], F64)
 
-    lines = _complex(b, (batch, frames, size), element, parts)
+    lines = complex_lines(b, (batch, frames, size), element, parts)
     kept = d.floordiv(size, 2) + 1 if onesided else size
-    return b.cast(_transform(b, lines, kept, False), signal.dtype)
+    return b.cast(transform(b, lines, kept, False), signal.dtype)
 
 
 def _window(b: Builder, size: Tensor, periodic: int, output_datatype: int, value: Callable[[Expr], Expr]) -> Tensor:
