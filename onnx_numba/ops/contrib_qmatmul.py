@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
@@ -14,6 +16,7 @@ from onnx_numba.ops.matmul import gemm, matmul
 from onnx_numba.ops.quant import centred, dynamic_quantize_linear, matmul_integer, per_column, quantised
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import checked_index
+from onnx_numba.templates.few_bits import multiply
 
 Extent = Dim | int
 
@@ -84,20 +87,49 @@ def matmul_integer16(b: Builder, x: Tensor, y: Tensor) -> Tensor:
 
 # ---- weights of few bits
 
+PANEL = 256
+"""Columns of a panel, at most: enough for loops over them to be long, few enough for a part of a panel to stay in cache."""
+ROWS = 32
+CHUNK = 32
 
-def _bits(value: Expr, position: Extent, bits: int) -> Expr:
-    """The number of ``bits`` bits at a position of those in a byte; the first is the lowest."""
-    return e.binary("shr", e.cast(value, U8), e.cast(e.dimval(position * bits), U8)) & ((1 << bits) - 1)
 
+class _Blocks:
+    """A matrix of ``rows`` by ``columns``, stored transposed: each column in blocks of ``size`` numbers of ``bits`` bits."""
 
-def _packed(b: Builder, data: Tensor, count: Extent, bits: int) -> Tensor:
-    """Rows of ``count`` numbers of few bits, unpacked from rows of bytes."""
-    share = 8 // bits
+    def __init__(
+        self, b: Builder, shape: tuple[int, int], size: int, bits: int, packed: Tensor, scales: Tensor, zeros: Tensor | None
+    ) -> None:
+        self.rows, self.columns = shape
+        self.size, self.bits = size, bits
+        self.count = d.ceildiv(self.rows, size)
+        for axis, extent in enumerate((self.columns, self.count, size * bits // 8)):
+            b.require_equal(packed.shape[axis], extent, f"dim {axis} of B")
+        self.packed = b.reshape(packed, (self.columns, self.count * size * bits // 8))
+        self.scales = b.reshape(scales, (self.columns, self.count))
+        self.packed_zeros = zeros is not None and zeros.dtype is U8
+        across = d.ceildiv(self.count * bits, 8) if self.packed_zeros else self.count
+        self.zeros = None if zeros is None else b.reshape(zeros, (self.columns, across))
 
-    def element(i: Dim, k: Dim) -> Expr:
-        return _bits(data[(i, d.floordiv(k, share))], d.mod(k, share), bits)
+    def _unpacked(self, data: Tensor, column: Extent, k: Extent) -> Expr:
+        """Number ``k`` of those packed into a row of bytes, the first in the lowest bits."""
+        share = 8 // self.bits
+        byte = data[(column, d.floordiv(k, share))]
+        shift = e.cast(e.dimval(d.mod(k, share) * self.bits), U8)
+        return e.binary("shr", byte, shift) & ((1 << self.bits) - 1)
 
-    return b.compute((data.shape[0], count), element, U8)
+    def number(self, k: Extent, column: Extent) -> Expr:
+        """What is stored for an element."""
+        return self._unpacked(self.packed, column, k)
+
+    def zero(self, block: Extent, column: Extent) -> Expr:
+        """The zero point of a block."""
+        if self.zeros is None:
+            return e.lit(1 << (self.bits - 1), U8)
+        return self._unpacked(self.zeros, column, block) if self.packed_zeros else self.zeros[(column, block)]
+
+    def scale(self, block: Extent, column: Extent) -> Expr:
+        """The scale of a block."""
+        return e.cast(self.scales[(column, block)], F32)
 
 
 @op("MatMulNBits", since=1, domain=DOMAIN)
@@ -107,41 +139,63 @@ def matmul_nbits(
 ) -> Tensor:  # fmt: skip
     """The product with a matrix stored by column, in blocks of numbers of few bits with a scale and a zero point each.
 
-    The product is computed in float32, which is as accurate as any ``accuracy_level`` asks for.
+    It is computed in float32, which is as accurate as any ``accuracy_level`` asks for.
     """
     if bits not in (2, 4, 8) or block_size < 16 or block_size & (block_size - 1) or weight_prepacked:
         b.unsupported(f"bits={bits}, block_size={block_size}, weight_prepacked={weight_prepacked}")
     b.require_equal(x.shape[-1], K, "columns of A")
+    values = b.cast(x, F32)
     if packed.size == 0:  # the product is left out
         result = b.full((*x.shape[:-1], N), 0, F32)
     else:
-        weights = _weights(b, packed, scales, zero_points, g_idx, (N, K), block_size, bits)
-        result = matmul(b, b.cast(x, F32), b.transpose(weights, (1, 0)))
+        matrix = _Blocks(b, (K, N), block_size, bits, packed, scales, zero_points)
+        result = _by_panels(b, values, matrix) if g_idx is None else _by_groups(b, values, matrix, g_idx)
     if bias is None:
         return b.cast(result, x.dtype)
     return b.map(lambda v, w: v + e.cast(w, F32), result, bias, dtype=x.dtype)
 
 
-def _weights(
-    b: Builder, packed: Tensor, scales: Tensor, zero_points: Tensor | None, g_idx: Tensor | None, shape: tuple[int, int],
-    block_size: int, bits: int,
-) -> Tensor:  # fmt: skip
-    """The transposed matrix that the numbers stand for."""
-    rows, columns = shape
-    blocks = d.ceildiv(columns, block_size)
-    bytes_ = block_size * bits // 8
-    for axis, extent in enumerate((rows, blocks, bytes_)):
-        b.require_equal(packed.shape[axis], extent, f"dim {axis} of B")
-    scales = b.reshape(scales, (rows, blocks))
-    numbers = _packed(b, b.reshape(packed, (rows, blocks * bytes_)), blocks * block_size, bits)
-    if zero_points is not None and zero_points.dtype is U8:
-        zero_points = _packed(b, b.reshape(zero_points, (rows, d.ceildiv(blocks * bits, 8))), blocks, bits)
-    elif zero_points is not None:
-        zero_points = b.reshape(zero_points, (rows, blocks))
+def _by_groups(b: Builder, x: Tensor, matrix: _Blocks, groups: Tensor) -> Tensor:
+    """The product where every row of the matrix says which block it belongs to."""
 
-    def element(i: Dim, k: Dim) -> Expr:
-        block = d.floordiv(k, block_size) if g_idx is None else checked_index(b, g_idx[(k,)], blocks)
-        zero = e.lit(1 << (bits - 1), F32) if zero_points is None else e.cast(zero_points[(i, block)], F32)
-        return (e.cast(numbers[(i, k)], F32) - zero) * e.cast(scales[(i, block)], F32)
+    def element(k: Dim, column: Dim) -> Expr:
+        block = e.as_index(checked_index(b, groups[(k,)], matrix.count))
+        return (e.cast(matrix.number(k, column), F32) - e.cast(matrix.zero(block, column), F32)) * matrix.scale(block, column)
 
-    return b.compute((rows, columns), element, F32)
+    return matmul(b, x, b.compute((matrix.rows, matrix.columns), element, F32))
+
+
+def _by_panels(b: Builder, x: Tensor, matrix: _Blocks) -> Tensor:
+    """The product, the matrix kept in few bits, but arranged so that a kernel reads it as it lies."""
+    panels = d.ceildiv(matrix.columns, PANEL)
+    width = 16 * d.ceildiv(matrix.columns, 16 * panels)
+    share = 8 // matrix.bits
+    few = width // share
+
+    def column(panel: Extent, j: Extent, value: Callable[[Extent], Expr]) -> Expr:
+        at = panel * width + j
+        return e.guard(e.dimval(at) < matrix.columns, value(at), 0)
+
+    def byte(panel: Dim, k: Dim, j: Dim) -> Expr:
+        result: Expr = e.lit(0, U8)
+        for p in range(share):
+            number = column(panel, j + p * few, lambda at: matrix.number(k, at))
+            result = result | e.binary("shl", number, p * matrix.bits)
+        return result
+
+    numbers = b.compute((panels, matrix.rows, few), byte, U8)
+    blocks = (panels, matrix.count, width)
+    scales = b.compute(blocks, lambda panel, k, j: column(panel, j, lambda at: matrix.scale(k, at)), F32)
+    kind = F32 if matrix.zeros is not None and not matrix.packed_zeros else U8
+    if matrix.zeros is None:
+        zeros = b.full((width,), 1 << (matrix.bits - 1), U8)
+    else:
+        zeros = b.compute(blocks, lambda panel, k, j: column(panel, j, lambda at: matrix.zero(k, at)), kind)
+    rows = d.product(x.shape[:-1])
+    (result,) = b.template(
+        multiply, [x, numbers, scales, zeros], [(F32, (rows, panels * width))], total=d.ceildiv(rows, ROWS) * panels,
+        dims=(rows, matrix.rows, width, panels, matrix.count, matrix.size, int(matrix.zeros is not None)),
+        types={"Z": kind}, scratch=4 * CHUNK * width,
+        constants={"SHARE": share, "BITS": matrix.bits, "MASK": (1 << matrix.bits) - 1, "ROWS": ROWS, "CHUNK": min(CHUNK, matrix.size)},
+    )  # fmt: skip
+    return b.reshape(b.compute((rows, matrix.columns), lambda i, j: result[(i, j)], F32), (*x.shape[:-1], matrix.columns))
