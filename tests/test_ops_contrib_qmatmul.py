@@ -141,3 +141,37 @@ def test_groups_have_packed_zero_points() -> None:
     matrix = (numbers - points[:, group]) * scales[:, group]
     inputs = [x, packed(numbers, 4).reshape(5, 2, 8), scales, packed(points, 4), group]
     check(case("MatMulNBits", inputs, (1, 2, 3, 4), K=32, N=5, block_size=16), [(x @ matrix.T).astype(np.float32)], 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+@pytest.mark.parametrize("constants", [(), (1, 2)])
+def test_product_with_a_matrix_of_4_bit_floats_is_that_of_onnxruntime(kind: int, constants: tuple[int, ...]) -> None:
+    inputs = [f32(2, 3, 24), u8(5 * 24 // 2), f32(8) ** 2]
+    given = case("MatMulBnb4", inputs, constants, K=24, N=5, block_size=16, quant_type=kind)
+    check(given, onnxruntime_outputs(given), 1e-5, 1e-5)
+
+
+def test_a_matrix_of_4_bit_floats_may_be_taken_as_it_is_stored() -> None:
+    """onnxruntime's kernel multiplies by the transposed matrix whatever the attribute says."""
+    x, matrix, greatest = f32(2, 4), u8(4 * 16 // 2), f32(4) ** 2
+    (columns,) = onnxruntime_outputs(
+        case("MatMulBnb4", [np.eye(16, dtype=np.float32), matrix, greatest], K=16, N=4, block_size=16, quant_type=1)
+    )
+    check(case("MatMulBnb4", [x, matrix, greatest], K=16, N=4, block_size=16, quant_type=1, transB=0), [x @ columns.T], 1e-5, 1e-5)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_gathered_slices_are_those_of_onnxruntime(bits: int, dtype: Any) -> None:
+    for points, indices in ((True, RNG.integers(-6, 6, (2, 3))), (False, np.array([1, 5], np.int32))):
+        numbers = packed(RNG.integers(0, 1 << bits, (6, 2, 40)), bits)
+        zeros = packed(RNG.integers(0, 1 << bits, (6, 2, 3)), bits) if points else None
+        inputs = [numbers, indices, RNG.random((6, 2, 3)).astype(dtype), zeros]
+        given = case("GatherBlockQuantized", inputs, (0, 2, 3), bits=bits, block_size=16, quantize_axis=-1)
+        check(given, onnxruntime_outputs(given), 2e-3, 1e-4)
+
+
+def test_no_slice_is_zeros() -> None:
+    inputs = [u8(4, 16), np.array([1, 4, -5, 0], np.int64), f32(4, 2)]
+    given = case("GatherBlockQuantized", inputs, (0,), block_size=16)
+    check(given, onnxruntime_outputs(given))

@@ -1,25 +1,31 @@
-"""onnxruntime's operators of linear algebra, signals and images' activations (domain com.microsoft)."""
+"""onnxruntime's operators of linear algebra, signals and images (domain com.microsoft)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.types import F64, I8, I32, I64
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import normal_axis, wide
 from onnx_numba.ops.contrib_quant import DOMAIN
+from onnx_numba.ops.conv import conv_transpose
 from onnx_numba.ops.matmul import matmul
 from onnx_numba.ops.registry import op
+from onnx_numba.ops.settle import elements, settle
 from onnx_numba.ops.signal import complex_lines, transform
 from onnx_numba.ops.softmax import softmax_over
 from onnx_numba.templates.linalg import inverse as inverse_kernel
+from onnx_numba.templates.path import cheapest_path
 
 Extent = Dim | int
 Index = tuple[Dim, ...]
+Ints = Sequence[int] | None
 
 
 @op("Inverse", since=1, domain=DOMAIN)
@@ -47,6 +53,37 @@ def transpose_matmul(b: Builder, x: Tensor, y: Tensor, *, transA: int = 0, trans
 def _turned(b: Builder, x: Tensor) -> Tensor:
     """Matrices transposed; a vector stays what it is."""
     return x if x.rank < 2 else b.transpose(x, (*range(x.rank - 2), x.rank - 1, x.rank - 2))
+
+
+@op("ConvTransposeWithDynamicPads", since=1, domain=DOMAIN)
+def conv_transpose_with_dynamic_pads(
+    b: Builder, x: Tensor, w: Tensor, pads: Tensor | None = None, bias: Tensor | None = None, *, auto_pad: str = "NOTSET",
+    dilations: Ints = None, group: int = 1, kernel_shape: Ints = None, output_padding: Ints = None, strides: Ints = None,
+) -> Tensor:  # fmt: skip
+    """The standard's transposed convolution, padding given as an input."""
+    if pads is not None:
+        b.require_equal(pads.size, 2 * (x.rank - 2), "number of pads")
+    return conv_transpose(
+        b, x, w, bias, auto_pad=auto_pad, dilations=dilations, group=group, kernel_shape=kernel_shape,
+        output_padding=output_padding, pads=None if pads is None else settle(b, elements(b, pads, "pads")), strides=strides,
+    )  # fmt: skip
+
+
+@op("DynamicTimeWarping", since=1, domain=DOMAIN)
+def dynamic_time_warping(b: Builder, x: Tensor) -> Tensor:
+    """The cheapest path through a matrix of costs, from its first element to its last: the row and the column of every step."""
+    if x.rank == 3:
+        b.require_equal(x.shape[0], 1, "batch")
+    elif x.rank != 2:
+        b.fail(f"a matrix is expected, an input of rank {x.rank} came")
+    rows, columns = x.shape[-2:]
+    longest = rows + columns
+    steps, found, _cost, _way = b.template(
+        cheapest_path, [x], [(I32, (longest, 2)), (I64, (1,)), (x.dtype, (columns + 1,)), (I8, (rows, columns))],
+        dims=(rows, columns), types={"X": x.dtype},
+    )  # fmt: skip
+    (count,) = b.dims(found)
+    return b.compute((2, count), lambda part, k: steps[(count - 1 - k, part)], I32)
 
 
 @op("CDist", since=1, domain=DOMAIN)
@@ -92,7 +129,7 @@ def _complex_product(b: Builder, x: Tensor, y: Tensor, sign: float) -> Tensor:
 def rfft(b: Builder, x: Tensor, *, normalized: int = 0, onesided: int = 1, signal_ndim: int = 1) -> Tensor:
     """The Fourier transform of real signals over the last axes; of the last of them the first half."""
     _check_transform(b, x.rank, normalized, onesided, signal_ndim)
-    lines = complex_lines(b, x.shape, lambda *i: e.cast(x[i[:-1]], e.F64), 1)
+    lines = complex_lines(b, x.shape, lambda *i: e.cast(x[i[:-1]], F64), 1)
     result = transform(b, lines, d.floordiv(x.shape[-1], 2) + 1, False)
     for axis in range(x.rank - signal_ndim, x.rank - 1):
         result = _along(b, result, axis, False)
@@ -105,7 +142,7 @@ def irfft(b: Builder, x: Tensor, *, signal_ndim: int, normalized: int = 0, onesi
     rank = x.rank - 1
     _check_transform(b, rank, normalized, onesided, signal_ndim)
     b.require_equal(x.shape[-1], 2, "parts of a complex number")
-    values = b.cast(x, e.F64)
+    values = b.cast(x, F64)
     for axis in range(rank - signal_ndim, rank - 1):
         values = _along(b, values, axis, True)
     half = x.shape[-2]
@@ -117,9 +154,9 @@ def irfft(b: Builder, x: Tensor, *, signal_ndim: int, normalized: int = 0, onesi
         value = values[(*i[:-2], at, i[-1])]
         return e.where(mirrored & e.eq(e.dimval(i[-1]), 1), -value, value)
 
-    result = transform(b, b.compute((*x.shape[:-2], n, 2), element, e.F64), n, True)
+    result = transform(b, b.compute((*x.shape[:-2], n, 2), element, F64), n, True)
     count = d.product((*x.shape[rank - signal_ndim : -2], n))
-    return b.compute(result.shape[:-1], lambda *i: result[(*i, 0)] / e.cast(e.dimval(count), e.F64), x.dtype)
+    return b.compute(result.shape[:-1], lambda *i: result[(*i, 0)] / e.cast(e.dimval(count), F64), x.dtype)
 
 
 def _check_transform(b: Builder, rank: int, normalized: int, onesided: int, signal_ndim: int) -> None:
