@@ -73,6 +73,16 @@ CASES = [
     case("TransposeMatMul", [f32(3, 4), f32(4, 2)]),
     case("ConvTransposeWithDynamicPads", [f32(1, 3, 4, 5), f32(3, 2, 3, 3), i64(1, 0, 1, 2), f32(2)], (2,), strides=[2, 3]),
     case("ConvTransposeWithDynamicPads", [f32(1, 3, 4, 5), f32(3, 2, 3, 3), i64(0, 1, 2, 0)], dilations=[1, 2]),
+    *(
+        case("GridSample", [IMAGES, f32(2, 2, 3, 2)], mode=mode, padding_mode=border, align_corners=corners)
+        for mode, border, corners in (
+            ("bilinear", "zeros", 0),
+            ("nearest", "border", 1),
+            ("bicubic", "reflection", 1),
+            ("bicubic", "border", 0),
+            ("bicubic", "border", 1),
+        )
+    ),
     case("DynamicTimeWarping", [f32(5, 7)]),
     case("DynamicTimeWarping", [np.round(f32(1, 9, 4))]),
     case("DynamicTimeWarping", [np.ones((3, 3), np.float32)]),
