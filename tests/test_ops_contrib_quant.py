@@ -109,6 +109,12 @@ CASES = [
     case("QuantizeLinear", [f32(3, 4), scale(0.02, 0.03, 0.04), zero(X, 3, 100, 128)], axis=0),
     case("QuantizeLinear", [f32(3, 4), scale(0.0001), np.array(30000, np.uint16)]),
     case("QuantizeLinear", [f32(3, 2), scale(0.0002, 0.0001), np.array([0, -7], np.int16)], axis=1),
+    *(
+        case(
+            "QuantizeLinear", [np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 0.5, 1.5, -0.5], np.float32), scale(1.0), np.array(5, kind)]
+        )
+        for kind in (np.uint8, np.int8, np.uint16, np.int16)
+    ),
     case("DequantizeLinear", [X, scale(0.02), zero(X, 3)]),
     case("DequantizeLinear", [Z, scale(0.02, 0.3, 0.1, 1.0), zero(Z, 3, 1, 0, -128)], (1, 2), axis=2),
     case("DequantizeLinear", [RNG.integers(-9999, 9999, (3, 2)).astype(np.int32), scale(0.02), None]),

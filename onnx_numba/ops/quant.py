@@ -19,8 +19,8 @@ from onnx_numba.ops.registry import op
 
 Index = tuple[Dim, ...]
 Ints = Sequence[int] | None
-LIMIT = float(1 << 24)
-"""Beyond every quantised value with any zero point, and exact in float32."""
+INTEGERS = 1.5 * (1 << 23)
+"""Where neighbouring float32 numbers are 1 apart, for 22 bits in either direction."""
 
 
 def _parameter(b: Builder, p: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
@@ -40,12 +40,17 @@ def _limits(dtype: DType) -> tuple[int, int]:
 
 
 def quantised(v: Expr, zero: Expr | None, dtype: DType) -> Expr:
-    """A float32 in units of the scale as an integer: rounded to even, moved by the zero point, limited."""
+    """A float32 in units of the scale as an integer of 8 or 16 bits: rounded to even, moved by the zero point, limited.
+
+    NaN becomes the lowest number, as in onnxruntime.
+    """
     low, high = _limits(dtype)
-    number = e.cast(e.binary("max", e.binary("min", e.unary("rint", v), LIMIT), -LIMIT), I32)
+    number = e.unary("rint", v)
     if zero is not None:
-        number = number + e.cast(zero, I32)
-    return e.cast(e.binary("max", e.binary("min", number, high), low), dtype)
+        number = number + e.cast(zero, F32)
+    limited = where(number > high, float(high), where(number >= low, number, float(low)))
+    # The sum has the integer in its low bits. A conversion that saturates would do the same, but several times slower.
+    return e.cast(e.Op("bits_of", (limited + INTEGERS,), I32), dtype)
 
 
 @op("QuantizeLinear", since=1, domain="com.microsoft")
