@@ -8,8 +8,8 @@ from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import F32, I32, U32, DType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.contrib_quant import DOMAIN, one_number
-from onnx_numba.ops.matmul import gemm, matmul
-from onnx_numba.ops.quant import centred, dynamic_quantize_linear, matmul_integer, per_column, quantised
+from onnx_numba.ops.matmul import matmul
+from onnx_numba.ops.quant import dynamic_quantize_linear, matmul_integer, per_column, quantised
 from onnx_numba.ops.registry import op
 
 
@@ -49,10 +49,10 @@ def qgemm(
     out_scale: Tensor | None = None, out_zero: Tensor | None = None, *, transA: int = 0, transB: int = 0, alpha: float = 1.0,
 ) -> Tensor:  # fmt: skip
     """``alpha x y + c`` of quantised matrices; ``c`` is in units of the product. Without a zero point the result stays float."""
-    left = centred(b, x, one_number(b, x_zero, x.dtype, "zero point of the first input"))
-    columns = per_column(b, y_zero)
-    right = centred(b, y, b.reshape(columns, (columns.size, 1)) if transB and columns.rank else columns)
-    sums = gemm(b, left, right, c, transA=transA, transB=transB, alpha=1.0, beta=1.0)
+    left, right = (b.transpose(t, (1, 0)) if turn else t for t, turn in ((x, transA), (y, transB)))
+    sums = matmul_integer(b, left, right, one_number(b, x_zero, x.dtype, "zero point of the first input"), y_zero)
+    if c is not None:
+        sums = b.map(lambda v, w: v + w, sums, b.expand(c, sums.shape))
     scales = [one_number(b, x_scale, F32, "scale of the first input"), per_column(b, y_scale)]
     if out_scale is not None:
         scales.append(one_number(b, out_scale, F32, "scale of the result"))
