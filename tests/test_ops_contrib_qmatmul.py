@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from operators import Case, check, onnxruntime_outputs
+from operators import Case, check, feeds, model, onnxruntime_outputs
+
+import onnx_numba.backend as backend
+from onnx_numba.errors import OnnxNumbaError
 
 RNG = np.random.default_rng(29)
 Array = np.ndarray[Any, Any]
@@ -185,3 +188,24 @@ def test_deep_products_of_extreme_integers_are_exact(depth: int) -> None:
     expected = a.astype(np.int32) @ (b.astype(np.int32) - 127)
     check(Case("MatMulInteger", 10, [a, b, *zeros]), [expected], interpreted=False)
     check(Case("MatMulInteger", 10, [a[None], b, *zeros], constants=(1, 2, 3)), [expected[None]], interpreted=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (case("MatMulNBits", [f32(2, 32), u8(5, 2, 4), f32(5, 2)], K=32, N=5, block_size=16), "dim 2 of B"),
+        (case("MatMulNBits", [f32(2, 32), u8(5, 2, 8), f32(5, 1)], K=32, N=5, block_size=16), "reshape"),
+        (case("MatMulNBits", [f32(2, 31), u8(5, 2, 8), f32(5, 2)], K=32, N=5, block_size=16), "columns of A"),
+        (case("MatMulNBits", [f32(2, 32), u8(5, 2, 8), f32(5, 2)], K=32, N=5, block_size=24), "power of two"),
+        (
+            case("MatMulNBits", [f32(2, 32), u8(5, 2, 8), f32(5, 2), None, np.full(32, 2, np.int32)], K=32, N=5, block_size=16),
+            "out of range",
+        ),
+        (case("GatherBlockQuantized", [u8(4, 16), np.array([1]), f32(4, 2), u8(4, 2)], block_size=16), "zero_points"),
+        (case("QLinearAdd", [u8(3), of("f", 1, 2), of("B", 1), u8(3), of("f", 1), of("B", 1), of("f", 1)]), "elements of the scale"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_refused(given: Case, message: str) -> None:
+    with pytest.raises(OnnxNumbaError, match=message):
+        backend.prepare(model(given, False)).run(feeds(given))

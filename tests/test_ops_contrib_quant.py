@@ -86,6 +86,7 @@ CASES = [
     case("QLinearConcat", [scale(0.02), zero(Z, 3), Z, scale(0.03), zero(Z, -7), Z, scale(0.02), zero(Z, 3)], axis=-1),
     case("QLinearSoftmax", [X, scale(0.05), zero(X, 3), scale(1 / 256), zero(X, 0)], (1, 2, 3, 4), opset=13),
     case("QLinearSoftmax", [X, scale(0.3), None, scale(1 / 256), zero(X, 0)], opset=12, axis=1),
+    case("QLinearSoftmax", [X, scale(0.3), None, scale(1 / 256), zero(X, 0)], opset=12),
     case("QLinearSoftmax", [Z, scale(0.02), zero(Z, 3), scale(1 / 127), zero(Z, -100)], opset=13, axis=1),
     case("QLinearSoftmax", [np.array([[100, -100, -100]], np.int8), scale(1.0), zero(Z, 0), scale(1 / 256), zero(Z, -100)], opset=13),
     case("QLinearGlobalAveragePool", POOL),

@@ -210,6 +210,12 @@ def test_tokens_are_those_of_onnxruntime(lines: Array, attributes: dict[str, Any
         (case("UnfoldTensor", [f32(2, 3)], size=4), "size"),
         (case("CDist", [f32(2, 3), f32(2, 4)]), "columns"),
         (case("Inverse", [f32(2, 3)]), "rows"),
+        (case("UnfoldTensor", [f32(2, 3)], size=1, step=0), "step"),
+        (case("Irfft", [f32(3, 1, 2)], signal_ndim=1), "two frequencies"),
+        (case("BiasSoftmax", [f32(3, 4), f32(2)], is_inner_broadcast=0), "bias"),
+        (case("Tokenizer", [texts("a")], mark=0, mincharnum=1, pad_value="", tokenexp="("), "regular expression"),
+        (case("Tokenizer", [texts("a")], mark=0, mincharnum=1, pad_value=""), "separators and tokenexp"),
+        (case("MurmurHash3", [f32(2)], seeds=1), "seeds"),
     ],
     ids=str,
 )

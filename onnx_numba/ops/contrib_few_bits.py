@@ -10,7 +10,7 @@ from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
-from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.loop import Shape, Tensor
 from onnx_numba.ir.types import F32, I64, U8
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import normal_axis
@@ -40,6 +40,13 @@ def _check_form(b: Builder, bits: int, block_size: int) -> None:
         b.unsupported(f"bits={bits}, block_size={block_size}; 2, 4 or 8 bits and a power of two from 16 on are expected")
 
 
+def _require_shape(b: Builder, t: Tensor, shape: Shape, what: str) -> None:
+    if t.rank != len(shape):
+        b.fail(f"{what} has {t.rank} axes, {len(shape)} are expected")
+    for axis, (got, wanted) in enumerate(zip(t.shape, shape, strict=True)):
+        b.require_equal(got, wanted, f"dim {axis} of {what}")
+
+
 class _Blocks:
     """A matrix of ``rows`` by ``columns``, stored transposed: each column in blocks of ``size`` numbers of ``bits`` bits."""
 
@@ -49,8 +56,7 @@ class _Blocks:
         self.rows, self.columns = shape
         self.size, self.bits = size, bits
         self.count = d.ceildiv(self.rows, size)
-        for axis, extent in enumerate((self.columns, self.count, size * bits // 8)):
-            b.require_equal(packed.shape[axis], extent, f"dim {axis} of B")
+        _require_shape(b, packed, (self.columns, self.count, size * bits // 8), "B")
         self.packed = b.reshape(packed, (self.columns, self.count * size * bits // 8))
         self.scales = b.reshape(scales, (self.columns, self.count))
         self.packed_zeros = zeros is not None and zeros.dtype is U8
@@ -98,6 +104,7 @@ def matmul_nbits(
 
 def _by_groups(b: Builder, x: Tensor, matrix: _Blocks, groups: Tensor) -> Tensor:
     """The product where every row of the matrix says which block it belongs to."""
+    b.require_equal(d.compare("le", matrix.rows, groups.size), 1, f"a group for each of {matrix.rows} rows")
 
     def element(k: Dim, column: Dim) -> Expr:
         block = e.as_index(checked_index(b, groups[(k,)], matrix.count))
@@ -187,7 +194,10 @@ def gather_block_quantized(
     if last < 1 or normal_axis(b, gather_axis, data.rank) != 0 or normal_axis(b, quantize_axis, data.rank) != last:
         b.unsupported(f"gather_axis={gather_axis} and quantize_axis={quantize_axis}; the first and the last axis are expected")
     extent = data.shape[-1] * (8 // bits)
-    b.require_equal(scales.shape[-1], d.ceildiv(extent, block_size), "blocks of the scales")
+    blocks = d.ceildiv(extent, block_size)
+    _require_shape(b, scales, (*data.shape[:-1], blocks), "scales")
+    if zero_points is not None:
+        _require_shape(b, zero_points, (*data.shape[:-1], d.ceildiv(blocks * bits, 8)), "zero_points")
     rank = indices.rank
 
     def element(*i: Dim) -> Expr:

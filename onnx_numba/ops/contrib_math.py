@@ -146,6 +146,7 @@ def irfft(b: Builder, x: Tensor, *, signal_ndim: int, normalized: int = 0, onesi
     for axis in range(rank - signal_ndim, rank - 1):
         values = _along(b, values, axis, True)
     half = x.shape[-2]
+    b.require_equal(d.compare("le", 2, half), 1, f"two frequencies at least, {half} came")
     n = (half - 1) * 2
 
     def element(*i: Dim) -> Expr:
@@ -179,6 +180,8 @@ def bias_softmax(b: Builder, x: Tensor, bias: Tensor, *, is_inner_broadcast: int
     first = normal_axis(b, axis, x.rank)
     count = d.product(x.shape[first:])
     rows, given = d.product(x.shape[:first]), d.floordiv(bias.size, count)
+    if given == 0:
+        b.fail(f"a bias of {bias.size} elements for rows of {count}")
     shared = d.floordiv(rows, given)
     shape = (given, shared, count) if is_inner_broadcast else (shared, given, count)
     biases = b.reshape(bias, (given, 1, count) if is_inner_broadcast else (1, given, count))

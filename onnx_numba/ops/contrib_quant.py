@@ -143,14 +143,14 @@ def mul_integer(b: Builder, x: Tensor, x_zero: Tensor | None, y: Tensor, y_zero:
 @op("QLinearSoftmax", since=1, domain=DOMAIN)
 def qlinear_softmax(
     b: Builder, x: Tensor, x_scale: Tensor, x_zero: Tensor | None, y_scale: Tensor, y_zero: Tensor | None = None, *, opset: int,
-    axis: int | None = None,
+    axis: int = -1,
 ) -> Tensor:  # fmt: skip
     """Exponentials divided by their sum over an axis (before version 13 over all from it on), quantised.
 
     As in onnxruntime the exponentials come from a table of what lies 0 … 255 steps below the greatest element, and the scale of the
     result is 1 over a whole number.
     """
-    first = normal_axis(b, (1 if opset < 13 else -1) if axis is None else axis, x.rank)
+    first = normal_axis(b, axis, x.rank)
     axes = range(first, x.rank if opset < 13 else first + 1)
     extent = d.product(x.shape[a] for a in axes)
     terms = b.map(lambda v, t: e.cast(t, I32) - e.cast(v, I32), x, b.reduce("max", x, axes, True), dtype=I32)

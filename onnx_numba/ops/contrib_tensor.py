@@ -54,6 +54,8 @@ def range_by_one(b: Builder, start: Tensor, limit: Tensor, delta: Tensor | None 
 def unfold_tensor(b: Builder, x: Tensor, *, size: int, dim: int = -1, step: int = 1) -> Tensor:
     """All slices of ``size`` elements of an axis, ``step`` apart, each along a new last axis."""
     axis = wrap_axis(b, dim, x.rank)
+    if size < 1 or step < 1:
+        b.fail(f"size={size} and step={step} must be at least 1")
     count = d.floordiv(x.shape[axis] - size, step) + 1
     b.require_equal(d.compare("le", size, x.shape[axis]), 1, f"size ({size}) within the extent of axis {axis} ({x.shape[axis]})")
     shape = (*x.shape[:axis], count, *x.shape[axis + 1 :], size)

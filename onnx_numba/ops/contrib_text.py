@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +22,15 @@ def tokenizer(
     tokenexp: str | None = None,
 ) -> Any:  # fmt: skip
     """Every string cut into tokens along a new last axis, which separators part or an expression describes."""
-    if (separators is None) == (tokenexp is None):
+    if not is_string(x):
+        b.fail("a tensor of strings is expected")
+    if (separators is None) == (tokenexp is None) or separators == () or tokenexp == "":
         b.fail("one of separators and tokenexp must be given")
+    for expression in separators or (tokenexp or "",):
+        try:
+            re.compile(expression)
+        except re.error as error:
+            b.fail(f"{expression!r} is no regular expression: {error}")
     if mincharnum < 1:
         b.fail(f"mincharnum must be at least 1, not {mincharnum}")
     shape = shape_of(x)
