@@ -10,17 +10,14 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr, where
 from onnx_numba.ir.loop import Tensor
-from onnx_numba.ir.types import BY_ONNX, F32, F64, I32, I64, U8, DType
+from onnx_numba.ir.types import BY_ONNX, F32, I32, U8, DType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import channel_view, normal_axis, wide
-from onnx_numba.ops.conv import conv
-from onnx_numba.ops.matmul import matmul, product
+from onnx_numba.ops.integer import integer_conv, integer_product
 from onnx_numba.ops.registry import op
 
 Index = tuple[Dim, ...]
 Ints = Sequence[int] | None
-STEP = 256
-"""So many products of differences of 8-bit integers add up to less than 2**24."""
 INTEGERS = 1.5 * (1 << 23)
 """Where neighbouring float32 numbers are 1 apart, for 22 bits in either direction."""
 
@@ -130,41 +127,7 @@ def matmul_integer(
 ) -> Tensor:
     """The product of two integer tensors from each of which a zero point is taken."""
     left = _centred(b, x, None if x_zero is None else _per_row(b, x_zero))
-    return _integer_product(b, left, _centred(b, y, None if y_zero is None else per_column(b, y_zero)))
-
-
-def _integer_product(b: Builder, x: Tensor, y: Tensor) -> Tensor:
-    """The product of matrices of differences of 8-bit integers, in int32.
-
-    Sums of up to ``STEP`` such products are exact in float32, whose tuned kernels are several times as fast as loops over integers.
-    """
-    known = [n for n in (*x.shape[-1:], *y.shape[-2:-1]) if isinstance(n, int)]
-    if x.rank < 2 or y.rank < 2 or not known:
-        return matmul(b, x, y)
-    b.require_equal(y.shape[-2], x.shape[-1], "rows of the second matrix")
-    depth = known[0]
-    count = max(-(-depth // STEP), 1)
-    step = -(-depth // count)
-
-    def part(t: Tensor, axis: int) -> Tensor:
-        """The parts of a matrix along an axis, as matrices of floats."""
-
-        def element(*i: Dim) -> Expr:
-            at: list[Dim | int] = [*i[:-3], *i[-2:]]
-            at[axis] = i[-3] * step + at[axis]
-            return e.guard(e.dimval(at[axis]) < depth, e.cast(t[tuple(at)], F32), 0)
-
-        shape = [*t.shape[:-2], count, *t.shape[-2:]]
-        shape[axis] = step
-        return b.compute(tuple(shape), element, F32)
-
-    sums = product(b, part(x, -1), part(y, -2))
-    return b.reduce("sum", sums, [sums.rank - 3], dtype=I32, function=_whole)
-
-
-def _whole(v: Expr) -> Expr:
-    """A whole float32 as an int32, read from the bits of a float64: the conversion saturates, which is not vectorised."""
-    return e.cast(e.Op("bits_of", (e.cast(v, F64) + 1.5 * (1 << 52),), I64), I32)
+    return integer_product(b, left, _centred(b, y, None if y_zero is None else per_column(b, y_zero)))
 
 
 def _requantised(b: Builder, sums: Tensor, scales: Sequence[Tensor], y_scale: Tensor, y_zero: Tensor) -> Tensor:
@@ -196,7 +159,7 @@ def conv_integer(
     """The convolution of integer tensors; padding stands for the zero point."""
     image = _centred(b, x, None if x_zero is None else b.reshape(x_zero, ()))
     weights = _centred(b, w, None if w_zero is None else _per_filter(b, w_zero, w.rank))
-    return conv(
+    return integer_conv(
         b, image, weights, auto_pad=auto_pad, dilations=dilations, group=group, kernel_shape=kernel_shape, pads=pads,
         strides=strides,
     )  # fmt: skip
