@@ -34,7 +34,7 @@ def numbers(*shape: int, kind: Any = np.float32, seed: int = 0) -> Any:
 def model(nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: dict[str, Any] | None = None) -> ModelProto:
     constants = [numpy_helper.from_array(np.asarray(w), name) for name, w in (weights or {}).items()]
     graph = helper.make_graph(nodes, "g", inputs, outputs, constants)
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", 3)]
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", 3), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
@@ -212,6 +212,29 @@ def trees() -> Any:
     }  # fmt: skip
     made = node("TreeEnsembleRegressor", "x", "y", domain="ai.onnx.ml", **tree)
     return model([made], [value("x", F, "n", 2)], [value("y", F, "n", 1)]), [numbers(6, 2)]
+
+
+@case
+def few_bits() -> Any:
+    packed = np.random.default_rng(0).integers(0, 256, (5, 2, 8)).astype(np.uint8)
+    weights = {"b": packed, "s": numbers(5, 2, seed=1), "z": packed[:, 0, :1]}
+    attributes = {"K": 30, "N": 5, "block_size": 16, "domain": "com.microsoft"}
+    return simple("MatMulNBits", [numbers(3, 30)], [value("y", F, 3, 5)], weights, **attributes)
+
+
+@case
+def inverse() -> Any:
+    return simple("Inverse", [numbers(2, 3, 3)], [value("y", F, 2, 3, 3)], domain="com.microsoft")
+
+
+@case
+def quantised() -> Any:
+    x, y = (np.random.default_rng(k).integers(0, 256, (3, 4)).astype(np.uint8) for k in range(2))
+    zero = np.array(7, np.uint8)
+    weights = {"s": np.float32(0.5), "z": zero, "out": np.float32(0.75)}
+    made = helper.make_node("QLinearAdd", ["x", "s", "z", "y", "s", "z", "out", "z"], ["v"], domain="com.microsoft")
+    kind = TensorProto.UINT8
+    return model([made], [value("x", kind, 3, 4), value("y", kind, 3, 4)], [value("v", kind, 3, 4)], weights), [x, y]
 
 
 @case

@@ -102,6 +102,13 @@ def test_epilogue_is_one_kernel():
     assert len(prepared.session.plan.kernels) == 1
 
 
+def test_few_rows_times_a_scaled_matrix():
+    x, w, scale = random(2, 64), random(64, 32), np.array(0.5, np.float32)
+    nodes = [helper.make_node("Mul", ["w", "s"], ["v"]), helper.make_node("MatMul", ["x", "v"], ["o"])]
+    got, _ = run(model(nodes, {"x": x, "w": w, "s": scale}), {"x": x, "w": w, "s": scale})
+    close(got, x.astype(np.float64) @ (w * scale), 64)
+
+
 def test_product_seen_twice_is_stored_once():
     x, w = random(2, 25, 64), random(64, 90)
     nodes = [

@@ -133,3 +133,34 @@ def test_integer_products_wrap() -> None:
     a, b = np.array([[2**31 - 1]], np.int32), np.array([[3]], np.int32)
     with np.errstate(over="ignore"):
         check(Case("MatMul", 13, [a, b]), [a * b])
+
+
+@pytest.mark.parametrize("depth", [255, 256, 257, 700])
+def test_deep_products_of_extreme_integers_are_exact(depth: int) -> None:
+    a, b = np.full((2, depth), 255, np.uint8), np.full((depth, 3), -128, np.int8)
+    a[1] = np.arange(depth)
+    zeros = [np.array(0, np.uint8), np.array(127, np.int8)]
+    expected = a.astype(np.int32) @ (b.astype(np.int32) - 127)
+    check(Case("MatMulInteger", 10, [a, b, *zeros]), [expected], interpreted=False)
+    check(Case("MatMulInteger", 10, [a[None], b, *zeros], constants=(1, 2, 3)), [expected[None]], interpreted=False)
+
+
+@pytest.mark.parametrize(
+    ("image", "filters", "attributes"),
+    [
+        ((1, 5, 7, 8), (4, 5, 3, 3), {"pads": [1, 1, 1, 0]}),
+        ((2, 31, 5, 6), (3, 31, 3, 3), {"strides": [2, 1]}),
+        ((1, 64, 4, 4), (2, 64, 3, 3), {"dilations": [1, 2], "pads": [1, 1, 1, 1]}),
+        ((1, 6, 5, 5), (8, 3, 2, 2), {"group": 2}),
+        ((1, 600, 2, 3), (4, 300, 1, 1), {"group": 2}),
+        ((1, 8, 6, 6), (8, 1, 3, 3), {"group": 8, "auto_pad": "SAME_UPPER"}),
+        ((1, 2, 18, 19), (3, 2, 17, 16), {}),
+        ((1, 300, 9), (2, 300, 3), {}),
+    ],
+)
+def test_convolution_of_extreme_integers_is_exact(image: Any, filters: Any, attributes: dict[str, Any]) -> None:
+    x, w = RNG.choice(np.array([0, 255], np.uint8), image), RNG.choice(np.array([0, 255], np.uint8), filters)
+    x[0], w[0] = 255, 255
+    for zeros, constants in (((0, 0), ()), ((255, 7), (1, 2, 3))):
+        case = Case("ConvInteger", 10, [x, w, *(np.array(z, np.uint8) for z in zeros)], attributes, constants)
+        check(case, onnxruntime_outputs(case), interpreted=False)

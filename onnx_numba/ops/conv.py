@@ -66,7 +66,8 @@ def _biased(b: Builder, x: Tensor, bias: Tensor) -> Tensor:
 @op("ConvTranspose", since=1, reviewed=22)
 def conv_transpose(
     b: Builder, x: Tensor, w: Tensor, bias: Tensor | None = None, *, auto_pad: str, dilations: Ints = None, group: int = 1,
-    kernel_shape: Ints = None, output_padding: Ints = None, output_shape: Ints = None, pads: Ints = None, strides: Ints = None,
+    kernel_shape: Ints = None, output_padding: Ints = None, output_shape: Ints = None, pads: Sequence[Extent] | None = None,
+    strides: Ints = None,
 ) -> Tensor:  # fmt: skip
     """What a convolution's gradient is: every input spreads over a window of the output."""
     _check_kernel(b, x, w, kernel_shape)
@@ -138,7 +139,7 @@ def _gathered(b: Builder, columns: Tensor, axes: Sequence[_Spread], shape: tuple
 
 def _transposed_extents(
     extents: Sequence[Extent], kernel: Sequence[Extent], strides: Sequence[int], dilations: Sequence[int], extra: Sequence[int],
-    auto_pad: str, pads: Ints, output_shape: Ints,
+    auto_pad: str, pads: Sequence[Extent] | None, output_shape: Ints,
 ) -> tuple[list[Extent], list[Extent]]:  # fmt: skip
     """Extents of the output, and what is cut off before."""
     rank = len(extents)

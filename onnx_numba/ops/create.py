@@ -102,6 +102,7 @@ def eye_like(b: Builder, x: Tensor, *, dtype: int | None = None, k: int = 0) -> 
 
 
 @op("Trilu", since=14)
+@op("Trilu", since=1, domain="com.microsoft")
 def trilu(b: Builder, x: Tensor, k: Tensor | None = None, *, upper: int = 1) -> Tensor:
     """The upper or lower triangle of matrices, zero elsewhere."""
     if x.rank < 2:

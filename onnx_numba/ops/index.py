@@ -54,6 +54,7 @@ def fits_inside(b: Builder, inner: Shape, outer: Shape, axis: int) -> None:
 
 
 @op("GatherND", since=11, reviewed=11)
+@op("GatherND", since=1, domain="com.microsoft")
 @strings_too
 def gather_nd_11(b: Builder, data: Tensor, indices: Tensor) -> Tensor:
     """Slices of ``data`` at index tuples."""

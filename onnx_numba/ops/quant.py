@@ -13,14 +13,13 @@ from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import BY_ONNX, F32, I32, U8, DType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import channel_view, normal_axis, wide
-from onnx_numba.ops.conv import conv
-from onnx_numba.ops.matmul import matmul
+from onnx_numba.ops.integer import integer_conv, integer_product
 from onnx_numba.ops.registry import op
 
 Index = tuple[Dim, ...]
 Ints = Sequence[int] | None
-LIMIT = float(1 << 24)
-"""Beyond every quantised value with any zero point, and exact in float32."""
+INTEGERS = 1.5 * (1 << 23)
+"""Where neighbouring float32 numbers are 1 apart, for 22 bits in either direction."""
 
 
 def _parameter(b: Builder, p: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
@@ -40,14 +39,20 @@ def _limits(dtype: DType) -> tuple[int, int]:
 
 
 def quantised(v: Expr, zero: Expr | None, dtype: DType) -> Expr:
-    """A float32 in units of the scale as an integer: rounded to even, moved by the zero point, limited."""
+    """A float32 in units of the scale as an integer of 8 or 16 bits: rounded to even, moved by the zero point, limited.
+
+    NaN becomes the lowest number, as in onnxruntime.
+    """
     low, high = _limits(dtype)
-    number = e.cast(e.binary("max", e.binary("min", e.unary("rint", v), LIMIT), -LIMIT), I32)
+    number = e.unary("rint", v)
     if zero is not None:
-        number = number + e.cast(zero, I32)
-    return e.cast(e.binary("max", e.binary("min", number, high), low), dtype)
+        number = number + e.cast(zero, F32)
+    limited = where(number > high, float(high), where(number >= low, number, float(low)))
+    # The sum has the integer in its low bits. A conversion that saturates would do the same, but several times slower.
+    return e.cast(e.Op("bits_of", (limited + INTEGERS,), I32), dtype)
 
 
+@op("QuantizeLinear", since=1, domain="com.microsoft")
 @op("QuantizeLinear", since=10, reviewed=28)
 def quantize_linear(
     b: Builder, x: Tensor, scale: Tensor, zero: Tensor | None = None, *, axis: int = 1, saturate: int = 1, block_size: int = 0,
@@ -65,6 +70,7 @@ def quantize_linear(
     return b.map(element, x, *parameters, dtype=dtype)
 
 
+@op("DequantizeLinear", since=1, domain="com.microsoft")
 @op("DequantizeLinear", since=10, reviewed=28)
 def dequantize_linear(
     b: Builder, x: Tensor, scale: Tensor, zero: Tensor | None = None, *, axis: int = 1, block_size: int = 0, output_dtype: int = 0
@@ -103,16 +109,16 @@ def _centred(b: Builder, x: Tensor, zero: Tensor | None) -> Tensor:
     return b.map(lambda v, z: e.cast(v, I32) - e.cast(z, I32), x, zero, dtype=I32)
 
 
-def _per_row(b: Builder, p: Tensor | None) -> Tensor | None:
+def _per_row(b: Builder, p: Tensor) -> Tensor:
     """Numbers for the rows of a left operand."""
-    if p is None or p.rank != 1:
+    if p.rank != 1:
         return p
     return b.reshape(p, () if p.size == 1 else (*p.shape, 1))
 
 
-def _per_column(b: Builder, p: Tensor | None) -> Tensor | None:
+def per_column(b: Builder, p: Tensor) -> Tensor:
     """Numbers for the columns of a right operand."""
-    return b.reshape(p, ()) if p is not None and p.size == 1 else p
+    return b.reshape(p, ()) if p.size == 1 else p
 
 
 @op("MatMulInteger", since=10)
@@ -120,7 +126,8 @@ def matmul_integer(
     b: Builder, x: Tensor, y: Tensor, x_zero: Tensor | None = None, y_zero: Tensor | None = None
 ) -> Tensor:
     """The product of two integer tensors from each of which a zero point is taken."""
-    return matmul(b, _centred(b, x, _per_row(b, x_zero)), _centred(b, y, _per_column(b, y_zero)))
+    left = _centred(b, x, None if x_zero is None else _per_row(b, x_zero))
+    return integer_product(b, left, _centred(b, y, None if y_zero is None else per_column(b, y_zero)))
 
 
 def _requantised(b: Builder, sums: Tensor, scales: Sequence[Tensor], y_scale: Tensor, y_zero: Tensor) -> Tensor:
@@ -140,10 +147,8 @@ def qlinear_matmul(
 ) -> Tensor:  # fmt: skip
     """The product of two quantised tensors, quantised."""
     sums = matmul_integer(b, x, y, x_zero, y_zero)
-    rows, columns = _per_row(b, x_scale), _per_column(b, y_scale)
-    assert rows is not None and columns is not None
     zero = b.reshape(out_zero, ()) if out_zero.size == 1 else out_zero
-    return _requantised(b, sums, (rows, columns), out_scale, zero)
+    return _requantised(b, sums, (_per_row(b, x_scale), per_column(b, y_scale)), out_scale, zero)
 
 
 @op("ConvInteger", since=10)
@@ -154,7 +159,7 @@ def conv_integer(
     """The convolution of integer tensors; padding stands for the zero point."""
     image = _centred(b, x, None if x_zero is None else b.reshape(x_zero, ()))
     weights = _centred(b, w, None if w_zero is None else _per_filter(b, w_zero, w.rank))
-    return conv(
+    return integer_conv(
         b, image, weights, auto_pad=auto_pad, dilations=dilations, group=group, kernel_shape=kernel_shape, pads=pads,
         strides=strides,
     )  # fmt: skip

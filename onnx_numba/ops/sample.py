@@ -18,7 +18,10 @@ _CUBIC_A = -0.75
 
 
 @op("GridSample", since=16, reviewed=22)
-def grid_sample(b: Builder, x: Tensor, grid: Tensor, *, align_corners: int, mode: str, padding_mode: str) -> Tensor:
+@op("GridSample", since=1, domain="com.microsoft")
+def grid_sample(
+    b: Builder, x: Tensor, grid: Tensor, *, align_corners: int = 0, mode: str = "bilinear", padding_mode: str = "zeros"
+) -> Tensor:
     """An image at the coordinates of a grid, which run from -1 to 1."""
     rank = x.rank - 2
     b.require_equal(grid.shape[-1], rank, "coordinates of a point")

@@ -27,6 +27,7 @@ Extent = Dim | int
 
 
 @op("Identity", since=1, reviewed=25)
+@op("SampleOp", since=1, domain="com.microsoft")
 def identity(b: Builder, x: Any) -> Any:
     """The input itself."""
     return x

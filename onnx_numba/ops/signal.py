@@ -27,7 +27,7 @@ _SIDE_BY_SIDE = 4096
 """Longest lines for which that stays in the second-level cache."""
 
 
-def _transform(b: Builder, lines: Tensor, kept: Extent, inverse: bool) -> Tensor:
+def transform(b: Builder, lines: Tensor, kept: Extent, inverse: bool) -> Tensor:
     """The transform of complex lines ``[…, n, 2]``, its first frequencies, not divided by n."""
     n = lines.shape[-2]
     sign = 1.0 if inverse else -1.0
@@ -48,7 +48,7 @@ def _transform(b: Builder, lines: Tensor, kept: Extent, inverse: bool) -> Tensor
     return result
 
 
-def _complex(b: Builder, shape: Shape, element: Callable[..., Expr], parts: Extent, dtype: DType) -> Tensor:
+def complex_lines(b: Builder, shape: Shape, element: Callable[..., Expr], parts: Extent, dtype: DType) -> Tensor:
     """Complex lines from the parts of their elements; without imaginary parts these are zero.
 
     Real lines are computed in float64: in float32 the frequencies above the middle would not be exactly those below, conjugated.
@@ -100,7 +100,7 @@ def _dft(b: Builder, x: Tensor, dft_length: Tensor | None, axis: Expr, inverse: 
     source = b.transpose(b.reshape(x, (before, size, after, parts)), (0, 2, 1, 3))
     lines = _lines(b, source, n, inverse and onesided)
     kept = d.floordiv(n, 2) + 1 if onesided and not inverse else n
-    result = _transform(b, lines, kept, inverse)
+    result = transform(b, lines, kept, inverse)
     made = 1 if inverse and onesided else 2
 
     def element(i: Dim, k: Dim, j: Dim, part: Dim) -> Expr:
@@ -125,7 +125,7 @@ def _lines(b: Builder, source: Tensor, n: Extent, half: bool) -> Tensor:
         value = e.guard(place < e.dimval(size), source[(i, j, place, part)], 0.0)
         return e.where(mirrored & e.eq(e.dimval(part), 1), -value, value)
 
-    return _complex(b, (before, after, n), element, parts, source.dtype)
+    return complex_lines(b, (before, after, n), element, parts, source.dtype)
 
 
 @op("STFT", since=17)
@@ -147,9 +147,9 @@ def stft(
         value = e.cast(signal[(i, f * step + k, part)], F64)
         return value if window is None else value * e.cast(window[(k,)], F64)
 
-    lines = _complex(b, (batch, frames, size), element, parts, signal.dtype)
+    lines = complex_lines(b, (batch, frames, size), element, parts, signal.dtype)
     kept = d.floordiv(size, 2) + 1 if onesided else size
-    return b.cast(_transform(b, lines, kept, False), signal.dtype)
+    return b.cast(transform(b, lines, kept, False), signal.dtype)
 
 
 def _window(b: Builder, size: Tensor, periodic: int, output_datatype: int, value: Callable[[Expr], Expr]) -> Tensor:

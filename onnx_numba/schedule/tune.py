@@ -262,6 +262,8 @@ def _strides(position: Extent, variables: Sequence[Sym]) -> tuple[Extent, ...] |
     """What each variable is multiplied by in a position that is nothing but their weighted sum."""
     terms: dict[Sym, dict[d.Monomial, int]] = {v: {} for v in variables}
     for monomial, factor in d._terms(position).items():
+        if not factor:  # the position in a scalar
+            continue
         own = [a for a in monomial if isinstance(a, Sym) and a in terms]
         others = [a for a in monomial if isinstance(a, Opaque)]
         if len(own) != 1 or any(a.op == "value" or d.symbols(d.dim(a)) & set(variables) for a in others):

@@ -45,3 +45,44 @@ def determinant(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                     work[base + i * n + j] = work[base + i * n + j] - factor * work[base + k * n + j]
         y[unit] = result
     return 0
+
+
+def inverse(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
+    """Inverses by Gauss's and Jordan's elimination with row pivots; that of a singular matrix is not finite.
+
+    Buffers are the matrices, their inverses, and room for as many matrices; the dim is the number of rows. A work unit is a matrix.
+    """
+    x = X_p(bufs, 0)
+    y = X_p(bufs, 1)
+    work = X_p(bufs, 2)
+    n = dims[0]
+    for unit in range(lo, hi):
+        base = unit * n * n
+        for i in range(n):
+            for j in range(n):
+                work[base + i * n + j] = x[base + i * n + j]
+                y[base + i * n + j] = X(1) if i == j else X(0)
+        for k in range(n):
+            pivot = i64(k)
+            for i in range(k + 1, n):
+                if abs_(work[base + i * n + k]) > abs_(work[base + pivot * n + k]):
+                    pivot = i64(i)
+            if pivot != k:
+                for j in range(n):
+                    swapped = work[base + k * n + j]
+                    work[base + k * n + j] = work[base + pivot * n + j]
+                    work[base + pivot * n + j] = swapped
+                    swapped = y[base + k * n + j]
+                    y[base + k * n + j] = y[base + pivot * n + j]
+                    y[base + pivot * n + j] = swapped
+            head = work[base + k * n + k]
+            for j in range(n):
+                work[base + k * n + j] = work[base + k * n + j] / head
+                y[base + k * n + j] = y[base + k * n + j] / head
+            for i in range(n):
+                factor = work[base + i * n + k]
+                if i != k:
+                    for j in range(n):
+                        work[base + i * n + j] = work[base + i * n + j] - factor * work[base + k * n + j]
+                        y[base + i * n + j] = y[base + i * n + j] - factor * y[base + k * n + j]
+    return 0

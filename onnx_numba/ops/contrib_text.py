@@ -1,0 +1,83 @@
+"""onnxruntime's operators on text (domain com.microsoft): tokens and hashes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.expr import Expr
+from onnx_numba.ir.loop import Object, Tensor
+from onnx_numba.ir.types import I32, I64, STRING, U32, U64
+from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.common import AnyShape, is_string, shape_of, tensor, tensor_type
+from onnx_numba.ops.contrib_quant import DOMAIN
+from onnx_numba.ops.registry import op
+
+
+@op("Tokenizer", since=1, domain=DOMAIN)
+def tokenizer(
+    b: Builder, x: Object, *, mark: int, mincharnum: int, pad_value: str, separators: Sequence[str] | None = None,
+    tokenexp: str | None = None,
+) -> Any:  # fmt: skip
+    """Every string cut into tokens along a new last axis, which separators part or an expression describes."""
+    if not is_string(x):
+        b.fail("a tensor of strings is expected")
+    if (separators is None) == (tokenexp is None) or separators == () or tokenexp == "":
+        b.fail("one of separators and tokenexp must be given")
+    for expression in separators or (tokenexp or "",):
+        try:
+            re.compile(expression)
+        except re.error as error:
+            b.fail(f"{expression!r} is no regular expression: {error}")
+    if mincharnum < 1:
+        b.fail(f"mincharnum must be at least 1, not {mincharnum}")
+    shape = shape_of(x)
+    if shape is not None and len(shape) not in (1, 2):
+        b.fail(f"the input must have one or two axes, not {len(shape)}")
+    return b.host(
+        "tokenize", [x], [tensor_type(STRING, _token_shape(shape))],
+        mark=bool(mark), least=mincharnum, pad=pad_value, separators=separators, expression=tokenexp,
+    )  # fmt: skip
+
+
+def _token_shape(shape: AnyShape | None) -> AnyShape | None:
+    """The shape of tokens; none if a dim may be 0, as then the new axis takes the place of the last one."""
+    if shape is None or not all(isinstance(extent, int) for extent in shape):
+        return None
+    return (*shape, None) if 0 not in shape else (*shape[:-1], 0)
+
+
+@op("MurmurHash3", since=1, domain=DOMAIN)
+def murmur_hash3(b: Builder, x: Tensor | Object, *, positive: int = 1, seed: int = 0) -> Any:
+    """The hash MurmurHash3_x86_32 of the bytes of every element, unsigned if ``positive``."""
+    dtype = U32 if positive else I32
+    if is_string(x):
+        return b.host("murmur_hash3", [x], [tensor_type(dtype, shape_of(x))], seed=seed, dtype=dtype.name)[0]
+    return b.map(lambda v: e.cast(_hash(_words(v), seed), dtype), tensor(b, x), dtype=dtype)
+
+
+def _words(v: Expr) -> list[Expr]:
+    """The bits of a number of 32 or 64 bits as words of 32, the lowest first."""
+    if v.dtype.is_float:
+        v = e.Op("bits_of", (v,), I64 if v.dtype.size == 8 else I32)
+    if v.dtype.size == 4:
+        return [e.cast(v, U32)]
+    return [e.cast(v, U32), e.cast(e.binary("shr", e.cast(v, U64), 32), U32)]
+
+
+def _hash(words: Sequence[Expr], seed: int) -> Expr:
+    h: Expr = e.lit(seed, U32)
+    for word in words:
+        h = h ^ _turned(word * 0xCC9E2D51, 15) * 0x1B873593
+        h = _turned(h, 13) * 5 + 0xE6546B64
+    h = h ^ (4 * len(words))
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        h = (h ^ e.binary("shr", h, shift)) * factor
+    return h ^ e.binary("shr", h, 16)
+
+
+def _turned(v: Expr, bits: int) -> Expr:
+    """A word with its bits rotated to the left."""
+    return e.binary("shl", v, bits) | e.binary("shr", v, 32 - bits)
