@@ -49,8 +49,8 @@ _DIVISION: dict[str, Callable[[int, int], int]] = {"div": lambda a, b: a // b, "
 
 
 def storage(name: str) -> np.dtype[Any]:
-    """The NumPy type that kernels see for an element type: floats of 16 bits are integers to them."""
-    return np.dtype(np.uint16) if name in ("f16", "bf16") else DTYPES[name].numpy
+    """The NumPy type that kernels see for an element type."""
+    return DTYPES[DTYPES[name].stored].numpy
 
 
 class PythonEngine:
