@@ -179,6 +179,14 @@ def casts_from_small_types() -> Any:
 
 
 @case
+def casts_of_large_integers() -> Any:
+    x = np.array([(1 << 60) + 1, (1 << 60) + (1 << 52) + 1, -(1 << 62) - 1, -3], np.int64)
+    kinds = [TensorProto.BFLOAT16, TensorProto.FLOAT8E5M2, TensorProto.INT2]
+    nodes = [node("Cast", "x", f"y{k}", to=kind) for k, kind in enumerate(kinds)]
+    return model(nodes, [value("x", I64, 4)], [value(f"y{k}", kind, 4) for k, kind in enumerate(kinds)]), [x]
+
+
+@case
 def complex_numbers() -> Any:
     x = (numbers(3, 4) + 1j * numbers(3, 4, seed=1)).astype(np.complex64)
     nodes = [node("Trilu", "x", "t"), node("Pad", "t pads", "p"), node("ScatterElements", "x i t", "y", axis=0, reduction="mul")]

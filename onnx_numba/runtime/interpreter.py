@@ -1,6 +1,6 @@
 """The plan executed by Python: what compiled runs are checked against, and what a person can step through.
 
-Buffers are 1-d NumPy arrays of the storage type (16-bit floats as uint16), slots are Python ints, kernels are the generated
+Buffers are 1-d NumPy arrays of the storage type (small floats as their bits), slots are Python ints, kernels are the generated
 Python functions over the twins of ``onnx_numba.native``.
 """
 
