@@ -48,7 +48,7 @@ class ExternalData:
         entries = {entry.key: entry.value for entry in proto.external_data}
         location = entries.get("location", "")
         offset = _number(entries.get("offset", "0"), "offset", what)
-        expected = dtype.size * int(np.prod(shape, dtype=object))
+        expected = _bytes(dtype, shape)
         length = _number(entries["length"], "length", what) if "length" in entries else expected
         if length != expected:
             raise ModelError(f"{what}: external data of {length} bytes, but {dtype} {list(shape)} takes {expected}")
@@ -61,7 +61,7 @@ class ExternalData:
             return np.empty(shape, dtype.numpy)
         if path not in self._maps:
             self._maps[path] = np.asarray(np.memmap(path, np.uint8, "r"))
-        return self._maps[path][offset : offset + length].view(dtype.numpy).reshape(shape)
+        return _elements(self._maps[path][offset : offset + length], dtype, shape)
 
     def _locate(self, location: str, what: str) -> Path:
         """The data file, which must be a plain file of the model's own directory."""
@@ -127,12 +127,31 @@ def tensor(proto: TensorProto, files: ExternalData | None, what: str) -> tuple[D
 def _numbers(proto: TensorProto, dtype: DType, shape: tuple[int, ...], what: str) -> Array:
     try:
         if proto.HasField("raw_data"):
-            stored = np.frombuffer(proto.raw_data, dtype.numpy.newbyteorder("<") if dtype.name != "bf16" else dtype.numpy)
-            return stored.astype(dtype.numpy, copy=False).reshape(shape)
+            return _elements(np.frombuffer(proto.raw_data, np.uint8), dtype, shape)
+        if dtype.bits % 8:
+            return _elements(np.array(proto.int32_data, np.int32).astype(np.uint8), dtype, shape)
         array = numpy_helper.to_array(proto)
     except (ValueError, TypeError) as error:
         raise ModelError(f"{what}: the data does not fit {dtype} {list(shape)} ({error})") from error
     return array.astype(dtype.numpy, copy=False)
+
+
+def _bytes(dtype: DType, shape: tuple[int, ...]) -> int:
+    """How many bytes the elements take in a file, where those of less than a byte lie side by side."""
+    return int((dtype.bits * np.prod(shape, dtype=object) + 7) // 8)
+
+
+def _elements(raw: Array, dtype: DType, shape: tuple[int, ...]) -> Array:
+    """The elements that little-endian bytes hold, a view of them where that can be."""
+    if dtype.bits % 8 == 0:
+        # Types that are not NumPy's own know no byte order.
+        stored = dtype.numpy.newbyteorder("<") if dtype.package == "np" else dtype.numpy
+        return raw.view(stored).astype(dtype.numpy, copy=False).reshape(shape)
+    if raw.size != _bytes(dtype, shape):
+        raise ValueError(f"{raw.size} bytes, {_bytes(dtype, shape)} are expected")
+    count = int(np.prod(shape, dtype=object))
+    bits = np.unpackbits(raw, count=count * dtype.bits, bitorder="little").reshape(count, dtype.bits)
+    return np.packbits(bits, axis=1, bitorder="little").view(dtype.numpy).reshape(shape)
 
 
 def _string_array(proto: TensorProto, shape: tuple[int, ...], what: str) -> Array:

@@ -159,6 +159,42 @@ def casts() -> Any:
     return model(nodes, [value("x", TensorProto.DOUBLE, 7)], [value(f"y{k}", kind, 7) for k, kind in enumerate(kinds)]), [x]
 
 
+SMALL = [name for name in dir(TensorProto) if name.startswith(("FLOAT8", "FLOAT6", "FLOAT4", "INT4", "INT2", "UINT4", "UINT2"))]
+
+
+@case
+def casts_to_small_types() -> Any:
+    x = np.array([np.nan, np.inf, 500.0, 1e-9, 0.3, 3.49, -0.0, 2.0**-6], np.float64)
+    nodes = [node("Cast", "x", f"y{k}", to=getattr(TensorProto, name), saturate=k % 2) for k, name in enumerate(SMALL)]
+    return model(nodes, [value("x", TensorProto.DOUBLE, 8)], [value(f"y{k}", getattr(TensorProto, n), 8) for k, n in enumerate(SMALL)]), [x]
+
+
+@case
+def casts_from_small_types() -> Any:
+    kinds = [getattr(TensorProto, name) for name in SMALL]
+    nodes = [node("Cast", f"x{k}", f"y{k}", to=F) for k in range(len(SMALL))]
+    inputs = [value(f"x{k}", kind, 4) for k, kind in enumerate(kinds)]
+    given = [np.arange(4, dtype=np.uint8).view(helper.tensor_dtype_to_np_dtype(kind)) for kind in kinds]
+    return model(nodes, inputs, [value(f"y{k}", F, 4) for k in range(len(SMALL))]), given
+
+
+@case
+def casts_of_large_integers() -> Any:
+    x = np.array([(1 << 60) + 1, (1 << 60) + (1 << 52) + 1, -(1 << 62) - 1, -3], np.int64)
+    kinds = [TensorProto.BFLOAT16, TensorProto.FLOAT8E5M2, TensorProto.INT2]
+    nodes = [node("Cast", "x", f"y{k}", to=kind) for k, kind in enumerate(kinds)]
+    return model(nodes, [value("x", I64, 4)], [value(f"y{k}", kind, 4) for k, kind in enumerate(kinds)]), [x]
+
+
+@case
+def complex_numbers() -> Any:
+    x = (numbers(3, 4) + 1j * numbers(3, 4, seed=1)).astype(np.complex64)
+    nodes = [node("Trilu", "x", "t"), node("Pad", "t pads", "p"), node("ScatterElements", "x i t", "y", axis=0, reduction="mul")]
+    kind = TensorProto.COMPLEX64
+    weights = {"pads": np.array([1, 0, 0, 1]), "i": np.array([[0, 1, 2, 2]] * 3)}
+    return model(nodes, [value("x", kind, 3, 4)], [value("p", kind, 4, 5), value("y", kind, 3, 4)], weights), [x]
+
+
 @case
 def argmax() -> Any:
     x = np.array([[1, np.nan, 3], [2, 5, 5]], np.float32)

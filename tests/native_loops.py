@@ -14,15 +14,12 @@ from onnx_numba.compile.compiler import compile_module, symbol_of
 from onnx_numba.compile.objects import Library
 from onnx_numba.ir.plan import CTX_WORDS
 from onnx_numba.native import twins
+from onnx_numba.native.memory import ELEMENTS
 from onnx_numba.target import Target, host_target
 
 _KERNEL = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
-NUMPY = {
-    "bool": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64,
-    "u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "u64": np.uint64,
-    "f16": np.uint16, "bf16": np.uint16, "f32": np.float32, "f64": np.float64,
-}  # fmt: skip
+NUMPY = {name: kind for name, kind in ELEMENTS.items() if name[0] != "c"}
 
 
 @dataclass(frozen=True)

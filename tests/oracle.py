@@ -17,6 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from onnx_numba.compile.store import Store
+from onnx_numba.ir.types import dtype_of
 from onnx_numba.options import Options
 from onnx_numba.pipeline import Build
 from onnx_numba.prepare import PreparedModel
@@ -124,7 +125,7 @@ def check(got: Any, wanted: Any, bound: float, of_largest: bool, what: str) -> N
             check(np.float32(got[key]), np.float32(other), bound, of_largest, f"{what}[{key!r}]")
     elif isinstance(wanted, np.ndarray | np.generic):
         assert (got.dtype, got.shape) == (wanted.dtype, wanted.shape), what
-        if got.dtype.kind in "fV" and got.dtype.names is None:
+        if (dtype := dtype_of(got.dtype)) is not None and dtype.is_float:
             _check_floats(np.asarray(got), np.asarray(wanted), bound, of_largest, what)
         else:
             np.testing.assert_array_equal(got, wanted, what)

@@ -16,7 +16,7 @@ from onnx_numba import cli, samples
 from onnx_numba.cli import progress, timing, values
 from onnx_numba.errors import InputError, InputTypeError
 from onnx_numba.ir.plan import Port
-from onnx_numba.ir.types import BF16, BOOL, F32, I64, STRING, MapType, OptionalType, SequenceType, TensorType
+from onnx_numba.ir.types import BF16, BOOL, DTYPES, F32, I64, STRING, MapType, OptionalType, SequenceType, TensorType
 
 MODEL = """
 <ir_version: 10, opset_import: ["" : 21]>
@@ -197,6 +197,25 @@ def test_values_survive_an_npz(value: object, tmp_path: Path) -> None:
 
 def _port(kind, *declared: int | str | None) -> Port:
     return Port("p", kind, declared=declared or None)
+
+
+@pytest.mark.parametrize("name", ["bf16", "f8e5m2", "f8e8m0", "i4"])
+def test_types_that_numpy_does_not_have(name: str, tmp_path: Path) -> None:
+    dtype = DTYPES[name]
+    array = np.array([1, 2, 4]).astype(dtype.numpy)
+    port = Port("v", TensorType(dtype), declared=(None,))
+    values.write_npz(tmp_path / "v.npz", {"v": array})
+    np.save(tmp_path / "v.npy", values.packed("v", array)["v"])
+    (tmp_path / "v.csv").write_text("1\n2\n4\n")
+    (tmp_path / "v.pb").write_bytes(numpy_helper.from_array(array).SerializeToString())
+    for suffix in ("npz", "npy", "csv", "pb"):
+        read = values.read_inputs([f"v={tmp_path / 'v'}.{suffix}"], (port,))["v"]
+        assert read.dtype == dtype.numpy
+        np.testing.assert_array_equal(read, array)
+    assert values.read_inputs([str(tmp_path / "v.npz")], (port,))["v"].dtype == dtype.numpy
+    made = values.random_inputs((port,), {})["v"]
+    assert made.dtype == dtype.numpy
+    assert np.isfinite(made.astype(np.float32)).all()
 
 
 def test_csv(tmp_path: Path) -> None:

@@ -47,8 +47,13 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def check(found: Any, expected: Any) -> None:
     if isinstance(expected, np.ndarray):
         assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
-    if isinstance(expected, np.ndarray) and expected.dtype.kind in "biu":
+    small = isinstance(expected, np.ndarray) and expected.dtype.itemsize == 1
+    if small:
+        np.testing.assert_array_equal(found.view(np.uint8), expected.view(np.uint8))
+    elif isinstance(expected, np.ndarray) and expected.dtype.kind in "biu":
         np.testing.assert_array_equal(found, expected)
+    elif isinstance(expected, np.ndarray) and expected.dtype.kind == "c":
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
     elif isinstance(expected, np.ndarray):
         wide = np.float64
         tolerance = 2 * float(np.finfo(expected.dtype).eps) if expected.dtype.kind == "f" else 2**-7

@@ -264,7 +264,8 @@ class TestInitializers:
             ({"dims": [2], "string_data": [b"a"], "data_type": 8}, ModelError, "1 strings"),
             ({"dims": [], "data_type": 0}, ModelError, "no element type"),
             ({"dims": [], "data_type": 99}, ModelError, "no element type"),
-            ({"dims": [1], "raw_data": b"1", "data_type": TensorProto.FLOAT8E4M3FN}, UnsupportedError, "float8e4m3fn"),
+            ({"dims": [3], "raw_data": b"1", "data_type": TensorProto.INT4}, ModelError, "'w'"),
+            ({"dims": [3], "int32_data": [1, 2, 3], "data_type": TensorProto.UINT4}, ModelError, "'w'"),
         ],
     )
     def test_bad_tensors(self, fields: dict[str, object], error: type[Exception], word: str) -> None:

@@ -11,6 +11,7 @@ from onnx_numba.compile.bridge import define
 from onnx_numba.compile.llvm import KERNEL_SIGNATURE, isolate, optimise
 from onnx_numba.compile.numba_internals import compile_ir
 from onnx_numba.compile.objects import ALLOWED, undefined_symbols
+from onnx_numba.ir.types import DTYPES
 from onnx_numba.native import RECORDS
 from onnx_numba.target import TARGETS, Target
 
@@ -18,7 +19,8 @@ FUNCTIONS = (
     "exp", "exp2", "expm1", "sinh", "cosh", "tanh", "sigmoid", "log", "log1p", "softplus", "asinh", "acosh", "atanh",
     "sin", "cos", "tan", "asin", "acos", "atan", "erf",
 )  # fmt: skip
-HALVES = ("f16", "bf16")
+SMALL = {name: dtype.compute for name, dtype in DTYPES.items() if dtype.stored != name}
+SMALL_FLOATS = [name for name, compute in SMALL.items() if compute == "f32"]
 AVX512 = Target(TARGETS["x86-64"].triple, "x86-64-v4")
 
 REDUCTIONS = {
@@ -36,8 +38,11 @@ ELEMENTWISE: dict[str, Loop] = {
     "flags": loop("x[i] = (a[i] > f32(0.0)) & b[i]", a="f32", b="bool", x="bool"),
     "flagged": loop("x[i] = select(b[i], a[i], f32(0.0))", a="f32", b="bool", x="f32"),
     "shift": loop("x[i] = shr(a[i], b[i])", a="i32", b="i32", x="i32"),
-    **{f"{kind}_{wide}": loop(f"store_{kind}(x, i, a[i])", a=wide, x=kind) for kind in HALVES for wide in ("f32", "f64")},
-    **{f"load_{kind}": loop(f"x[i] = load_{kind}(a, i)", a=kind, x="f32") for kind in HALVES},
+    **{f"{kind}_{wide}": loop(f"store_{kind}(x, i, a[i])", a=wide, x=kind) for kind in SMALL_FLOATS for wide in ("f32", "f64")},
+    **{f"load_{kind}": loop(f"x[i] = load_{kind}(a, i)", a=kind, x=compute) for kind, compute in SMALL.items()},
+    **{f"round_{name}": loop(f"x[i] = round_{name}(a[i])", a="f32", x="f32") for name in ("f8e8m0_up", "f8e8m0_down")},
+    **{f"{kind}_{t}": loop(f"store_{kind}(x, i, {SMALL[kind]}(a[i]))", a=t, x=kind) for kind in ("i4", "u2") for t in ("f32", "i64")},
+    **{f"odd_{kind}": loop("x[i] = odd_f64(a[i])", a=kind, x="f64") for kind in ("i64", "u64")},
 }  # fmt: skip
 SCALAR_ONLY = {
     "fmod": loop("x[i] = mod_(a[i], b[i])", a="f32", b="f32", x="f32"),

@@ -11,6 +11,7 @@ from native_loops import NUMPY, Loops, loop, samples
 from onnx_numba.compile.compiler import compile_module, symbol_of
 from onnx_numba.compile.objects import Library
 from onnx_numba.ir.plan import CTX_INDEX, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_STATUS, CTX_WORDS, INDEX_RANGE
+from onnx_numba.ir.types import DTYPES
 from onnx_numba.native import twins
 from onnx_numba.target import host_target
 
@@ -45,7 +46,7 @@ def caller(ctx, bufs, dims, lo, hi):
 
 @pytest.mark.parametrize("kind", NUMPY)
 def test_offsets_and_stack_arrays(kind):
-    x = samples("u16" if kind in ("f16", "bf16") else kind)
+    x = samples(DTYPES[kind].stored)
     for name in ("at", "local"):
         (out,) = LOOPS.check(f"{name}_{kind}", x)
         np.testing.assert_array_equal(out, x)

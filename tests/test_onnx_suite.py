@@ -48,7 +48,7 @@ globals().update({category: _on_cpu(category, case) for category, case in CASES.
 @pytest.mark.parametrize(
     ("category", "total", "least"),
     [
-        ("OnnxBackendNodeModelTest", 1884, 1690),
+        ("OnnxBackendNodeModelTest", 1884, 1870),
         ("OnnxBackendPyTorchConvertedModelTest", 82, 82),
         ("OnnxBackendPyTorchOperatorModelTest", 35, 35),
         ("OnnxBackendRealModelTest", 9, 9),

@@ -3,6 +3,7 @@
 What an .npz cannot hold as one array is spread over several, so that no file needs pickles:
 
 * strings: a unicode array;
+* element types that NumPy does not have: raw bytes, which an input's declared type gives their meaning again;
 * a map: ``NAME__map_keys`` and ``NAME__map_values``;
 * a list of maps with the same keys (ZipMap): ``NAME__maps_keys`` [keys] and ``NAME__maps_values`` [maps, keys];
 * a sequence: ``NAME__seq_len`` and ``NAME__seq0`` …
@@ -18,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from onnx_numba.errors import InputError, InputTypeError
+from onnx_numba.ir.formats import FORMATS
 from onnx_numba.ir.plan import Port
-from onnx_numba.ir.types import DType, MapType, SequenceType, TensorType, ValueType
+from onnx_numba.ir.types import DTYPES, DType, MapType, SequenceType, TensorType, ValueType, dtype_of
 
 Shape = tuple[int | str | None, ...] | None
 
@@ -68,7 +70,10 @@ def write_npz(path: str | Path, values: Mapping[str, Any]) -> None:
 
 def _plain(value: Any) -> np.ndarray:
     array = np.asarray(value)
-    return array.astype(str) if array.dtype.kind in "OST" else array
+    if array.dtype.kind in "OST":
+        return array.astype(str)
+    dtype = dtype_of(array.dtype)
+    return array if dtype is None or dtype.package == "np" else array.view(f"V{dtype.size}")
 
 
 # Reading inputs
@@ -100,7 +105,7 @@ def _read_one(path: Path, port: Port) -> Any:
     if path.suffix not in readers:
         raise InputError(f"input {port.name!r}: {path} is none of {', '.join(readers)}")
     try:
-        return readers[path.suffix](path, port)
+        return _typed(readers[path.suffix](path, port), port)
     except (EOFError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -115,12 +120,20 @@ def _read_all(path: Path, ports: Mapping[str, Port]) -> dict[str, Any]:
         known = {key for name, value in values.items() for key in packed(name, value)}
         if unknown := sorted(set(arrays) - known):
             raise InputError(f"{path} holds {unknown}, which the model does not take; its inputs are {list(ports)}")
-        return {name: value for name, value in values.items() if value is not None}
+        return {name: _typed(value, ports[name]) for name, value in values.items() if value is not None}
     if len(ports) == 1:
         return {port.name: _read_one(path, port) for port in ports.values()}
     if path.suffix == ".csv":
         return _read_columns(path, ports)
     raise InputError(f"{path}: the model has {len(ports)} inputs, so write --input name={path}")
+
+
+def _typed(value: Any, port: Port) -> Any:
+    """Raw bytes as what the input is declared to be."""
+    raw = isinstance(value, np.ndarray) and value.dtype.kind == "V" and dtype_of(value.dtype) is None
+    if raw and isinstance(port.type, TensorType) and port.type.dtype.package != "np" and port.type.dtype.size == value.dtype.itemsize:
+        return value.view(port.type.dtype.numpy)
+    return value
 
 
 def _read_npy(path: Path, port: Port) -> np.ndarray:
@@ -190,7 +203,7 @@ def _rows(path: Path) -> list[list[str]]:
 
 def _converts(row: list[str], dtype: DType) -> bool:
     try:
-        np.asarray(row).astype(dtype.numpy)
+        np.asarray(row).astype(DTYPES[dtype.compute].numpy)
     except ValueError:
         return False
     return True
@@ -201,8 +214,8 @@ def _converted(rows: list[list[str]], dtype: DType, port: Port) -> np.ndarray:
     if dtype.kind == "b":
         return np.isin(np.char.lower(text), ("1", "true"))
     try:
-        # float16 and bfloat16 have no parser of their own.
-        return text.astype("f4").astype(dtype.numpy) if dtype.is_float and dtype.size == 2 else text.astype(dtype.numpy)
+        # What is computed in another type has no parser of its own.
+        return text.astype(DTYPES[dtype.compute].numpy).astype(dtype.numpy)
     except ValueError as error:
         raise InputTypeError(f"input {port.name!r}: expected {port.type}: {error}") from error
 
@@ -270,4 +283,6 @@ def _random_array(dtype: DType, shape: tuple[int, ...], generator: np.random.Gen
     if dtype.kind in "biu":
         # Integers are often indices or counts: 0 and 1 are the ones most models take.
         return np.asarray(generator.integers(0, 2, shape)).astype(dtype.numpy)
-    return np.asarray(generator.standard_normal(shape)).astype(dtype.numpy)
+    values = np.asarray(generator.standard_normal(shape))
+    form = FORMATS.get(dtype.name)
+    return (np.abs(values) if form is not None and form.is_scale else values).astype(dtype.numpy)

@@ -301,7 +301,7 @@ def literal(node: e.Lit) -> str:
     """A typed literal: ``f32(0.5)``, ``i8(-1)``, ``True``."""
     if node.dtype.kind == "b":
         return str(bool(node.value))
-    if node.dtype.kind == "f":
+    if node.dtype.kind in "fc":
         value = float(node.value)
         text = "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf") if math.isinf(value) else repr(value)
         return f"{node.dtype.name}({text})"
@@ -323,6 +323,8 @@ def operation(node: e.Op, args: list[str]) -> str:
         return f"{dtype.name}(-{args[0]})" if dtype.is_int else f"(-{args[0]})"
     if name == "not":
         return f"(not {args[0]})" if dtype.kind == "b" else f"{dtype.name}(~{args[0]})"
+    if name in ("real", "imag"):
+        return f"{args[0]}.{name}"
     if name == "cast":
         return f"{'bool_' if dtype.kind == 'b' else dtype.name}({args[0]})"
     table = _FLOAT_NAMES if operand.is_float else _INT_NAMES

@@ -41,7 +41,7 @@ def _replacement(word: str, types: dict[str, DType], constants: dict[str, int | 
         return value if isinstance(value, str) else repr(value)
     for name, dtype in types.items():
         if word == name:
-            return {"bool": "bool_", "f16": "f32", "bf16": "f32"}.get(dtype.name, dtype.name)
+            return "bool_" if dtype.kind == "b" else dtype.compute
         if word.startswith(f"{name}_"):
             return f"{dtype.name}_{word[len(name) + 1 :]}"
         for verb in ("load", "store"):

@@ -95,9 +95,10 @@ class _TypingContext(typing.Context):
         super().init()
 
     def load_additional_registries(self) -> None:
-        from numba.core.typing import mathdecl
+        from numba.core.typing import builtins, mathdecl
 
         self.install_registry(mathdecl.registry)
+        self.insert_attributes(builtins.NumberAttribute(self))  # the parts of complex numbers
 
     def install_registry(self, registry: Any) -> None:
         # Attributes written as overloads pull in all of numba, and SciPy, as soon as they are installed; kernels have none.
@@ -155,6 +156,8 @@ class _TargetContext(cpu.CPUContext):
         item = _POINTER_ITEMS.get(getattr(fn, "typing_key", fn))
         if item is not None and isinstance(sig.args[0], types.CPointer):
             return functools.partial(item, self, sig)
+        if getattr(fn, "typing_key", fn) is operator.mul and isinstance(sig.return_type, types.Complex):
+            return functools.partial(_complex_product, self, sig)
         return super().get_function(fn, sig, _firstcall)
 
 
@@ -177,6 +180,15 @@ def _store_element(context: Any, signature: Any, builder: Any, args: Any, loc: A
 
 
 _POINTER_ITEMS: dict[Any, Any] = {operator.getitem: _load_element, operator.setitem: _store_element}
+
+
+def _complex_product(context: Any, signature: Any, builder: Any, args: Any, loc: Any = None) -> Any:
+    """The plain formula, as NumPy has it; numba's own looks for infinities where that gives NaN."""
+    (a, b), (c, d) = ((builder.extract_value(x, 0), builder.extract_value(x, 1)) for x in args)
+    real = builder.fsub(builder.fmul(a, c), builder.fmul(b, d))
+    imag = builder.fadd(builder.fmul(a, d), builder.fmul(b, c))
+    made = context.get_constant_null(signature.return_type)
+    return builder.insert_value(builder.insert_value(made, real, 0), imag, 1)
 
 
 # Types of callables

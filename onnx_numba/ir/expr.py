@@ -20,7 +20,7 @@ import numpy as np
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir.dims import Dim, Sym
-from onnx_numba.ir.types import BOOL, DTYPES, F32, F64, I64, DType
+from onnx_numba.ir.types import BOOL, C64, C128, DTYPES, F32, F64, I32, I64, U32, U64, DType
 
 if TYPE_CHECKING:
     from onnx_numba.ir.loop import Tensor
@@ -189,8 +189,10 @@ Scalar = Expr | Number
 
 
 def lit(value: Number, dtype: DType) -> Lit:
-    """A literal of the compute type of ``dtype``; integers wrap, floats are rounded to it."""
+    """A literal of the compute type of ``dtype``; integers wrap, floats are rounded to it, complex ones are real."""
     dtype = DTYPES[dtype.compute]
+    if dtype.kind == "c":
+        return Lit(float(value), dtype)
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             return Lit(float(dtype.numpy.type(value)), dtype)
@@ -287,6 +289,16 @@ def unary(name: str, a: Expr) -> Expr:
     return Op(name, (a,), BOOL if name in ("isnan", "isinf") else a.dtype)
 
 
+def part(name: str, a: Expr) -> Expr:
+    """``real`` or ``imag`` of a complex scalar."""
+    return Op(name, (a,), F64 if a.dtype is C128 else F32)
+
+
+def complex_of(real: Expr, imag: Expr) -> Expr:
+    """The complex scalar of two floats."""
+    return Op("complex_", (real, imag), C128 if real.dtype is F64 else C64)
+
+
 def compare(name: str, a: Scalar, b: Scalar) -> Expr:
     """``lt le gt ge eq ne``; false with NaN, but for ``ne``."""
     x, y = _pair(a, b)
@@ -375,11 +387,22 @@ def cast(a: Scalar, dtype: DType) -> Expr:
     return Op("cast", (a,), target)
 
 
-def round_to(a: Expr, dtype: DType) -> Expr:
-    """Rounding to the values that a storage type has, staying in its compute type; a float64 is rounded directly."""
-    if dtype.compute == dtype.name:
+def round_to(a: Expr, dtype: DType, mode: str = "") -> Expr:
+    """Rounding, once, to the values that a storage type has, staying in its compute type; ``mode`` is for powers of two."""
+    kind = DTYPES[dtype.compute]
+    if kind is dtype:
         return cast(a, dtype)
-    return Op(f"round_{dtype.name}", (a if a.dtype in (F32, F64) else cast(a, F32),), DTYPES[dtype.compute])
+    if kind.is_float:
+        return Op(f"round_{dtype.name}{mode}", (wide_float(a),), kind)
+    # Floats wrap too where they fit 32 bits, as the standard's tests have it.
+    return Op(f"round_{dtype.name}", (cast(cast(a, I32) if a.dtype.is_float else a, kind),), kind)
+
+
+def wide_float(a: Expr) -> Expr:
+    """A scalar as a float that rounds to 16 bits and fewer as the scalar itself would."""
+    if a.dtype in (I64, U64):
+        return Op("odd_f64", (a,), F64)
+    return cast(a, F64) if a.dtype in (I32, U32, F64) else cast(a, F32)
 
 
 def children(e: Expr) -> tuple[Expr, ...]:

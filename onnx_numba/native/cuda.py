@@ -8,23 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
-
-import numpy as np
 
 from onnx_numba.native import RECORDS, memory, plane, tile
+from onnx_numba.native.memory import ELEMENTS
 from onnx_numba.native.registry import Record
 
 NO_FAILURE = 2**63 - 1
 """What ``ctx`` holds while nothing has failed; then it is the smallest of ``index * FAILURE_CODES + code``."""
 FAILURE_CODES = 16
-
-ELEMENTS: Mapping[str, Any] = MappingProxyType({
-    "bool": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64,
-    "u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "u64": np.uint64,
-    "f16": np.uint16, "bf16": np.uint16, "f32": np.float32, "f64": np.float64,
-})  # fmt: skip
-"""What a device array of every storage type holds."""
 
 _CPU_ONLY = {record.name for module in (memory, tile, plane) for record in module.RECORDS}
 VALUES: Mapping[str, Record] = MappingProxyType({name: record for name, record in RECORDS.items() if name not in _CPU_ONLY})

@@ -8,6 +8,7 @@ from typing import Any
 NUMBA_NAMES = {
     "bool": "boolean", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64",
     "u8": "uint8", "u16": "uint16", "u32": "uint32", "u64": "uint64", "f32": "float32", "f64": "float64",
+    "c64": "complex64", "c128": "complex128",
 }  # fmt: skip
 """Numba's name of every scalar type that expressions have."""
 
@@ -50,8 +51,15 @@ def is_signed(numba_type: Any) -> bool:
     return is_int(numba_type) and plain(numba_type).signed
 
 
+def is_complex(numba_type: Any) -> bool:
+    """Whether it is a complex number."""
+    from numba import types
+
+    return isinstance(numba_type, types.Complex)
+
+
 def is_scalar(numba_type: Any) -> bool:
-    """Whether it is a number or a boolean."""
+    """Whether it is a real number or a boolean."""
     return is_float(numba_type) or is_int(numba_type) or is_bool(numba_type)
 
 

@@ -6,26 +6,25 @@ Compiled, a buffer is a typed pointer; in Python it is a 1-d NumPy array.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from onnx_numba.ir.plan import CTX_INDEX, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_STATUS
+from onnx_numba.ir.types import DTYPES
 from onnx_numba.native.emit import index_value, is_int, is_pointer, numba_type, plain
 from onnx_numba.native.registry import Intrinsic, Record, function, intrinsic
 
-_ELEMENTS: dict[str, Any] = {
-    "bool": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64,
-    "u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "u64": np.uint64,
-    "f16": np.uint16, "bf16": np.uint16, "f32": np.float32, "f64": np.float64,
-}  # fmt: skip
-"""What elements of every storage type are in Python; the 16-bit floats are their bits."""
+ELEMENTS: Mapping[str, Any] = MappingProxyType({t.name: DTYPES[t.stored].numpy.type for t in DTYPES.values() if t.kind != "s"})
+"""What elements of every storage type are in Python."""
 
 
 def _pointer_type(name: str) -> Any:
     from numba import types
 
-    return types.CPointer(numba_type({"f16": "u16", "bf16": "u16"}.get(name, name)))
+    return types.CPointer(numba_type(DTYPES[name].stored))
 
 
 def _i64(builder: Any, value: int) -> Any:
@@ -45,7 +44,7 @@ def _buffer(name: str) -> Intrinsic:
     """``T_p(bufs, k)``: the elements of buffer k."""
 
     def twin(bufs: Any, k: Any) -> Any:
-        return bufs[k].view(_ELEMENTS[name])
+        return bufs[k].view(ELEMENTS[name])
 
     def typing(*args: Any) -> Any:
         from numba import types
@@ -65,7 +64,7 @@ def _at(name: str) -> Intrinsic:
     """``T_at(p, offset)``: the elements from an offset (not below 0) on, read as this type."""
 
     def twin(pointer: Any, offset: Any) -> Any:
-        return pointer.view(_ELEMENTS[name])[offset:]
+        return pointer.view(ELEMENTS[name])[offset:]
 
     def typing(*args: Any) -> Any:
         return _pointer_type(name) if len(args) == 2 and is_pointer(args[0]) and is_int(args[1]) else None
@@ -81,7 +80,7 @@ def _local(name: str) -> Intrinsic:
     """``T_local(n)``: an array of n elements (a literal) on the stack, with undefined contents."""
 
     def twin(count: Any) -> Any:
-        return np.empty(count, _ELEMENTS[name])
+        return np.empty(count, ELEMENTS[name])
 
     def typing(*args: Any) -> Any:
         from numba import types
@@ -104,7 +103,7 @@ def _scratch(name: str) -> Intrinsic:
     """``T_scratch(ctx, byte_offset)``: this worker's scratch from an offset on."""
 
     def twin(ctx: Any, byte_offset: Any) -> Any:
-        element = np.dtype(_ELEMENTS[name])
+        element = np.dtype(ELEMENTS[name])
         size = int(ctx[CTX_SCRATCH_BYTES]) - int(byte_offset)
         memory: Any = (ctypes.c_char * size).from_address(int(ctx[CTX_SCRATCH]) + int(byte_offset))
         return np.frombuffer(memory, element, size // element.itemsize)
@@ -120,7 +119,7 @@ def _scratch(name: str) -> Intrinsic:
     return Intrinsic(f"{name}_scratch", twin, typing, emit)
 
 
-POINTERS = tuple(make(name) for name in _ELEMENTS for make in (_buffer, _at, _local, _scratch))
+POINTERS = tuple(make(name) for name in ELEMENTS for make in (_buffer, _at, _local, _scratch))
 
 
 # ---- atomics on int64, sequentially consistent

@@ -11,6 +11,7 @@ import numpy as np
 from onnx_numba.native.emit import (
     call,
     is_bool,
+    is_complex,
     is_float,
     is_int,
     is_scalar,
@@ -97,6 +98,43 @@ CASTS = tuple(_cast(name) for name in _CAST_TWINS)
 bool_, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64 = CASTS
 
 
+def _complex_cast(name: str, scalar: Any) -> Intrinsic:
+    def twin(x: Any) -> Any:
+        return scalar(x)
+
+    def typing(*args: Any) -> Any:
+        kind = numba_type(name)
+        return kind if len(args) == 1 and (is_scalar(plain(args[0])) or args[0] == kind) else None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        target, source = signature.return_type, plain(signature.args[0])
+        if source == target:
+            return args[0]
+        real = cast_value(context, builder, args[0], source, target.underlying_float)
+        return builder.insert_value(context.get_constant_null(target), real, 0)
+
+    return Intrinsic(name, twin, typing, emit)
+
+
+COMPLEX_CASTS = (_complex_cast("c64", np.complex64), _complex_cast("c128", np.complex128))
+
+
+def _complex_typing(*args: Any) -> Any:
+    fits = len(args) == 2 and args[0] == args[1] and is_float(args[0])
+    return numba_type(f"c{2 * args[0].bitwidth}") if fits else None
+
+
+def _emit_complex(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    made = context.get_constant_null(signature.return_type)
+    return builder.insert_value(builder.insert_value(made, args[0], 0), args[1], 1)
+
+
+@intrinsic(_complex_typing, _emit_complex)
+def complex_(real: Any, imag: Any) -> Any:
+    """The complex number of two floats."""
+    return (np.complex128 if isinstance(real, np.float64) else np.complex64)(complex(real, imag))
+
+
 def _like_typing(*args: Any) -> Any:
     fits = len(args) == 2 and all(is_scalar(plain(a)) for a in args)
     return plain(args[1]) if fits else None
@@ -153,7 +191,7 @@ def float_of(x: Any) -> Any:
 
 def _select_typing(*args: Any) -> Any:
     kinds = [plain(a) for a in args]
-    fits = len(kinds) == 3 and is_bool(kinds[0]) and kinds[1] == kinds[2] and is_scalar(kinds[1])
+    fits = len(kinds) == 3 and is_bool(kinds[0]) and kinds[1] == kinds[2] and (is_scalar(kinds[1]) or is_complex(kinds[1]))
     return kinds[1] if fits else None
 
 
@@ -382,6 +420,6 @@ def mod_(a: Any, b: Any) -> Any:
 
 
 RECORDS: tuple[Record, ...] = (
-    *CASTS, cast_like, bits_of, float_of, select, max_, min_, acc_max, acc_min, fma, acc_add, acc_mul, sqrt, floor, ceil, trunc, rint,
-    copysign, abs_, neg, isnan_, isinf_, fmod_, mod_,
+    *CASTS, *COMPLEX_CASTS, complex_, cast_like, bits_of, float_of, select, max_, min_, acc_max, acc_min, fma, acc_add, acc_mul, sqrt,
+    floor, ceil, trunc, rint, copysign, abs_, neg, isnan_, isinf_, fmod_, mod_,
 )  # fmt: skip

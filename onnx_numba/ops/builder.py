@@ -171,7 +171,7 @@ class Builder:
             self.fail(f"a constant of type {array.dtype} is not a numeric tensor")
         content: tuple[Expr, ...] | None = None
         if array.size <= (CONTENT_LIMIT if dtype.kind in "iub" else 1) and dtype.kind in "iubf":
-            content = tuple(e.lit(v.item() if dtype.kind != "f" else float(v), dtype) for v in array.reshape(-1))
+            content = tuple(e.lit(float(v) if dtype.is_float else int(v), dtype) for v in array.reshape(-1))
         self.program.weights.append(array)
         return self._new(dtype, array.shape, Weight(len(self.program.weights) - 1), content, name)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.loop import Object, Shape, Tensor
-from onnx_numba.ir.types import DTYPES, STRING, DType, TensorType, ValueType
+from onnx_numba.ir.types import C128, DTYPES, F32, F64, STRING, DType, TensorType, ValueType
 from onnx_numba.ops.builder import Builder
 
 AnyShape = tuple[Dim | int | None, ...]
@@ -72,6 +73,13 @@ def _common(extents: tuple[Dim | int | None, ...]) -> int | None:
     if not all(isinstance(x, int) for x in extents):
         return None
     return next((x for x in extents if isinstance(x, int) and x != 1), 1)
+
+
+def by_parts(b: Builder, x: Tensor, function: Callable[[Tensor, str], Tensor]) -> Tensor:
+    """What an operator on real tensors, ``function(part, name)``, makes of the ``real`` and the ``imag`` part of a complex one."""
+    kind = F64 if x.dtype is C128 else F32
+    parts = [function(b.map(lambda v, name=name: e.part(name, v), x, dtype=kind), name) for name in ("real", "imag")]
+    return b.map(e.complex_of, *parts, dtype=x.dtype)
 
 
 def channel_view(b: Builder, values: Tensor, rank: int, axis: int = 1) -> Tensor:

@@ -9,10 +9,13 @@ from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr, where
+from onnx_numba.ir.formats import FORMATS
 from onnx_numba.ir.loop import Tensor
-from onnx_numba.ir.types import BY_ONNX, F32, I32, U8, DType
+from onnx_numba.ir.types import F32, F64, I32, U8, DType
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.cast import rounded
 from onnx_numba.ops.common import channel_view, normal_axis, wide
+from onnx_numba.ops.create import dtype_by_number
 from onnx_numba.ops.integer import integer_conv, integer_product
 from onnx_numba.ops.registry import op
 
@@ -33,23 +36,26 @@ def _parameter(b: Builder, p: Tensor, x: Tensor, axis: int, block: int) -> Tenso
     return b.compute(x.shape, lambda *i: p[(*i[:axis], d.floordiv(i[axis], block), *i[axis + 1 :])], p.dtype)
 
 
-def _limits(dtype: DType) -> tuple[int, int]:
-    bits = 8 * dtype.size
-    return (-(1 << bits - 1), (1 << bits - 1) - 1) if dtype.kind == "i" else (0, (1 << bits) - 1)
+def quantised(v: Expr, zero: Expr | None, dtype: DType, saturate: bool = True) -> Expr:
+    """A float in units of the scale, moved by the zero point: as an integer rounded to even and limited, else as a small float.
 
-
-def quantised(v: Expr, zero: Expr | None, dtype: DType) -> Expr:
-    """A float32 in units of the scale as an integer of 8 or 16 bits: rounded to even, moved by the zero point, limited.
-
-    NaN becomes the lowest number, as in onnxruntime.
+    As an integer NaN becomes the lowest number, as in onnxruntime.
     """
-    low, high = _limits(dtype)
+    if dtype.is_float:
+        return rounded(v if zero is None else v + e.cast(zero, v.dtype), dtype, saturate)
+    low, high = dtype.limits
     number = e.unary("rint", v)
     if zero is not None:
-        number = number + e.cast(zero, F32)
+        number = number + e.cast(zero, v.dtype)
     limited = where(number > high, float(high), where(number >= low, number, float(low)))
     # The sum has the integer in its low bits. A conversion that saturates would do the same, but several times slower.
-    return e.cast(e.Op("bits_of", (limited + INTEGERS,), I32), dtype)
+    return e.cast(e.Op("bits_of", (e.cast(limited, F32) + INTEGERS,), I32), dtype)
+
+
+def _is_quantised(dtype: DType) -> bool:
+    if dtype.is_int:
+        return dtype.bits <= 16
+    return dtype.is_float and dtype.bits <= 8 and not FORMATS[dtype.name].is_scale
 
 
 @op("QuantizeLinear", since=1, domain="com.microsoft")
@@ -58,14 +64,23 @@ def quantize_linear(
     b: Builder, x: Tensor, scale: Tensor, zero: Tensor | None = None, *, axis: int = 1, saturate: int = 1, block_size: int = 0,
     output_dtype: int = 0, precision: int = 0,
 ) -> Tensor:  # fmt: skip
-    """``saturate(round(x / scale) + zero)``; divided in at least float32."""
-    dtype = zero.dtype if zero is not None else BY_ONNX.get(output_dtype, U8) if output_dtype else U8
-    if dtype.kind not in "iu" or dtype.size > 2:
+    """``saturate(round(x / scale) + zero)``; the type of the scale is that of the quotient, unless ``precision`` says another."""
+    stated = dtype_by_number(b, output_dtype) if output_dtype else None
+    dtype = zero.dtype if zero is not None else stated or U8
+    if stated not in (None, dtype):
+        b.fail(f"output_dtype is {stated.onnx_name}, but the zero point is {dtype.onnx_name}")
+    if not _is_quantised(dtype):
         b.unsupported(f"quantisation to {dtype.onnx_name}")
+    kind = dtype_by_number(b, precision) if precision else scale.dtype
+    if not kind.is_float or kind.bits <= 8:  # a scale of powers of two or integers, which no quotient can be
+        kind = F64 if kind.is_int else F32
     parameters = [_parameter(b, p, x, axis, block_size) for p in (scale, zero) if p is not None]
 
+    operand = e.round_to if precision else e.cast
+
     def element(v: Expr, s: Expr, *z: Expr) -> Expr:
-        return quantised(e.cast(e.cast(v, F32) / e.cast(s, F32), F32), z[0] if z else None, dtype)
+        quotient = e.round_to(operand(v, kind) / operand(s, kind), kind)
+        return quantised(quotient, z[0] if z else None, dtype, bool(saturate))
 
     return b.map(element, x, *parameters, dtype=dtype)
 
@@ -76,15 +91,21 @@ def dequantize_linear(
     b: Builder, x: Tensor, scale: Tensor, zero: Tensor | None = None, *, axis: int = 1, block_size: int = 0, output_dtype: int = 0
 ) -> Tensor:
     """``(x - zero) * scale``."""
-    dtype = BY_ONNX.get(output_dtype, scale.dtype) if output_dtype else scale.dtype
+    dtype = dtype_by_number(b, output_dtype) if output_dtype else scale.dtype
+    if not dtype.is_float or dtype.bits <= 8:
+        b.fail(f"output_dtype must be a float of 16 bits or more, not {dtype.onnx_name}")
     parameters = [_parameter(b, p, x, axis, block_size) for p in (scale, zero) if p is not None]
     kind = wide(dtype)
 
     def element(v: Expr, s: Expr, *z: Expr) -> Expr:
-        number = e.cast(v, I32) - e.cast(z[0], I32) if z else v
-        return e.cast(number, kind) * e.cast(s, kind)
+        return e.cast(_less(v, z[0]) if z else v, kind) * e.cast(s, kind)
 
     return b.map(element, x, *parameters, dtype=dtype)
+
+
+def _less(v: Expr, zero: Expr) -> Expr:
+    """``v - zero``, of integers in int32."""
+    return v - zero if v.dtype.is_float else e.cast(v, I32) - e.cast(zero, I32)
 
 
 @op("DynamicQuantizeLinear", since=11)
@@ -103,10 +124,11 @@ def dynamic_quantize_linear(b: Builder, x: Tensor) -> tuple[Tensor, Tensor, Tens
 
 
 def _centred(b: Builder, x: Tensor, zero: Tensor | None) -> Tensor:
-    """``x - zero`` in int32."""
+    """``x - zero`` in int32, or in float32 for floats."""
+    kind = F32 if x.dtype.is_float else I32
     if zero is None:
-        return b.cast(x, I32)
-    return b.map(lambda v, z: e.cast(v, I32) - e.cast(z, I32), x, zero, dtype=I32)
+        return b.cast(x, kind)
+    return b.map(_less, x, zero, dtype=kind)
 
 
 def _per_row(b: Builder, p: Tensor) -> Tensor:

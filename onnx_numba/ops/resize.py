@@ -15,6 +15,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import DTYPES, F32, F64, I64
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.common import by_parts
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import elements, settle, wrap_axes
 
@@ -187,6 +188,9 @@ def _extreme(kind: str, a: Expr, b: Expr) -> Expr:
 def _resize(b: Builder, x: Tensor, axes: Sequence[Axis], rules: Rules) -> Tensor:
     if rules.mode not in ("nearest", "linear", "cubic"):
         b.fail(f"mode {rules.mode!r} is unknown")
+    if x.dtype.kind == "c" and rules.mode != "nearest":
+        around = {"real": rules, "imag": replace(rules, extrapolation=0.0)}
+        return by_parts(b, x, lambda v, name: _resize(b, v, axes, around[name]))
     wide = x if rules.mode == "nearest" or x.dtype.is_float else b.cast(x, F32)
     for axis in axes:
         if axis.crop is None and axis.before == axis.after and isinstance(axis.scale, e.Lit) and axis.scale.value == 1:

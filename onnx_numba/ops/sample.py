@@ -8,6 +8,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import DTYPES, F64, I64
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.common import by_parts
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.resize import cubic_weight
 from onnx_numba.ops.settle import elements, settle
@@ -31,6 +32,10 @@ def grid_sample(
         b.fail(f"mode {mode!r} with padding_mode {padding_mode!r} is unknown")
     shape = (*x.shape[:2], *grid.shape[1:-1])
     axes = [_Border(x.shape[2 + k], bool(align_corners), padding_mode) for k in range(rank)]
+    if x.dtype.kind == "c":
+        return by_parts(
+            b, x, lambda v, _: grid_sample(b, v, grid, align_corners=align_corners, mode=mode, padding_mode=padding_mode)
+        )
     kind = DTYPES[x.dtype.compute]
 
     def coordinate(i: Index, k: int) -> Expr:

@@ -27,6 +27,8 @@ def scatter_flat(b: Builder, data: Tensor, positions: Tensor, updates: Tensor, b
     """``data`` with blocks of ``updates`` put, in order, at flat positions that count in blocks."""
     if reduction not in _BODIES:
         b.fail(f"reduction {reduction!r} is unknown")
+    if reduction in ("max", "min") and data.dtype.kind == "c":
+        b.fail(f"reduction {reduction!r} of {data.dtype.onnx_name}, which has no order")
     wide = data.dtype if reduction == "none" else same_kind(data.dtype)
     (result,) = b.template(
         _BODIES[reduction], [b.cast(data, wide), positions, b.cast(updates, wide)], [(wide, data.shape)],

@@ -103,8 +103,7 @@ def _exact(array: Array, dtype: DType, what: str) -> Array:
 def _hint(array: Array, dtype: DType) -> str:
     if dtype_of(array.dtype) is None and array.dtype.kind not in "biufc":
         return "that type has no ONNX element type"
-    module = "ml_dtypes" if dtype.name == "bf16" else "np"
-    return f"convert it with .astype({module}.{dtype.numpy.name})"
+    return f"convert it with .astype({dtype.package}.{dtype.numpy.name})"
 
 
 def readable(array: Array) -> Array:
@@ -128,9 +127,9 @@ def _converted(value: Any, dtype: DType, what: str) -> Array:
     if array.size and _KIND_ORDER[array.dtype.kind] > _KIND_ORDER[dtype.kind]:
         raise InputTypeError(f"{what}: {array.dtype.name} values cannot become {dtype.onnx_name}; convert them before the call")
     if dtype.is_int and array.size:
-        limits = np.iinfo(dtype.numpy)
-        if int(array.min()) < limits.min or int(array.max()) > limits.max:
-            raise InputTypeError(f"{what}: a value is outside the range of {dtype.onnx_name}, {limits.min} to {limits.max}")
+        least, greatest = dtype.limits
+        if int(array.min()) < least or int(array.max()) > greatest:
+            raise InputTypeError(f"{what}: a value is outside the range of {dtype.onnx_name}, {least} to {greatest}")
     return array.astype(dtype.numpy, order="C")
 
 

@@ -1,6 +1,6 @@
 """Plans on a CUDA device: kernels are launched from Python, tensors stay in device memory, slots on the host.
 
-Buffers are one-dimensional device arrays of the storage type (16-bit floats as uint16). Inputs and what Python steps give are
+Buffers are one-dimensional device arrays of the storage type (small floats as their bits). Inputs and what Python steps give are
 copied to the device, outputs and what Python steps take back from it. Weights are uploaded once per prepared model.
 """
 

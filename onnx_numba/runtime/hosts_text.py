@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from onnx_numba.ir.types import DTYPES, dtype_of
+
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Any]
 
@@ -24,7 +26,8 @@ def string_where(params: Params, condition: Array, x: Array, y: Array) -> tuple[
 
 def string_from_numbers(params: Params, x: Array) -> tuple[Array]:
     """Numbers as text: floats by the shortest digits that identify them, as the standard's tests have it."""
-    return (_each(_text, x),)
+    dtype = dtype_of(x.dtype)
+    return (_each(_text, x if dtype is None or dtype.package == "np" else x.astype(DTYPES[dtype.compute].numpy)),)
 
 
 def _text(value: Any) -> str:
@@ -32,8 +35,6 @@ def _text(value: Any) -> str:
         return "1" if value else "0"
     if isinstance(value, (int, np.integer)):
         return str(int(value))
-    if not isinstance(value, np.floating):
-        value = np.float32(value)
     if np.isnan(value):
         return "NaN"
     if np.isinf(value):
@@ -43,7 +44,7 @@ def _text(value: Any) -> str:
 
 def string_to_numbers(params: Params, x: Array) -> tuple[Array]:
     """Text as numbers; integers may be written as floats, NaN and infinities by their usual names."""
-    kind = _storage(params["dtype"])
+    kind = DTYPES[params["dtype"]].numpy
     if kind.kind in "iu":
         convert: Callable[[str], Any] = _integer
     elif kind.kind == "b":
@@ -63,12 +64,6 @@ def _integer(text: str) -> int:
 
 def _truth(text: str) -> bool:
     return text.lower() not in ("", "0", "false")
-
-
-def _storage(name: str) -> np.dtype[Any]:
-    from onnx_numba.ir.types import DTYPES
-
-    return DTYPES[name].numpy
 
 
 def _each(function: Callable[[Any], Any], x: Array) -> Array:

@@ -1,6 +1,6 @@
 """The plan executed by Python: what compiled runs are checked against, and what a person can step through.
 
-Buffers are 1-d NumPy arrays of the storage type (16-bit floats as uint16), slots are Python ints, kernels are the generated
+Buffers are 1-d NumPy arrays of the storage type (small floats as their bits), slots are Python ints, kernels are the generated
 Python functions over the twins of ``onnx_numba.native``.
 """
 
@@ -49,8 +49,8 @@ _DIVISION: dict[str, Callable[[int, int], int]] = {"div": lambda a, b: a // b, "
 
 
 def storage(name: str) -> np.dtype[Any]:
-    """The NumPy type that kernels see for an element type: floats of 16 bits are integers to them."""
-    return np.dtype(np.uint16) if name in ("f16", "bf16") else DTYPES[name].numpy
+    """The NumPy type that kernels see for an element type."""
+    return DTYPES[DTYPES[name].stored].numpy
 
 
 class PythonEngine:
