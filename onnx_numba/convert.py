@@ -13,6 +13,7 @@ from onnx_numba import decode, schemas
 from onnx_numba.decode import ExternalData, plain_attribute, sparse, tensor, value_type
 from onnx_numba.errors import ModelError, UnsupportedError
 from onnx_numba.ir.graph import Function, FunctionKey, Graph, Initializer, Node, Value, describe, reads
+from onnx_numba.ops.registry import Registry, builtin
 from onnx_numba.schemas import Schema
 
 
@@ -34,6 +35,8 @@ class Context:
         Remarks on what was tolerated, in order, each once.
     calls : dict
         The functions that were called, in order.
+    registry : Registry or None
+        Has the operators that onnx does not know; None for those that come with this package.
     """
 
     opsets: Mapping[str, int]
@@ -43,6 +46,7 @@ class Context:
     notes: dict[str, None] = field(default_factory=dict)
     calls: dict[FunctionKey, None] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    registry: Registry | None = None
 
     def fresh(self, name: str) -> str:
         """A name like this one that nothing else has."""
@@ -217,6 +221,7 @@ def _node(header: _Header, scope: Scope, context: Context) -> Node:
     outputs = tuple(scope.own(name) for name in proto.output)
     if schema:
         _check_counts(schema, inputs, outputs, where)
+        _check_needed(schema, inputs, where)
     attributes, bodies = _attributes(proto, schema, scope, context, where)
     return Node(
         proto.op_type, header.domain, since, header.opset, inputs, outputs, attributes, header.name, proto.doc_string, bodies,
@@ -227,7 +232,13 @@ def _node(header: _Header, scope: Scope, context: Context) -> Node:
 def _schema(header: _Header, context: Context) -> Schema | None:
     if header.domain in schemas.newest_opsets() and header.domain not in context.opsets:
         raise ModelError(f"{header}: the model imports no opset of domain {header.domain or 'ai.onnx'}")
-    return schemas.resolve(header.name, header.proto.op_type, header.domain, header.opset)
+    op, domain, opset = header.proto.op_type, header.domain, header.opset
+    if schemas.find(op, domain, opset) is None:
+        # Also operators that other runtimes have put into the standard's own domain.
+        own = (context.registry or builtin()).schema(domain, op, max(opset, 1))
+        if own is not None:
+            return own
+    return schemas.resolve(header.name, op, domain, opset)
 
 
 def _resolved(proto: NodeProto, scope: Scope, where: str) -> tuple[str, ...]:
@@ -249,6 +260,12 @@ def _check_counts(schema: Schema, inputs: tuple[str, ...], outputs: tuple[str, .
             raise ModelError(f"{where} has {len(names)} {what}, {limit} are expected")
 
 
+def _check_needed(schema: Schema, inputs: tuple[str, ...], where: str) -> None:
+    for position in schema.needed:
+        if not inputs[position]:
+            raise ModelError(f"{where}: input {position} must be given")
+
+
 def _attributes(
     proto: NodeProto, schema: Schema | None, scope: Scope, context: Context, where: str
 ) -> tuple[dict[str, Any], dict[str, Graph]]:
@@ -256,10 +273,11 @@ def _attributes(
     bodies: dict[str, Graph] = {}
     for attribute in proto.attribute:
         what = f"{where}: attribute {decode.name(attribute.name, where)!r}"
-        if schema and attribute.name not in schema.attributes:
+        spec = schema.attributes.get(attribute.name) if schema else None
+        if schema and schema.onnx and not spec:
             context.notes[f"{what} is not one of this version of the operator and is ignored"] = None
             continue
-        declared = schema.attributes[attribute.name].type if schema else None
+        declared = spec.type if spec else None
         if attribute.HasField("g") and not attribute.ref_attr_name:
             bodies[attribute.name] = convert_graph(attribute.g, context, scope)
         elif attribute.graphs:

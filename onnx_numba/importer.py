@@ -16,6 +16,7 @@ from onnx_numba.convert import Context, convert_function, convert_graph, opset_v
 from onnx_numba.decode import ExternalData
 from onnx_numba.errors import ModelError
 from onnx_numba.ir.graph import Function, FunctionKey, Graph
+from onnx_numba.ops.registry import Registry
 from onnx_numba.passes.inline import inline
 
 Source: TypeAlias = ModelProto | bytes | bytearray | memoryview | str | os.PathLike[str]
@@ -55,7 +56,7 @@ class Model:
     files: tuple[str, ...] = ()
 
 
-def load(source: Source, directory: str | os.PathLike[str] | None = None) -> Model:
+def load(source: Source, directory: str | os.PathLike[str] | None = None, registry: Registry | None = None) -> Model:
     """Import a model.
 
     Parameters
@@ -64,6 +65,8 @@ def load(source: Source, directory: str | os.PathLike[str] | None = None) -> Mod
         The model, its serialised form, or its file.
     directory : str or os.PathLike, optional
         Where files with external data are; beside the model's file if not given.
+    registry : Registry, optional
+        Has the operators that onnx does not know; those that come with this package if not given.
 
     Raises
     ------
@@ -77,7 +80,7 @@ def load(source: Source, directory: str | os.PathLike[str] | None = None) -> Mod
     notes: dict[str, None] = {}
     opsets = _opsets(proto, notes)
     functions = {_key(f): f for f in proto.functions}
-    context = Context(opsets, functions, files, defaults=proto.ir_version >= 4, notes=notes)
+    context = Context(opsets, functions, files, defaults=proto.ir_version >= 4, notes=notes, registry=registry)
     graph = convert_graph(proto.graph, context)
     _check_inputs(graph)
     graph = inline(graph, _called_functions(functions, context))
@@ -150,7 +153,7 @@ def _called_functions(protos: Mapping[FunctionKey, FunctionProto], model: Contex
         if key in functions:
             continue
         opsets = {**model.opsets, **opset_versions(protos[key].opset_import, model.notes)}
-        context = Context(opsets, protos, model.files, notes=model.notes)
+        context = Context(opsets, protos, model.files, notes=model.notes, registry=model.registry)
         functions[key] = convert_function(protos[key], context)
         wanted.extend(context.calls)
     return functions

@@ -25,6 +25,7 @@ from onnx_numba.ops.registry import Registry, builtin
 from onnx_numba.options import Options
 from onnx_numba.passes.inline import expand
 from onnx_numba.passes.schema_functions import is_function
+from onnx_numba.schemas import newest_opsets
 from onnx_numba.segment import EMBEDDED, Segment, unranked
 
 Value = Tensor | Object
@@ -177,7 +178,7 @@ class Lowering:
     def _expanded(self, node: Node, inputs: Sequence[Value | None]) -> str:
         body = expand(node, [None if v is None else type_of(v) for v in inputs])
         if body is None:
-            raise UnsupportedError(f"{node} is not supported: no implementation, and the standard gives no function body for it")
+            raise UnsupportedError(f"{node} is not supported: {self._missing(node)}")
         for initializer in body.initializers:
             self.constants[initializer.name] = initializer
         self.uses.subtract(reads(node))
@@ -188,6 +189,13 @@ class Lowering:
             self.node(inner, function=True)
         self.deferring = before
         return "function"
+
+    def _missing(self, node: Node) -> str:
+        """Why a node has neither an implementation nor a body."""
+        if node.domain in newest_opsets():
+            return "no implementation, and the standard gives no function body for it"
+        near = self.registry.nearest(node.domain, node.op)
+        return "there is no such operator among those known of its domain" + (f"; did you mean {near!r}?" if near else "")
 
     def _deferred(self, node: Node, last: bool = False) -> str:
         """Put a node into the open segment, or a new one; ``last`` says that types alone may not do for it: what follows stays apart."""

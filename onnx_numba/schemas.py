@@ -1,6 +1,7 @@
 """Operator schemas: which version of an operator a node means, and what its attributes are.
 
-Everything comes from onnx's own registry, so a new release of onnx is known without a change here.
+Everything here comes from onnx's own registry, so a new release of onnx is known without a change. Operators that onnx does not know
+have schemas too, from the functions that lower them: `onnx_numba.ops.signature`.
 """
 
 from __future__ import annotations
@@ -20,17 +21,28 @@ from onnx_numba.ir.graph import describe
 
 @dataclass(frozen=True)
 class AttributeSpec:
-    """An attribute of an operator: its type (an ``AttributeProto.AttributeType`` number), and its default or None."""
+    """An attribute of an operator: its type (an ``AttributeProto.AttributeType`` number, None for any), and its default or None."""
 
     name: str
-    type: int
+    type: int | None
     required: bool
     default: Any
 
 
 @dataclass(frozen=True, eq=False)
 class Schema:
-    """One version of one operator."""
+    """One version of one operator.
+
+    Attributes
+    ----------
+    inputs, outputs : range
+        How many there may be.
+    onnx : onnx.defs.OpSchema or None
+        What onnx says; None for operators that it does not know.
+    needed : tuple of int
+        Positions of inputs that must not be left out among others; only for operators that onnx does not know, since files in the
+        wild leave out what onnx declares as needed.
+    """
 
     op: str
     domain: str
@@ -39,6 +51,7 @@ class Schema:
     inputs: range
     outputs: range
     onnx: Any
+    needed: tuple[int, ...] = ()
 
 
 def normal_domain(domain: str) -> str:

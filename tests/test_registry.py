@@ -21,6 +21,9 @@ HISTORY: dict[tuple[str, str], list[int]] = {}
 for _schema in onnx.defs.get_all_schemas_with_history():
     HISTORY.setdefault((_schema.domain, _schema.name), []).append(_schema.since_version)
 
+FOREIGN = {"SimplifiedLayerNormalization"}
+"""Operators that other runtimes have put into the standard's own domain."""
+
 
 @op("LeakyRelu", since=1, reviewed=5)
 def old_leaky(b: Any, x: Any, *, alpha: float) -> Any:
@@ -54,8 +57,8 @@ def if_(b: Any, condition: Any, *, then_branch: Graph, else_branch: Graph) -> An
 
 
 @op("Thing", since=1, domain="com.acme")
-def thing(b: Any, x: Any, *, k: int = 5, missing: Any) -> Any:
-    return (k, missing)
+def thing(b: Any, x: Any, *, k: int = 5, other: Any = None) -> Any:
+    return (k, other)
 
 
 REGISTRY = Registry([old_leaky, leaky, clip, concat, split, if_, thing])
@@ -200,9 +203,10 @@ class TestBuiltin:
         wrong = []
         for record in builtin():
             versions = HISTORY.get((record.domain, record.op))
-            if versions and not {record.since, record.reviewed} <= set(versions):
+            before = versions and record.reviewed < min(versions)  # where other runtimes had it before the standard
+            if versions and not before and not {record.since, record.reviewed} <= set(versions):
                 wrong.append((record.domain, record.op, record.since, record.reviewed, versions))
-            if versions is None and record.domain in schemas.newest_opsets():
+            if versions is None and record.domain in schemas.newest_opsets() and record.op not in FOREIGN:
                 wrong.append((record.domain, record.op))
         assert wrong == []
 

@@ -12,10 +12,17 @@ for those left out, ``*xs`` for a variadic operator). Keyword-only parameters ar
 from the node, then from the schema's default, then from the parameter's own default, else with None. A node that sets an
 attribute which the function does not take is an error, unless it sets it to its default. The keyword ``node`` gives the node
 itself, for those who need to know how many outputs are asked for.
+
+An operator that onnx does not know has the schema that its function's signature states (`onnx_numba.ops.signature`)::
+
+    @op("Bend", since=1, domain="com.acme")
+    def bend(b, x, bias=None, *, strength: float, kind: str = "soft"):
+        ...
 """
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import pkgutil
@@ -30,6 +37,8 @@ import numpy as np
 from onnx_numba import schemas
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Node
+from onnx_numba.ops.signature import schema_of
+from onnx_numba.schemas import Schema
 
 Lowering = TypeVar("Lowering", bound=Callable[..., Any])
 _MARK = "__onnx_operators__"
@@ -46,6 +55,11 @@ class Implementation:
     since: int
     reviewed: int
     function: Callable[..., Any]
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The operator's schema as the function's signature states it."""
+        return schema_of(self.function, self.op, self.domain, self.since)
 
     @cached_property
     def _parameters(self) -> tuple[int, bool, Mapping[str, Any]]:
@@ -142,16 +156,31 @@ class Registry:
         UnsupportedError
             Nobody has reviewed that implementation for so new a schema.
         """
-        found = None
-        for record in self._table.get((domain, name), ()):
-            if record.since <= since_version:
-                found = record
+        found = self._greatest(domain, name, since_version)
         if found is not None and since_version > found.reviewed:
             raise UnsupportedError(
                 f"operator {name} of domain {domain or 'ai.onnx'} in version {since_version}: "
                 f"this package knows it up to version {found.reviewed}"
             )
         return found
+
+    def schema(self, domain: str, name: str, opset: int) -> Schema | None:
+        """The schema of an operator that onnx does not have in an opset, from the implementation with the greatest ``since`` not above.
+
+        Such a domain is known up to the newest version that one of its operators was reviewed for.
+        """
+        newest = max((record.reviewed for record in self if record.domain == domain), default=0)
+        found = self._greatest(domain, name, opset) if opset <= newest else None
+        return None if found is None else found.schema
+
+    def nearest(self, domain: str, name: str) -> str | None:
+        """The operator of a domain whose name is most like this one."""
+        known = [record.op for record in self if record.domain == domain]
+        return next(iter(difflib.get_close_matches(name, known, n=1)), None)
+
+    def _greatest(self, domain: str, name: str, version: int) -> Implementation | None:
+        fitting = [record for record in self._table.get((domain, name), ()) if record.since <= version]
+        return fitting[-1] if fitting else None
 
     def find(self, node: Node) -> Implementation | None:
         """`lookup` for a node, whose name errors then give."""
