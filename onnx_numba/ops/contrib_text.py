@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import AnyShape, is_string, shape_of, tensor, tensor_type
 from onnx_numba.ops.contrib_quant import DOMAIN
 from onnx_numba.ops.registry import op
+from onnx_numba.ops.text import check_expression
 
 
 @op("Tokenizer", since=1, domain=DOMAIN)
@@ -27,10 +27,7 @@ def tokenizer(
     if (separators is None) == (tokenexp is None) or separators == () or tokenexp == "":
         b.fail("one of separators and tokenexp must be given")
     for expression in separators or (tokenexp or "",):
-        try:
-            re.compile(expression)
-        except re.error as error:
-            b.fail(f"{expression!r} is no regular expression: {error}")
+        check_expression(b, expression)
     if mincharnum < 1:
         b.fail(f"mincharnum must be at least 1, not {mincharnum}")
     shape = shape_of(x)

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.loop import Object, Tensor
 from onnx_numba.ir.types import BOOL, F32, I64, STRING
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import AnyShape, broadcast_ranks, shape_of, tensor_type
 from onnx_numba.ops.registry import op
+from onnx_numba.runtime.regex import compiled
 
 
 @op("StringConcat", since=20)
@@ -30,7 +32,18 @@ def string_split(b: Builder, x: Object, *, delimiter: str | None = None, maxspli
 @op("RegexFullMatch", since=20)
 def regex_full_match(b: Builder, x: Object, *, pattern: str | None = None) -> Any:
     """Whether all of a string matches a pattern."""
+    check_expression(b, pattern or "")
     return b.host("regex_full_match", [x], [tensor_type(BOOL, shape_of(x))], pattern=pattern or "")
+
+
+def check_expression(b: Builder, expression: str) -> None:
+    """Refuse what is no regular expression."""
+    try:
+        compiled(expression)
+    except UnsupportedError as error:
+        b.unsupported(str(error))
+    except ValueError as error:
+        b.fail(str(error))
 
 
 @op("StringNormalizer", since=10)

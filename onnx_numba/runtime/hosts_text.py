@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from onnx_numba.ir.types import DTYPES, dtype_of
+from onnx_numba.runtime.regex import compiled
 
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Any]
@@ -93,7 +93,7 @@ def string_split(params: Params, x: Array) -> tuple[Array, Array]:
 
 def regex_full_match(params: Params, x: Array) -> tuple[Array]:
     """Whether all of a string matches the pattern."""
-    pattern = re.compile(params["pattern"])
+    pattern = compiled(params["pattern"])
     return (np.asarray(_each(lambda text: pattern.fullmatch(text) is not None, x), np.bool_),)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from onnx_numba.runtime.regex import compiled
 
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Any]
@@ -35,9 +36,9 @@ def _cutter(separators: Sequence[str] | None, expression: str | None, least: int
         return list
     if separators is None:
         assert expression is not None
-        wanted = _Longest(expression)
+        wanted = compiled(expression, longest=True)
         return lambda text: list(_matching(text, wanted, least))
-    patterns = [_Longest(s) for s in separators]
+    patterns = [compiled(s, longest=True) for s in separators]
 
     def parted(text: str) -> list[str]:
         pieces = [text]
@@ -48,19 +49,19 @@ def _cutter(separators: Sequence[str] | None, expression: str | None, least: int
     return parted
 
 
-def _between(text: str, separator: _Longest) -> Iterator[str]:
+def _between(text: str, separator: Any) -> Iterator[str]:
     """What lies between matches."""
     start = 0
-    while (found := separator.search(text, start)) is not None:
+    while (found := _search(separator, text, start)) is not None:
         yield text[start : found[0]]
         start = found[1] if found[1] > found[0] else found[0] + 1
     yield text[start:]
 
 
-def _matching(text: str, wanted: _Longest, least: int) -> Iterator[str]:
+def _matching(text: str, wanted: Any, least: int) -> Iterator[str]:
     """The matches; after one that is too short the search goes on at its second character."""
     start = 0
-    while (found := wanted.search(text, start)) is not None:
+    while (found := _search(wanted, text, start)) is not None:
         if found[1] - found[0] >= least:
             yield text[found[0] : found[1]]
             start = found[1]
@@ -68,25 +69,10 @@ def _matching(text: str, wanted: _Longest, least: int) -> Iterator[str]:
             start = found[0] + 1
 
 
-class _Longest:
-    """An expression whose first match is extended as far as it goes, where Python's takes the first alternative that fits."""
-
-    def __init__(self, expression: str) -> None:
-        self.pattern = re.compile(expression)
-        plain = re.sub(r"\\.|\[\^?\]?[^\]]*\]", "x", expression, flags=re.DOTALL)
-        # With one greedy repetition and no alternative there is nothing longer to find.
-        self.greedy = len(re.findall(r"[*+?{]", plain)) <= 1 and not re.search(r"[|(]", plain)
-
-    def search(self, text: str, start: int) -> tuple[int, int] | None:
-        """Where the first match from ``start`` on begins and ends."""
-        found = self.pattern.search(text, start) if start <= len(text) else None
-        if found is None:
-            return None
-        if not self.greedy:
-            for end in range(len(text), found.end(), -1):
-                if self.pattern.fullmatch(text, found.start(), end):
-                    return found.start(), end
-        return found.span()
+def _search(pattern: Any, text: str, start: int) -> tuple[int, int] | None:
+    """Where the first match from ``start`` on begins and ends."""
+    found = pattern.search(text, start) if start <= len(text) else None
+    return None if found is None else found.span()
 
 
 def murmur_hash3(params: Params, x: Array) -> tuple[Array]:

@@ -1,0 +1,54 @@
+"""RegexFullMatch: the syntax is RE2's, its errors are ours."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from onnx_numba import backend, errors
+
+
+def matcher(pattern: str):
+    node = helper.make_node("RegexFullMatch", ["text"], ["y"], pattern=pattern)
+    given = helper.make_tensor_value_info("text", 8, ["n"])
+    graph = helper.make_graph([node], "match", [given], [helper.make_tensor_value_info("y", 9, ["n"])])
+    return backend.prepare(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "other"),
+    [
+        (r"[a-z]+\d{2}", ["abc12", "z00"], ["abc1", "abc123", "ABC12", ""]),
+        (r"\pL+", ["straße", "Ωmega"], ["a1", ""]),  # not Python's syntax
+        (r"\p{Greek}*", ["αβγ", ""], ["abc"]),
+        (r"(?i)yes|no", ["YES", "No"], ["yes no"]),
+        (r"(a|b)*?c", ["ababc", "c"], ["abab"]),
+        (r"(?P<year>\d{4})-\d\d", ["2024-01"], ["24-01"]),
+        (r"a.b", ["a.b", "aéb"], ["a\nb"]),
+        (r"(?s)a.b", ["a\nb"], ["ab"]),
+        ("", [""], ["x"]),
+    ],
+)
+def test_patterns(pattern: str, matching: list[str], other: list[str]) -> None:
+    got = matcher(pattern).run(np.array([*matching, *other], object)).y
+    assert got.dtype == np.bool_
+    assert got.tolist() == [True] * len(matching) + [False] * len(other)
+
+
+def test_time_is_linear() -> None:
+    assert matcher("(a*)*b").run(np.array(["a" * 20_000], object)).y.tolist() == [False]
+
+
+@pytest.mark.parametrize("pattern", ["(?<=a)b", r"(a)\1", "(", "a{2,1}"])
+def test_what_re2_has_not_is_refused(pattern: str) -> None:
+    with pytest.raises(errors.ModelError, match=r"RegexFullMatch.*no regular expression of RE2"):
+        matcher(pattern)
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "re2", None)
+    with pytest.raises(errors.UnsupportedError, match=r"RegexFullMatch.*RE2.*onnx-numba\[text\]"):
+        matcher("only here")
