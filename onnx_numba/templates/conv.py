@@ -30,10 +30,11 @@ from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, in
 ENOUGH_UNITS = 16
 """Work units below which output channels are divided further, so that threads find something to do."""
 
-LEAST_TILES = 4
-"""Tiles of output channels that are worth a patch of their own."""
+LEAST_USES = 24
+"""How often an element of a patch must be used, in tiles of output channels times taps, for every element that was read to lay it
+out: fewer output channels are not worth a patch of their own."""
 
-MOST_STRIDE = 4
+MOST_STRIDE = 16
 """Rows with larger strides are laid out element by element: of what vectors would load, too little is used."""
 
 
@@ -58,9 +59,10 @@ class Conv:
         buffer for it.
     masks : bool
         Whether the target has masked loads, see `onnx_numba.native.plane.has_masks`.
-    block_depth, row_tiles, column_panels : int
-        Depth of a block of the sum, which 32 channels of 3×3 filters fill: a short last block costs as much as it sums; tiles
-        that take turns over a patch (their filters stay in the cache), and the most panels along one unit.
+    block_depth, patch_blocks, row_tiles, column_panels : int
+        The greatest depth of a block of the sum, such as 16 channels of 3×3 filters and 3 of 7×7 have: what a tile reads of it
+        stays in the first cache; blocks that are laid out at a time; tiles that take turns over them (their filters stay in the
+        second cache); the most panels along one unit.
 
     Notes
     -----
@@ -77,7 +79,8 @@ class Conv:
     plain: bool = False
     in_scratch: bool = False
     masks: bool = False
-    block_depth: int = 288
+    block_depth: int = 147
+    patch_blocks: int = 2
     row_tiles: int = 8
     column_panels: int = 8
 
@@ -104,7 +107,12 @@ class Conv:
     @property
     def patch_channels(self) -> int:
         """Channels that are laid out at a time."""
-        return max(1, self.block_depth // self.taps)
+        return max(1, self.block_depth // self.taps) * self.patch_blocks
+
+    @property
+    def depth(self) -> int:
+        """Depth of a block of the sum: whole channels, unless one alone is too deep."""
+        return max(1, self.block_depth // self.taps) * self.taps if self.taps <= self.block_depth else self.block_depth
 
     @property
     def first_buffer(self) -> int:
@@ -136,7 +144,8 @@ class Conv:
         blocks = dmax(ceildiv(panels, self.column_panels), 1)
         tiles = ceildiv(filters, self.tile.rows)
         wanted = ceildiv(ENOUGH_UNITS, dmax(images * groups * blocks, 1))
-        parts = dmax(ceildiv(tiles, self.row_tiles * (1 if self.plain else 4)), dmin(wanted, ceildiv(tiles, LEAST_TILES)))
+        least = 4 if self.plain else -(-LEAST_USES * self.strides[-1] // self.kernel[0])
+        parts = dmax(ceildiv(tiles, self.row_tiles * (1 if self.plain else 4)), dmin(wanted, tiles // least))
         unit_rows = self.tile.rows * dmax(ceildiv(tiles, dmax(parts, 1)), 1)
         unit_columns = self.tile.columns * dmax(ceildiv(panels, blocks), 1)
         return (groups, channels, filters, unit_rows, unit_columns, *size, *out, *before)
@@ -154,7 +163,7 @@ class Conv:
     def _patch_size(self, dims: Sequence[Extent]) -> Extent:
         """Elements of the patch, or of the copy of the last panel that takes its place; a few more than are used."""
         if self.plain:
-            return self.block_depth * self.tile.columns
+            return self.depth * self.tile.columns
         columns, row = dims[4], product(dims[6 + self.rank : 5 + 2 * self.rank])
         size: Extent = 0
         for phase in range(self.phases):
@@ -171,7 +180,7 @@ class Conv:
     @property
     def _patch_at(self) -> int:
         """Where in scratch the patch is: after the tables of offsets into it and into the copy of a last panel."""
-        words = self.patch_channels * self.taps + self.plain * self.block_depth
+        words = self.patch_channels * self.taps + self.plain * self.depth
         return -(-8 * words // 64) * 64
 
 
@@ -244,8 +253,8 @@ def {name}(ctx, bufs, dims, lo, hi):
         for c0 in range(0, channels, {step}):
             count = min({step}, channels - c0)
 {indent(_lay_out(conv), 3)}
-            for q0 in range(0, count * {conv.taps}, {conv.block_depth}):
-                depth = min({conv.block_depth}, count * {conv.taps} - q0)
+            for q0 in range(0, count * {conv.taps}, {conv.depth}):
+                depth = min({conv.depth}, count * {conv.taps} - q0)
                 k0 = c0 * {conv.taps} + q0
                 keep = {1 if conv.bias else "k0"}
                 for r0 in range(0, rows, {tile.rows * conv.row_tiles}):
@@ -285,14 +294,14 @@ def _arguments(conv: Conv) -> list[str]:
 
 
 def _plain_offsets(conv: Conv) -> list[str]:
-    """The table of where each tap finds its element of the first output, and room for a copy of the last panel, beyond which
-    there may be no memory, with the offsets of its rows."""
+    """The tables of where each tap finds its element of the first output, in the input and in the copy of its last panel, beyond
+    which there may be no memory."""
     return f"""\
 for c in range({conv.patch_channels}):
     for t in range({conv.taps}):
         offsets[c * {conv.taps} + t] = c * plane + t * {conv.dilations[0]} * out_row
 edge_offsets = i64_at(offsets, {conv.patch_channels * conv.taps})
-for q in range({conv.block_depth}):
+for q in range({conv.depth}):
     edge_offsets[q] = q * {conv.tile.columns}""".splitlines()
 
 
@@ -321,6 +330,7 @@ for phase in range({conv.phases}):
                 remainders[segments] = phase * {common}
                 segments += 1
                 reach = start
+            # Where this tap's copy overlaps the one before, only what is new is added.
             taps[t] = places[segments - 1] + start - begins[segments - 1]
             laid += start + unit_columns - reach
             reach = start + unit_columns
@@ -351,23 +361,24 @@ weights = {t}_at(w, (group * udiv(filters + {conv.tile.rows - 1}, {conv.tile.row
 i0 = group * filters + first_row
 i1 = i0 + rows""".splitlines()
     if conv.in_scratch:
-        return [*lines, f"block = {t}_at(patch, {_patch_elements(conv)})", "pitch = unit_columns"]
+        laid = conv.depth * conv.tile.columns if conv.plain else f"{conv.patch_channels} * held"
+        return [*lines, f"block = {t}_at(patch, {laid})", "pitch = unit_columns"]
     return [*lines, f"block = {t}_at(out, (batch * groups * filters + i0) * out_size + j0)", "pitch = out_size"]
-
-
-def _patch_elements(conv: Conv) -> str:
-    return str(conv.block_depth * conv.tile.columns) if conv.plain else f"{conv.patch_channels} * held"
 
 
 def _start(conv: Conv) -> list[str]:
     """What the block is before the first part of the sum; without a bias that part overwrites it."""
-    value, condition = ("bias[i0 + i]", "rows > 0") if conv.bias else (f"{conv.dtype}(0)", "k == 0")
+    if conv.bias:
+        return """\
+for i in range(rows):
+    value = bias[i0 + i]
+    for j in range(columns):
+        block[i * pitch + j] = value""".splitlines()
     return f"""\
-if {condition}:
+if k == 0:
     for i in range(rows):
-        value = {value}
         for j in range(columns):
-            block[i * pitch + j] = value""".splitlines()
+            block[i * pitch + j] = {conv.dtype}(0)""".splitlines()
 
 
 def _lay_out(conv: Conv) -> list[str]:
@@ -393,10 +404,11 @@ def _lay_out(conv: Conv) -> list[str]:
 
 def _run(conv: Conv) -> list[str]:
     """Lay out the part of a segment that lies in one row, in all channels."""
-    t, last, lines, rest = conv.dtype, conv.rank - 1, [], "v"
+    t, last, rest = conv.dtype, conv.rank - 1, "v"
+    lines: list[str] = []
     for d in range(last):
         below = " * ".join(f"out{e}" for e in range(d + 1, conv.rank))
-        lines += [f"y{d} = udiv({rest}, {below})", f"rest{d} = {rest} - y{d} * ({below})"]
+        lines += [f"y{d} = udiv({rest}, {below})", f"rest{d} = {rest} - y{d} * {below}"]
         lines += [f"row{d} = y{d} * {conv.strides[d]} + shift{d}"]
         rest = f"rest{d}"
     stride = conv.strides[last]
@@ -409,13 +421,13 @@ def _run(conv: Conv) -> list[str]:
     inside = " and ".join(f"0 <= row{d} < size{d}" for d in range(last))
     if last:
         lines += [f"if not ({inside}):", "    stop = first"]
-    place = "0"
+    place = "(outer * channels + c0) * plane"
     for d in range(last):
-        place = f"({place} + row{d}) * size{d + 1}"
+        place += f" + row{d} * " + " * ".join(f"size{e}" for e in range(d + 1, conv.rank))
     lines += [
         "begin = 0",
         "if first < stop:",
-        f"    begin = (outer * channels + c0) * plane + {place.replace('(0 + row0)', 'row0')} + start + first * {stride}",
+        f"    begin = {place} + start + first * {stride}",
         f"line = {t}_at(x, begin)",
         f"target = {t}_at(patch, at)",
     ]
