@@ -95,7 +95,10 @@ def test_reshape_of_an_input_copies_only_into_the_output():
     assert not np.shares_memory(x, y)
 
 
-def test_convolution_takes_up_batch_norm_and_relu():
+@pytest.mark.parametrize(
+    ("stride", "dilation", "pad"), [(1, 1, 0), (1, 1, 1), (2, 1, 1), (1, 2, 2)], ids=["bare", "padded", "strided", "dilated"]
+)
+def test_convolution_with_batch_norm_and_relu_is_one_kernel(stride, dilation, pad):
     weights = {"s": normal(4), "c": normal(4), "m": normal(4), "v": np.abs(normal(4)) + 0.5}
     w = normal(4, 3, 3, 3)
     consts = " ".join(
@@ -103,15 +106,17 @@ def test_convolution_takes_up_batch_norm_and_relu():
         for name, a in {**weights, "w": w}.items()
     )
     rep = prepared(
-        f"g (float[1,3,9,9] x) => (float[1,4,9,9] y) {{ {consts} a=Conv<pads=[1,1,1,1]>(x,w) b=BatchNormalization(a,s,c,m,v) y=Relu(b) }}"
+        f"g (float[1,3,9,9] x) => (float[1,4,H,W] y) {{ {consts} "
+        f"a=Conv<pads=[{pad},{pad},{pad},{pad}],strides=[{stride},{stride}],dilations=[{dilation},{dilation}]>(x,w) "
+        "b=BatchNormalization(a,s,c,m,v) y=Relu(b) }"
     )
-    plan = rep._prepared.session.plan
-    steps = {plan.steps[item[2]] for item in plan.code if item[0] == "call" and "Relu" in plan.steps[item[2]]}
-    assert len(steps) == 1
-    assert not any("BatchNormalization " in step for step in plan.steps)
+    assert len(calls(rep)) == 1
+    assert not any("BatchNormalization " in step for step in rep._prepared.session.plan.steps)
     x = normal(1, 3, 9, 9)
-    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
+    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    reach = 2 * dilation + 1
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (reach, reach), (2, 3))
+    windows = windows[:, :, ::stride, ::stride, ::dilation, ::dilation]
     conv = np.einsum("nchwij,ocij->nohw", windows, w.astype(np.float64))
     per = {k: v.astype(np.float64).reshape(1, 4, 1, 1) for k, v in weights.items()}
     check(rep, [x], np.maximum((conv - per["m"]) / np.sqrt(per["v"] + 1e-5) * per["s"] + per["c"], 0), 1e-4)

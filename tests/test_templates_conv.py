@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,11 +14,11 @@ from template_kernels import check_guards, guarded, run, splits
 from onnx_numba.native.plane import has_masks
 from onnx_numba.native.tile import Tile
 from onnx_numba.target import TARGETS, Target, host_target
-from onnx_numba.templates.conv import Conv, conv_source, conv_tile, lattice_source, pack_filters_source
+from onnx_numba.templates.conv import Conv, conv_source, conv_tile, pack_filters_source, reads_plainly
 from onnx_numba.templates.depthwise import Depthwise, depthwise, depthwise_source
 
 TYPES = {"f32": (np.float32, 2e-5), "f64": (np.float64, 1e-13)}
-SMALL = {"block_depth": 16, "row_tiles": 1, "column_panels": 1}
+SMALL = {"block_depth": 16, "patch_blocks": 1, "row_tiles": 1, "column_panels": 1}
 
 
 def numbers(shape, dtype=np.float32, seed=0):
@@ -49,7 +50,8 @@ def reference(x, w, conv, pads, groups):
 
 
 def convolve(conv, x, w, pads, groups=1, bias=None, epilogue=None, ranges=None, python=False, extra=(), extra_dims=()):
-    """Run the three kernels."""
+    """Run the two kernels; an input that can be is read as it is."""
+    conv = replace(conv, plain=reads_plainly(conv.kernel, conv.strides, pads))
     extents, filters, channels = x.shape[2:], len(w) // groups, w.shape[1]
     out = out_extents(conv, extents, pads)
     k = channels * conv.taps
@@ -58,17 +60,12 @@ def convolve(conv, x, w, pads, groups=1, bias=None, epilogue=None, ranges=None, 
     dims = [filters, k, 1, k, groups, filters * k]
     run(pack_filters_source("kernel", conv), [w, packed], dims, splits(panels), python=python)
     check_guards(held)
-    source = x
-    if not conv.plain:
-        held, source = guarded(conv.lattice_size(len(x), x.shape[1], out), x.dtype)
-        planes = len(x) * x.shape[1]
-        run(lattice_source("kernel", conv), [x, source], [*extents, *out, *pads[: conv.rank]], splits(planes), python=python)
-        check_guards(held)
     held, y = guarded((len(x), len(w), *out), x.dtype)
-    buffers = [source, packed, *([] if conv.in_scratch else [y]), *([] if bias is None else [bias]), *extra]
-    units = conv.work_units(len(x), groups, filters, out)
+    buffers = [x, packed, *([] if conv.in_scratch else [y]), *([] if bias is None else [bias]), *extra]
+    own = conv.dims(len(x), groups, channels, filters, extents, out, pads[: conv.rank])
+    units = conv.work_units(len(x), own)
     text = conv_source("kernel", conv, *([epilogue] if epilogue else []))
-    run(text, buffers, [groups, channels, filters, *out, *extra_dims], ranges or [(0, units)], conv.scratch_bytes, python)
+    run(text, buffers, [*own, *extra_dims], ranges or [(0, units)], conv.scratch_bytes(own), python)
     check_guards(held)
     return y
 
@@ -128,11 +125,11 @@ def check_case(case, fields):
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("kernel", [(1,), (4,), (1, 1), (3, 3), (2, 2, 2)], ids=str)
-def test_plain_input_is_never_read_beyond_its_end(dtype, kernel):
+@pytest.mark.parametrize("kernel", [(1,), (4,), (1, 1), (3, 1), (3, 3), (2, 1, 1), (2, 2, 2)], ids=str)
+def test_input_is_never_read_beyond_its_end(dtype, kernel):
     """What lies after the input is NaN here, which would show in the output."""
     for blocks in ({}, SMALL):
-        conv = host_conv(kernel, filters=17, dtype=dtype, plain=True, **blocks)
+        conv = host_conv(kernel, filters=17, dtype=dtype, **blocks)
         shape = (2, 6, *(9, 7, 5)[: conv.rank])
         memory = np.full(math.prod(shape) + 64, np.nan, TYPES[dtype][0])
         memory[: math.prod(shape)] = numbers(math.prod(shape))
@@ -161,7 +158,7 @@ def planewise(conv, x, w, pads, bias=None, epilogue=None, ranges=None, python=Fa
     buffers = [x, w, *([] if conv.in_scratch else [y]), *([] if bias is None else [bias]), *extra]
     dims = [x.shape[1], len(w) // x.shape[1], *extents, *out, *pads[:rank]]
     source = depthwise_source("kernel", conv, *([epilogue] if epilogue else []))
-    run(source, buffers, dims, ranges or splits(len(x) * len(w)), conv.scratch_bytes(out), python)
+    run(source, buffers, dims, ranges or splits(len(x) * len(w)), conv.scratch_bytes(dims), python)
     check_guards(held)
     return y
 
@@ -268,14 +265,14 @@ def test_epilogue(kernel):
         assert (extra == expected.astype(np.float64) ** 2).all()
 
 
-@pytest.mark.parametrize("plain", [False, True])
-def test_equal_channels_give_equal_bits(plain):
+@pytest.mark.parametrize("kernel", [(3, 3), (3, 1)], ids=str)
+def test_equal_channels_give_equal_bits(kernel):
     """All output channels have the same filter, and all positions see the same numbers."""
     for filters, groups in [(1000, 1), (64, 1), (3, 1), (24, 2)]:
-        conv = host_conv((3, 3), filters=filters // groups, plain=plain, block_depth=64)
+        conv = host_conv(kernel, filters=filters // groups, block_depth=64)
         x = np.broadcast_to(numbers((1, 21, 1, 1)) * 1e5, (2, 21, 12, 37))
         x = np.ascontiguousarray(np.concatenate([x] * groups, axis=1))
-        w = np.ascontiguousarray(np.broadcast_to(numbers((1, 21, 3, 3), seed=1), (filters, 21, 3, 3)))
+        w = np.ascontiguousarray(np.broadcast_to(numbers((1, 21, *kernel), seed=1), (filters, 21, *kernel)))
         assert len(np.unique(convolve(conv, x, w, (0, 0, 0, 0), groups))) == 1
 
 
@@ -283,20 +280,19 @@ def test_any_split_gives_the_same_bits():
     conv = host_conv((3, 3), (2, 1), filters=30, **SMALL)
     x, w, pads = numbers((2, 6, 20, 45)), numbers((60, 3, 3, 3), seed=1), (1, 1, 1, 1)
     whole = convolve(conv, x, w, pads, 2)
-    units = conv.work_units(2, 2, 30, whole.shape[2:])
+    units = conv.work_units(2, conv.dims(2, 2, 3, 30, x.shape[2:], whole.shape[2:], (1, 1)))
+    assert units > 4
     for seed in range(5):
         assert (convolve(conv, x, w, pads, 2, ranges=splits(units, seed)) == whole).all()
     assert (convolve(conv, x, w, pads, 2, ranges=[(u, u + 1) for u in range(units)]) == whole).all()
 
 
 def test_plain_python_agrees():
-    for kernel, plain in [((3,), True), ((3, 2), False), ((2, 2, 2), False)]:
+    for kernel, stride, pad in [((3,), 1, 0), ((3, 2), 2, 1), ((2, 2, 2), 2, 1)]:
         for in_scratch in (False, True):
-            conv = Conv("f32", Tile(3, 2, 2), kernel, kernel, (1,) * len(kernel), True, False, in_scratch, **SMALL)
-            if plain:
-                conv = Conv("f32", Tile(3, 2, 2), kernel, (1,), (1,), True, True, in_scratch, **SMALL)
+            strides, pads = (stride,) * len(kernel), (pad,) * 2 * len(kernel)
+            conv = Conv("f32", Tile(3, 2, 2), kernel, strides, (1,) * len(kernel), bias=True, in_scratch=in_scratch, **SMALL)
             x, w = numbers((1, 4, *(6, 5, 4)[: conv.rank])), numbers((8, 2, *kernel), seed=1)
-            pads = (0 if plain else 1,) * 2 * conv.rank
             arguments = (conv, x, w, pads, 2, numbers(8, seed=2))
             np.testing.assert_allclose(convolve(*arguments, python=True), convolve(*arguments), rtol=1e-4, atol=1e-5)
 
@@ -316,6 +312,6 @@ def test_compiles_for_every_target(name):
 
     target = TARGETS[name]
     conv = Conv("f32", conv_tile(target, "f32", 64), (3, 3), (2, 2), (1, 1))
-    source = conv_source("kernel", conv) + lattice_source("lattice", conv) + pack_filters_source("pack", conv)
-    symbols = {"kernel": "k1", "lattice": "k2", "pack": "k3"}
+    source = conv_source("kernel", conv) + pack_filters_source("pack", conv)
+    symbols = {"kernel": "k1", "pack": "k2"}
     assert set(compile_functions(source, list(symbols), symbols, target)) == set(symbols)

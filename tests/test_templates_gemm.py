@@ -69,7 +69,7 @@ def multiply(gemm, a, b, bias=None, epilogue=None, ranges=None, python=False, ex
     buffers = [a, packed, *([] if gemm.in_scratch else [c]), *([] if bias is None else [bias]), *extra]
     source = gemm_source("kernel", gemm, *([epilogue] if epilogue else []))
     units = gemm.work_units(m, n, int(np.prod(batch)))
-    run(source, buffers, [*dims, *extra_dims], ranges or [(0, units)], gemm.scratch_bytes, python)
+    run(source, buffers, [*dims, *extra_dims], ranges or [(0, units)], gemm.scratch_bytes(dims), python)
     check_guards(memory)
     return c
 

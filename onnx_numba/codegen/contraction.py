@@ -52,10 +52,9 @@ def generate(group: Group) -> KernelSource:
     used = set(re.findall(r"\w+", "\n".join([*lines, *emitter.blocks[0].lines])))
     head = [f"    x{k} = {t.dtype.name}_p(bufs, {k})" for k, t in enumerate(emitter.buffers) if f"x{k}" in used]
     head += [f"    s{k} = dims[{k}]" for k in range(len(emitter.dims)) if f"s{k}" in used]
-    scratch = spec.scratch_bytes(product.tensor.shape[2:]) if isinstance(spec, Depthwise) else spec.scratch_bytes
     grain = grain_of(d.floordiv(body.unit_work, VECTOR_WORK), 1)
     source = [*head, *emitter.blocks[0].lines, *text.rstrip().splitlines()]
-    return named(group.origins, source, emitter.buffers, emitter.dims, body.units, grain, scratch)
+    return named(group.origins, source, emitter.buffers, emitter.dims, body.units, grain, spec.scratch_bytes(body.dims))
 
 
 class EpilogueEmitter(Emitter):

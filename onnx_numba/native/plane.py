@@ -25,11 +25,14 @@ def has_masks(target: Target) -> bool:
     return target.arch == "x86_64" and target.lanes >= 8
 
 
-def _padded_row(stride: int, lanes: int, target: Any, source: Any, first: int, stop: int, length: int) -> None:
-    """``target[y] = source[(y - first) * stride]`` for ``first <= y < stop``, 0 for the other y below ``length``."""
-    target[:length] = 0
-    for y in range(first, stop):
-        target[y] = source[(y - first) * stride]
+def _padded_rows(stride: int, lanes: int, target: Any, pitch: int, source: Any, plane: int, first: int, stop: int, length: int,
+                 count: int) -> None:  # fmt: skip
+    """``target[c * pitch + y] = source[c * plane + (y - first) * stride]`` for c < ``count`` and ``first <= y < stop``, 0 for the
+    other y below ``length``."""
+    for c in range(count):
+        target[c * pitch : c * pitch + length] = 0
+        for y in range(first, stop):
+            target[c * pitch + y] = source[c * plane + (y - first) * stride]
 
 
 def _depthwise_plane(
@@ -95,9 +98,9 @@ class _PlaneEmitter(VectorEmitter):
         return self.shuffle(vector, self.ir.Constant(vector.type, self.ir.Undefined), list(range(0, self.lanes * stride, stride)))
 
 
-def _build_row(builder: Any, literals: list[int], args: Any) -> None:
+def _build_rows(builder: Any, literals: list[int], args: Any) -> None:
     stride, lanes = literals
-    target, source, first, stop, length = args
+    target, pitch, source, plane, first, stop, length, planes = args
     emitter = _PlaneEmitter(builder, target.type.pointee, lanes)
     number = emitter.number
     count = builder.sub(stop, first)
@@ -108,10 +111,15 @@ def _build_row(builder: Any, literals: list[int], args: Any) -> None:
     def vector(y: Any, values: list[Any]) -> list[Any]:
         begin = builder.mul(builder.sub(y, first), number(stride))
         mask = emitter.below(emitter.positions(begin, lanes * stride), reach)
-        loaded = emitter.load_masked(emitter.shift(source, begin), mask)
-        emitter.store_masked(
-            emitter.every(loaded, stride), emitter.shift(target, y), emitter.below(emitter.positions(y, lanes), length)
-        )
+        written = emitter.below(emitter.positions(y, lanes), length)
+        from_, to = emitter.shift(source, begin), emitter.shift(target, y)
+
+        def row(c: Any, values: list[Any]) -> list[Any]:
+            loaded = emitter.load_masked(emitter.shift(from_, builder.mul(c, plane)), mask)
+            emitter.store_masked(emitter.every(loaded, stride), emitter.shift(to, builder.mul(c, pitch)), written)
+            return values
+
+        emitter.loop(number(0), planes, 1, [], row)
         return values
 
     emitter.loop(number(0), builder.add(length, number(lanes - 1)), lanes, [], vector)
@@ -198,7 +206,7 @@ def _plane_typing() -> Callable[..., Any]:
     return typing
 
 
-padded_row = Intrinsic("padded_row", _padded_row, pointer_typing(2, (2, 3), None, 7), outlined("padded_row", 2, _build_row))
+padded_rows = Intrinsic("padded_rows", _padded_rows, pointer_typing(2, (2, 4), None, 10), outlined("padded_rows", 2, _build_rows))
 depthwise_plane = Intrinsic("depthwise_plane", _depthwise_plane, _plane_typing(), outlined("depthwise_plane", 8, _build_plane))
 
-RECORDS = (padded_row, depthwise_plane)
+RECORDS = (padded_rows, depthwise_plane)

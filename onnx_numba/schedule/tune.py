@@ -24,7 +24,7 @@ from onnx_numba.native.plane import has_masks
 from onnx_numba.native.tile import Tile, tile_shape
 from onnx_numba.schedule.expand import linear, loads, root, unravel, view_checks
 from onnx_numba.target import Target
-from onnx_numba.templates.conv import Conv, conv_tile, lattice_source, pack_filters_source
+from onnx_numba.templates.conv import Conv, conv_tile, pack_filters_source, reads_plainly
 from onnx_numba.templates.depthwise import Depthwise, depthwise
 from onnx_numba.templates.gemm import Gemm, pack_b_source, packed_size
 
@@ -148,7 +148,7 @@ class _Tuner:
         spec = Gemm(tensor.dtype.name, tile, len(axes))
         dims = (m, n, k, a_row, a_strides[-1], *(v for axis in axes for v in axis))
         units = spec.work_units(m, n, d.product(x for x, _, _ in axes))
-        work = _at_most(m, spec.block_rows) * _at_most(n, spec.block_columns) * k
+        work = d.dmin(m, spec.block_rows) * d.dmin(n, spec.block_columns) * k
         rows = len(batch) + 1 if folded is not None else 1
         body = Body(spec, dims, units, work, len(batch) + 1 - rows, rows)
         return body, (left.tensor, packed), [*left.checks, *right.checks]
@@ -187,29 +187,20 @@ class _Tuner:
             if single is not None:
                 return self._depthwise(tensor, x, w, single, pads[:rank])
         channels, filters, out = w.shape[1], d.floordiv(w.shape[0], group), tensor.shape[2:]
-        plain = all(s == 1 for s in strides) and all(p == 0 for p in pads)
-        shape = Conv(dtype, tile_shape(self.target, dtype), taps, strides, dilations, plain=plain, masks=has_masks(self.target))
-        columns = shape.columns(out)
+        columns = d.product(out)
         tile = conv_tile(self.target, dtype, *(v if isinstance(v, int) else None for v in (filters, columns)))
-        spec = replace(shape, tile=tile)
+        plain = reads_plainly(taps, strides, pads)
+        spec = Conv(dtype, tile, taps, strides, dilations, plain=plain, masks=has_masks(self.target))
         weights = self._filters(w, spec, group, filters, channels)
-        image = root(x) if plain else self._lattice(x, spec, out, pads[:rank])
-        units = spec.work_units(x.shape[0], group, filters, out)
-        work = _at_most(filters, spec.block_rows) * _at_most(columns, spec.block_columns) * channels * spec.taps
-        checks = list(view_checks(x)) if plain else []
-        return Body(spec, (group, channels, filters, *out), units, work, 1, 1), (image, weights), checks
+        dims = spec.dims(x.shape[0], group, channels, filters, x.shape[2:], out, pads[:rank])
+        work = d.dmin(filters, dims[3]) * d.dmin(columns, dims[4]) * channels * spec.taps
+        return Body(spec, dims, spec.work_units(x.shape[0], dims), work, 1, 1), (root(x), weights), list(view_checks(x))
 
     def _filters(self, w: Tensor, spec: Conv, group: int, filters: Extent, channels: Extent) -> Tensor:
         depth = channels * spec.taps
         dims = (filters, depth, 1, depth, group, filters * depth)
         call = KernelCall(partial(pack_filters_source, conv=spec), "pack", (w,), dims, group * d.ceildiv(filters, spec.tile.rows))
         return self._kernel(("filters", root(w), spec.tile, dims), w, spec.packed_size(group, filters, channels), call)
-
-    def _lattice(self, x: Tensor, spec: Conv, out: Shape, before: Shape) -> Tensor:
-        dims = (*x.shape[2:], *out, *before)
-        call = KernelCall(partial(lattice_source, conv=spec), "lattice", (x,), dims, x.shape[0] * x.shape[1])
-        key = ("lattice", root(x), spec.kernel, spec.strides, spec.dilations, spec.tile.columns, dims)
-        return self._kernel(key, x, spec.lattice_size(x.shape[0], x.shape[1], out), call)
 
     def _depthwise(
         self, tensor: Tensor, x: Tensor, w: Tensor, spec: Depthwise, before: Shape
@@ -226,10 +217,6 @@ def _constant(tensor: Tensor) -> bool:
     if isinstance(base.definition, Map):
         return all(_constant(x.tensor) for x in loads(base.definition.expr))
     return isinstance(base.definition, Weight)
-
-
-def _at_most(extent: Extent, limit: int) -> Extent:
-    return min(extent, limit) if isinstance(extent, int) else d.dmin(extent, limit)
 
 
 def strided(tensor: Tensor) -> View:

@@ -1,30 +1,41 @@
-"""Convolutions in one to three dimensions on the CPU for float32 and float64, as products without a matrix of columns.
+"""Convolutions in one to three dimensions on the CPU for float32 and float64, as one kernel of products.
 
-Three kernels make one convolution:
+The filters are packed once, at prepare, into panels of a few output channels (`pack_filters_source`). The rest is one kernel
+(`conv_source`): a work unit multiplies some output channels by a block of columns, which are positions of the output. For every
+block of the sum it first lays out a *patch* in this worker's scratch, the part of the input that its columns see in the block's
+channels. All output channels of the unit then use it.
 
-* the filters are packed once, at prepare, into panels of a few output channels (`pack_filters_source`);
-* the input is laid out once a run (`lattice_source`): padded, and where there are strides, taken apart by the remainders of its
-  positions, so that every tap of the filter sees its elements of consecutive outputs side by side. A convolution without
-  strides and padding reads its input as it is;
-* the product (`conv_source`) then needs no copies: row k of its right operand is the laid out input from some offset on, and a
-  table of offsets goes to the register tile.
+A patch holds, per channel and per tap of all axes but the first, the input as this tap sees it: with zeros for the padding, and
+one element per position. Taps along the first axis see the same elements some rows further on, so they share them, one copy for
+each remainder of positions by the stride. Where they are further apart than a unit is long, as with large dilations, each has a
+copy of its own. A table of offsets tells the register tile where in the patch row k of its right operand begins.
 
-The price is that columns run over the whole length of a laid out row: between two rows of the output there are ``shift``
-columns whose sums are thrown away when the block is moved to where it belongs. (For 3×3 filters over 56 columns these are 3.4 %.)
+A convolution without strides and padding whose filter is one wide in all axes but the first, like 1×1, reads its input as it is.
 
-Every output is summed over channels, then taps, in blocks of ``Conv.block_depth``, in the same order wherever it lies.
+Every output is summed over channels, then taps, in blocks set by the filter alone, in the same order wherever it lies.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onnx_numba.ir.dims import dmin, product
+from onnx_numba.ir.dims import ceildiv, dmax, dmin, product
 from onnx_numba.native.tile import Tile, tile_shape
 from onnx_numba.target import Target
 from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue, pack_source
+
+ENOUGH_UNITS = 16
+"""Work units below which output channels are divided further, so that threads find something to do."""
+
+LEAST_USES = 24
+"""How often an element of a patch must be used, in tiles of output channels times taps, for every element that was read to lay it
+out: fewer output channels are not worth a patch of their own."""
+
+MOST_STRIDE = 16
+"""Rows with larger strides are laid out element by element: of what vectors would load, too little is used."""
 
 
 @dataclass(frozen=True)
@@ -42,22 +53,21 @@ class Conv:
     bias : bool
         Whether there is a number per output channel to add.
     plain : bool
-        Whether the input is read as it is, which takes strides of 1 and no padding.
+        Whether the input is read as it is, which `reads_plainly` tells.
     in_scratch : bool
         Whether the output is only ever seen by the epilogue: blocks of it then lie in the worker's scratch and there is no
         buffer for it.
     masks : bool
         Whether the target has masked loads, see `onnx_numba.native.plane.has_masks`.
-    block_depth, row_tiles, column_panels : int
-        Depth of a block of the sum, which 32 channels of 3×3 filters fill: a short last block costs as much as it sums; tiles and
-        panels along one block of the output.
+    block_depth, patch_blocks, row_tiles, column_panels : int
+        The greatest depth of a block of the sum, such as 16 channels of 3×3 filters and 3 of 7×7 have: what a tile reads of it
+        stays in the first cache; blocks that are laid out at a time; tiles that take turns over them (their filters stay in the
+        second cache); the most panels along one unit.
 
     Notes
     -----
-    Buffers of `conv_source`: laid out input (the input itself if ``plain``), packed filters, output [N, groups * filters,
-    *out] (unless ``in_scratch``), bias (if there is one), then the epilogue's own from `first_buffer` on.
-    Dims: groups, input channels of a group, output channels of a group, the extents of the output; the epilogue's own from
-    `first_dim` on.
+    Buffers of `conv_source`: input, packed filters, output [N, groups * filters, *out] (unless ``in_scratch``), bias (if there
+    is one), then the epilogue's own from `first_buffer` on. Dims: see `dims`; the epilogue's own from `first_dim` on.
     """
 
     dtype: str
@@ -69,7 +79,8 @@ class Conv:
     plain: bool = False
     in_scratch: bool = False
     masks: bool = False
-    block_depth: int = 288
+    block_depth: int = 147
+    patch_blocks: int = 2
     row_tiles: int = 8
     column_panels: int = 8
 
@@ -84,31 +95,24 @@ class Conv:
         return math.prod(self.kernel)
 
     @property
-    def phases(self) -> tuple[int, ...]:
-        """How many remainders of positions by the stride the taps meet, per axis."""
-        return tuple(
-            s // math.gcd(s, d) if k > 1 else 1 for k, s, d in zip(self.kernel, self.strides, self.dilations, strict=True)
-        )
+    def planes(self) -> int:
+        """Taps of all axes but the first, each of which has its own copy in a patch."""
+        return math.prod(self.kernel[1:])
 
     @property
-    def shifts(self) -> tuple[int, ...]:
-        """How many elements a row of the laid out input is longer than one of the output, per axis."""
-        return tuple((k - 1) * d // s for k, s, d in zip(self.kernel, self.strides, self.dilations, strict=True))
+    def phases(self) -> int:
+        """How many remainders of positions by the stride the taps of the first axis meet."""
+        return self.strides[0] // math.gcd(self.strides[0], self.dilations[0]) if self.kernel[0] > 1 else 1
 
     @property
-    def straight(self) -> bool:
-        """Whether columns are the positions of the output, without any in between."""
-        return not any(self.shifts[1:])
+    def patch_channels(self) -> int:
+        """Channels that are laid out at a time."""
+        return max(1, self.block_depth // self.taps) * self.patch_blocks
 
     @property
-    def block_rows(self) -> int:
-        """Output channels in one work unit."""
-        return self.tile.rows * self.row_tiles
-
-    @property
-    def block_columns(self) -> int:
-        """Columns in one work unit."""
-        return self.tile.columns * self.column_panels
+    def depth(self) -> int:
+        """Depth of a block of the sum: whole channels, unless one alone is too deep."""
+        return max(1, self.block_depth // self.taps) * self.taps if self.taps <= self.block_depth else self.block_depth
 
     @property
     def first_buffer(self) -> int:
@@ -118,52 +122,71 @@ class Conv:
     @property
     def first_dim(self) -> int:
         """Index of the epilogue's first dim."""
-        return 3 + self.rank
-
-    def lattice_size(self, images: Extent, channels: Extent, out: Sequence[Extent]) -> Extent:
-        """Elements of the laid out input: those of all planes, and a tile's width that may be read beyond them.
-
-        ``images * channels * prod(phases) * prod(out + shifts) + tile.columns``
-        """
-        lengths = [o + s for o, s in zip(out, self.shifts, strict=True)]
-        return images * channels * math.prod(self.phases) * product(lengths) + self.tile.columns
+        return 5 + 3 * self.rank
 
     def packed_size(self, groups: int, filters: Extent, channels: Extent) -> Extent:
         """Elements of the packed filters: ``groups * ceil(filters / tile.rows) * tile.rows * channels * taps``."""
-        return groups * ((filters + self.tile.rows - 1) // self.tile.rows) * self.tile.rows * channels * self.taps
+        return groups * ceildiv(filters, self.tile.rows) * self.tile.rows * channels * self.taps
 
-    def columns(self, out: Sequence[Extent]) -> Extent:
-        """Columns of the product, from the first position of the output to its last.
+    def dims(
+        self, images: Extent, groups: int, channels: Extent, filters: Extent, size: Sequence[Extent], out: Sequence[Extent],
+        before: Sequence[Extent],
+    ) -> tuple[Extent, ...]:  # fmt: skip
+        """The kernel's own dims.
 
-        One axis: ``o0``; two: ``(o0 - 1) * (o1 + shift1) + o1``; three: ``((o0 - 1) * (o1 + shift1) + o1 - 1) * (o2 + shift2)
-        + o2``.
+        They are: groups, input channels of a group, output channels of a group, output channels and columns of a unit, the
+        extents of the input, those of the output, the padding before the first element, per axis each.
+
+        Columns are divided evenly. A unit has so many output channels that their sums, and without a patch their filters, stay
+        in the cache, and fewer where there would be few units; all that depends on sizes alone.
         """
-        total = out[0]
-        for extent, shift in zip(out[1:], self.shifts[1:], strict=True):
-            total = (total - 1) * (extent + shift) + extent
-        return total
+        panels = ceildiv(product(out), self.tile.columns)
+        blocks = dmax(ceildiv(panels, self.column_panels), 1)
+        tiles = ceildiv(filters, self.tile.rows)
+        wanted = ceildiv(ENOUGH_UNITS, dmax(images * groups * blocks, 1))
+        least = 4 if self.plain else -(-LEAST_USES * self.strides[-1] // self.kernel[0])
+        parts = dmax(ceildiv(tiles, self.row_tiles * (1 if self.plain else 4)), dmin(wanted, tiles // least))
+        unit_rows = self.tile.rows * dmax(ceildiv(tiles, dmax(parts, 1)), 1)
+        unit_columns = self.tile.columns * dmax(ceildiv(panels, blocks), 1)
+        return (groups, channels, filters, unit_rows, unit_columns, *size, *out, *before)
 
-    def work_units(self, images: Extent, groups: int, filters: Extent, out: Sequence[Extent]) -> Extent:
-        """``images * groups * ceil(filters / block_rows) * ceil(columns / block_columns)``, 0 for an empty output."""
-        row_blocks = (filters + self.block_rows - 1) // self.block_rows
-        column_blocks = (self.columns(out) + self.block_columns - 1) // self.block_columns
-        return dmin(product(out), 1) * images * groups * row_blocks * column_blocks
+    def work_units(self, images: Extent, dims: Sequence[Extent]) -> Extent:
+        """``images * groups * ceil(filters / unit_rows) * ceil(columns / unit_columns)``, for the kernel's dims."""
+        groups, _, filters, rows, columns = dims[:5]
+        return images * groups * ceildiv(filters, rows) * ceildiv(product(dims[5 + self.rank : 5 + 2 * self.rank]), columns)
+
+    def scratch_bytes(self, dims: Sequence[Extent]) -> Extent:
+        """Bytes of scratch that every worker needs, for the kernel's dims: the offsets, the patch, the sums."""
+        held = dims[3] * dims[4] * self.in_scratch
+        return self._patch_at + (self._patch_size(dims) + held) * ELEMENT_BYTES[self.dtype]
+
+    def _patch_size(self, dims: Sequence[Extent]) -> Extent:
+        """Elements of the patch, or of the copy of the last panel that takes its place; a few more than are used."""
+        if self.plain:
+            return self.depth * self.tile.columns
+        columns, row = dims[4], product(dims[6 + self.rank : 5 + 2 * self.rank])
+        size: Extent = 0
+        for phase in range(self.phases):
+            jumps = [t * self.dilations[0] // self.strides[0] for t in range(self.kernel[0]) if self._phase(t) == phase]
+            size += columns * bool(jumps)
+            for before, after in itertools.pairwise(jumps):
+                size += dmin(columns, (after - before) * row) + self.tile.lanes
+        return self.patch_channels * (self.planes * (size + self.tile.lanes) + 2 * self.tile.lanes)
+
+    def _phase(self, tap: int) -> int:
+        """The remainder that a tap of the first axis meets, counted in steps of what stride and dilation have in common."""
+        return tap * self.dilations[0] % self.strides[0] // math.gcd(self.strides[0], self.dilations[0])
 
     @property
-    def scratch_bytes(self) -> int:
-        """Bytes of scratch that every worker needs."""
-        return _edge_at(self) + self.plain * self.block_depth * self.tile.columns * ELEMENT_BYTES[self.dtype]
+    def _patch_at(self) -> int:
+        """Where in scratch the patch is: after the tables of offsets into it and into the copy of a last panel."""
+        words = self.patch_channels * self.taps + self.plain * self.depth
+        return -(-8 * words // 64) * 64
 
 
-def _sums_at(conv: Conv) -> int:
-    """Where in scratch the block of sums is: after the two tables of offsets."""
-    return 2 * 8 * conv.block_depth
-
-
-def _edge_at(conv: Conv) -> int:
-    """Where in scratch the copy of the last panel is."""
-    held = conv.in_scratch or not conv.straight
-    return _sums_at(conv) + held * conv.block_rows * conv.block_columns * ELEMENT_BYTES[conv.dtype]
+def reads_plainly(kernel: Sequence[int], strides: Sequence[int], pads: Sequence[Extent]) -> bool:
+    """Whether a convolution can read its input as it is: consecutive outputs then see consecutive elements everywhere."""
+    return all(k == 1 for k in kernel[1:]) and all(s == 1 for s in strides) and all(p == 0 for p in pads)
 
 
 def conv_tile(target: Target, dtype: str, filters: int | None = None, columns: int | None = None) -> Tile:
@@ -196,74 +219,6 @@ def pack_filters_source(name: str, conv: Conv) -> str:
     return pack_source(name, conv.dtype, conv.tile.rows, conv.tile.lanes, 1)
 
 
-def lattice_source(name: str, conv: Conv) -> str:
-    """The kernel that lays out the input [N, C, *extents].
-
-    Buffers: input, laid out input. Dims: the extents of the input, those of the output, the padding before the first element,
-    per axis each. A work unit is one plane: there are N * C.
-    """
-    t, axes = conv.dtype, range(conv.rank)
-    lines = [f"size{d} = dims[{d}]" for d in axes]
-    lines += [f"length{d} = dims[{conv.rank + d}] + {conv.shifts[d]}" for d in axes]
-    lines += [f"pad{d} = dims[{2 * conv.rank + d}]" for d in axes]
-    lines += ["plane = " + " * ".join(map(str, [*conv.phases, *(f"length{d}" for d in axes)]))]
-    lines += ["image = " + " * ".join(f"size{d}" for d in axes)]
-    return f"""\
-def {name}(ctx, bufs, dims, lo, hi):
-    x = {t}_p(bufs, 0)
-    out = {t}_p(bufs, 1)
-{indent(lines, 1)}
-    for unit in range(lo, hi):
-        source = {t}_at(x, unit * image)
-        target = {t}_at(out, unit * plane)
-        at = 0
-{indent(_lattice_phases(conv), 2)}
-    return 0
-"""
-
-
-def _lattice_phases(conv: Conv) -> list[str]:
-    """Nested loops over phases; for each the bounds within which positions lie in the input, then its elements."""
-    lines, last = [], conv.rank - 1
-    for d in range(conv.rank):
-        stride, step = conv.strides[d], math.gcd(conv.strides[d], conv.dilations[d])
-        pad = "    " * d
-        lines += [
-            f"{pad}for phase{d} in range({conv.phases[d]}):",
-            f"{pad}    begin{d} = pad{d} - phase{d} * {step}",
-            f"{pad}    first{d} = min(max(0, floordiv(begin{d} + {stride - 1}, {stride})), length{d})",
-            f"{pad}    stop{d} = max(first{d}, min(length{d}, floordiv(size{d} + begin{d} + {stride - 1}, {stride})))",
-        ]
-    inside, place = "    " * conv.rank, "0"
-    for d in range(last):
-        lines += [f"{inside}for y{d} in range(length{d}):"]
-        inside += "    "
-        place = f"({place}) * size{d} + y{d} * {conv.strides[d]} - begin{d}" if d else f"y{d} * {conv.strides[d]} - begin{d}"
-    within = " and ".join(f"first{d} <= y{d} < stop{d}" for d in range(last)) or "first0 < stop0"
-    start = f"({place}) * size{last} - begin{last}" if last else "0 - begin0"
-    row = f"""\
-first, stop, start = 0, 0, 0
-if {within}:
-    first, stop = first{last}, stop{last}
-    start = {start} + first * {conv.strides[last]}
-{_lattice_row(conv)}
-at += length{last}""".splitlines()
-    return lines + [inside + line for line in row]
-
-
-def _lattice_row(conv: Conv) -> str:
-    t, stride, length = conv.dtype, conv.strides[-1], f"length{conv.rank - 1}"
-    if conv.masks:
-        return f"padded_row({stride}, {conv.tile.lanes}, {t}_at(target, at), {t}_at(source, start), first, stop, {length})"
-    return f"""\
-for y in range(first):
-    target[at + y] = {t}(0)
-for y in range(stop - first):
-    target[at + first + y] = source[start + y * {stride}]
-for y in range(stop, {length}):
-    target[at + y] = {t}(0)"""
-
-
 def conv_source(name: str, conv: Conv, epilogue: Epilogue = no_epilogue) -> str:
     """The source of a kernel that convolves; see `Conv` for its buffers, dims and work units.
 
@@ -283,190 +238,224 @@ def conv_source(name: str, conv: Conv, epilogue: Epilogue = no_epilogue) -> str:
 
         conv_source("conv_add", conv, add_residual)
     """
-    t, tile, width = conv.dtype, conv.tile, conv.tile.columns
-    keep = "1" if conv.bias and conv.straight else "k0"
+    t, tile, width, step = conv.dtype, conv.tile, conv.tile.columns, conv.patch_channels
     return f"""\
 def {name}(ctx, bufs, dims, lo, hi):
 {indent(_arguments(conv), 1)}
-{indent(_taps(conv), 1)}
-    k = channels * {conv.taps}
     offsets = i64_scratch(ctx, 0)
-{indent(_edge_table(conv), 1)}
-    row_blocks = udiv(filters + {conv.block_rows - 1}, {conv.block_rows})
-    column_blocks = udiv(total + {conv.block_columns - 1}, {conv.block_columns})
+    patch = {t}_scratch(ctx, {conv._patch_at})
+{indent(_plain_offsets(conv) if conv.plain else _patch_offsets(conv), 1)}
+    row_units = udiv(filters + unit_rows - 1, unit_rows)
+    column_units = udiv(out_size + unit_columns - 1, unit_columns)
     for unit in range(lo, hi):
 {indent(_locate(conv), 2)}
 {indent(_start(conv), 2)}
-        for k0 in range(0, k, {conv.block_depth}):
-            depth = min({conv.block_depth}, k - k0)
-            keep = {keep}
-            channel = udiv(k0, {conv.taps})
-            tap = k0 - channel * {conv.taps}
-            start = channel * plane
-            for q in range(depth):
-                offsets[q] = start + taps[tap]
-                tap += 1
-                if tap == {conv.taps}:
-                    tap = 0
-                    start += plane
-            for j in range(0, columns, {width}):
-                strip = {t}_at(source, j)
-                table = offsets
-{indent(_edge(conv), 4)}
-                for i in range(0, rows, {tile.rows}):
-                    panel = {t}_at(weights, i * k + k0 * {tile.rows})
-                    place = {t}_at(sums, i * sums_pitch + j)
-                    gemm_tile_at({tile.literals()}, keep, panel, 1, {tile.rows}, strip, table, place, sums_pitch, rows - i,
-                                 columns - j, depth)
-{indent(_settle(conv), 2)}
+        for c0 in range(0, channels, {step}):
+            count = min({step}, channels - c0)
+{indent(_lay_out(conv), 3)}
+            for q0 in range(0, count * {conv.taps}, {conv.depth}):
+                depth = min({conv.depth}, count * {conv.taps} - q0)
+                k0 = c0 * {conv.taps} + q0
+                keep = {1 if conv.bias else "k0"}
+                for r0 in range(0, rows, {tile.rows * conv.row_tiles}):
+                    r1 = min(r0 + {tile.rows * conv.row_tiles}, rows)
+                    for j in range(0, columns, {width}):
+                        strip = {t}_at(source, j)
+                        table = i64_at(offsets, q0)
+{indent(_edge(conv), 6)}
+                        for i in range(r0, r1, {tile.rows}):
+                            panel = {t}_at(weights, i * k + k0 * {tile.rows})
+                            place = {t}_at(block, i * pitch + j)
+                            gemm_tile_at({tile.literals()}, keep, panel, 1, {tile.rows}, strip, table, place, pitch, rows - i,
+                                         columns - j, depth)
 {indent(epilogue(Block()), 2)}
     return 0
 """
 
 
 def _arguments(conv: Conv) -> list[str]:
-    """Buffers, dims, and what follows from them: lengths, steps between rows of the laid out input, the number of columns."""
+    """Buffers, dims, and what follows from them: the depth of the sum, the sizes of planes and rows."""
     t, axes = conv.dtype, range(conv.rank)
     lines = [f"x = {t}_p(bufs, 0)", f"w = {t}_p(bufs, 1)"]
     if not conv.in_scratch:
         lines.append(f"out = {t}_p(bufs, 2)")
     if conv.bias:
         lines.append(f"bias = {t}_p(bufs, {conv.first_buffer - 1})")
-    lines += ["groups = dims[0]", "channels = dims[1]", "filters = dims[2]"]
-    lines += [f"out{d} = dims[{3 + d}]" for d in axes]
-    lines += [f"length{d} = out{d} + {conv.shifts[d]}" for d in axes]
-    lines += [f"step{conv.rank - 1} = 1"]
-    lines += [f"step{d} = step{d + 1} * length{d + 1}" for d in reversed(axes[:-1])]
-    lines += ["lattice = step0 * length0", f"plane = lattice * {math.prod(conv.phases)}"]
-    lines += ["out_size = " + " * ".join(f"out{d}" for d in axes)]
-    return lines + ["total = 1 + " + " + ".join(f"(out{d} - 1) * step{d}" for d in axes)]
-
-
-def _taps(conv: Conv) -> list[str]:
-    """The table of where, in a laid out plane, each tap finds its element of the first output."""
-    lines = [f"taps = i64_local({conv.taps})", "at = 0", "before = 0"]
-    outer, pad = "before", ""
-    for d in range(conv.rank):
-        stride, dilation = conv.strides[d], conv.dilations[d]
-        lattices = math.prod(conv.phases[d + 1 :])
-        step = math.gcd(stride, dilation)
-        lines += [
-            f"{pad}for t{d} in range({conv.kernel[d]}):",
-            f"{pad}    jump{d} = udiv(t{d} * {dilation}, {stride})",
-            f"{pad}    phase{d} = udiv(t{d} * {dilation} - jump{d} * {stride}, {step})",
-            f"{pad}    tap{d} = {outer} + phase{d} * {lattices} * lattice + jump{d} * step{d}",
-        ]
-        outer, pad = f"tap{d}", pad + "    "
-    return lines + [f"{pad}taps[at] = {outer}", f"{pad}at += 1"]
-
-
-def _edge_table(conv: Conv) -> list[str]:
-    """Room for a copy of the last panel of a plain input, beyond which there may be no memory, and its rows' offsets."""
-    if not conv.plain:
-        return []
+    names = ["groups", "channels", "filters", "unit_rows", "unit_columns", *(f"size{d}" for d in axes), *(f"out{d}" for d in axes)]
+    names += [] if conv.plain else [f"pad{d}" for d in axes]
+    lines += [f"{name} = dims[{at}]" for at, name in enumerate(names)]
     return [
-        f"edge = {conv.dtype}_scratch(ctx, {_edge_at(conv)})",
-        f"edge_offsets = i64_scratch(ctx, {8 * conv.block_depth})",
-        f"for q in range({conv.block_depth}):",
-        f"    edge_offsets[q] = q * {conv.tile.columns}",
+        *lines,
+        f"k = channels * {conv.taps}",
+        "plane = " + " * ".join(f"size{d}" for d in axes),
+        "out_row = " + (" * ".join(f"out{d}" for d in axes[1:]) or "1"),
+        "out_size = out0 * out_row",
     ]
 
 
-def _edge(conv: Conv) -> list[str]:
-    if not conv.plain:
-        return []
-    width = conv.tile.columns
+def _plain_offsets(conv: Conv) -> list[str]:
+    """The tables of where each tap finds its element of the first output, in the input and in the copy of its last panel, beyond
+    which there may be no memory."""
     return f"""\
-if v0 + j + {width} > total:
-    for q in range(depth):
-        for jj in range(columns - j):
-            edge[q * {width} + jj] = strip[offsets[q] + jj]
-    strip = edge
-    table = edge_offsets""".splitlines()
+for c in range({conv.patch_channels}):
+    for t in range({conv.taps}):
+        offsets[c * {conv.taps} + t] = c * plane + t * {conv.dilations[0]} * out_row
+edge_offsets = i64_at(offsets, {conv.patch_channels * conv.taps})
+for q in range({conv.depth}):
+    edge_offsets[q] = q * {conv.tile.columns}""".splitlines()
+
+
+def _patch_offsets(conv: Conv) -> list[str]:
+    """How a plane of the patch is made up of segments along the first axis, and the table of offsets.
+
+    A segment holds positions from ``begins`` to ``ends``, counted from the unit's first column, at ``places`` in the plane.
+    """
+    kernel, stride, dilation, lanes = conv.kernel[0], conv.strides[0], conv.dilations[0], conv.tile.lanes
+    common = math.gcd(stride, dilation)
+    tables = [f"{name} = i64_local({kernel})" for name in ("begins", "ends", "places", "remainders", "taps")]
+    return f"""\
+{chr(10).join(tables)}
+segments = 0
+laid = 0
+for phase in range({conv.phases}):
+    reach = -1
+    for t in range({kernel}):
+        jump = udiv(t * {dilation}, {stride})
+        if t * {dilation} - jump * {stride} == phase * {common}:
+            start = jump * out_row
+            if start > reach:
+                laid = udiv(laid + {lanes - 1}, {lanes}) * {lanes}
+                begins[segments] = start
+                places[segments] = laid
+                remainders[segments] = phase * {common}
+                segments += 1
+                reach = start
+            # Where this tap's copy overlaps the one before, only what is new is added.
+            taps[t] = places[segments - 1] + start - begins[segments - 1]
+            laid += start + unit_columns - reach
+            reach = start + unit_columns
+            ends[segments - 1] = reach
+laid = udiv(laid + {lanes - 1}, {lanes}) * {lanes}
+# An odd number of vectors, so that channels do not meet in the same places of the cache.
+held = (udiv(laid * {conv.planes}, {2 * lanes}) * 2 + 1) * {lanes}
+for c in range({conv.patch_channels}):
+    for t in range({kernel}):
+        for p in range({conv.planes}):
+            offsets[c * {conv.taps} + t * {conv.planes} + p] = c * held + p * laid + taps[t]""".splitlines()
 
 
 def _locate(conv: Conv) -> list[str]:
-    """From the number of the unit to its block, in columns and in positions of the output."""
-    t, held = conv.dtype, conv.in_scratch or not conv.straight
+    """From the number of the unit to its block and the places of its operands."""
+    t = conv.dtype
     lines = f"""\
-rest = udiv(unit, column_blocks)
-v0 = (unit - rest * column_blocks) * {conv.block_columns}
-v1 = min(v0 + {conv.block_columns}, total)
-columns = v1 - v0
-outer = udiv(rest, row_blocks)
-r0 = (rest - outer * row_blocks) * {conv.block_rows}
-rows = min({conv.block_rows}, filters - r0)
+rest = udiv(unit, column_units)
+j0 = (unit - rest * column_units) * unit_columns
+j1 = min(j0 + unit_columns, out_size)
+columns = j1 - j0
+outer = udiv(rest, row_units)
+first_row = (rest - outer * row_units) * unit_rows
+rows = min(unit_rows, filters - first_row)
 batch = udiv(outer, groups)
 group = outer - batch * groups
-source = {t}_at(x, outer * channels * plane + v0)
-weights = {t}_at(w, (group * udiv(filters + {conv.tile.rows - 1}, {conv.tile.rows}) * {conv.tile.rows} + r0) * k)
-i0 = group * filters + r0
+weights = {t}_at(w, (group * udiv(filters + {conv.tile.rows - 1}, {conv.tile.rows}) * {conv.tile.rows} + first_row) * k)
+i0 = group * filters + first_row
 i1 = i0 + rows""".splitlines()
-    lines += [*_position(conv, "j0", "v0"), *_position(conv, "j1", "v1")]
-    if held:
-        lines += [f"sums = {t}_scratch(ctx, {_sums_at(conv)})", f"sums_pitch = {conv.block_columns}"]
     if conv.in_scratch:
-        lines += ["block = sums", "pitch = sums_pitch"]
-    else:
-        lines += [f"block = {t}_at(out, (batch * groups * filters + i0) * out_size + j0)", "pitch = out_size"]
-    return lines if held else lines + ["sums = block", "sums_pitch = pitch"]
-
-
-def _position(conv: Conv, name: str, column: str) -> list[str]:
-    """The flat position in the output of the first output at or after a column."""
-    if conv.straight:
-        return [f"{name} = {column}"]
-    lines, rest, whole = [f"{name} = 0"], column, "1"
-    lines = [f"rest0 = {column}"]
-    for d in range(conv.rank - 1):
-        lines += [f"y{d} = udiv(rest{d}, step{d})", f"rest{d + 1} = rest{d} - y{d} * step{d}"]
-    last = conv.rank - 1
-    rest, whole = f"min(rest{last}, out{last})", f"out{last}"
-    for d in reversed(range(last)):
-        if d:
-            lines.append(f"within{d} = min(y{d} * {whole} + {rest}, out{d} * {whole})")
-            rest = f"within{d}"
-        else:
-            lines.append(f"{name} = y0 * {whole} + {rest}")
-        whole = f"out{d} * {whole}"
-    return lines
+        laid = conv.depth * conv.tile.columns if conv.plain else f"{conv.patch_channels} * held"
+        return [*lines, f"block = {t}_at(patch, {laid})", "pitch = unit_columns"]
+    return [*lines, f"block = {t}_at(out, (batch * groups * filters + i0) * out_size + j0)", "pitch = out_size"]
 
 
 def _start(conv: Conv) -> list[str]:
-    """What the block is before the first part of the sum, where it is not moved afterwards: the bias."""
-    t = conv.dtype
-    if not conv.straight or not conv.bias:
-        return f"""\
-if k == 0:
-    for i in range(rows):
-        for j in range(columns):
-            sums[i * sums_pitch + j] = {t}(0)""".splitlines()
-    return """\
+    """What the block is before the first part of the sum; without a bias that part overwrites it."""
+    if conv.bias:
+        return """\
 for i in range(rows):
     value = bias[i0 + i]
     for j in range(columns):
-        sums[i * sums_pitch + j] = value""".splitlines()
+        block[i * pitch + j] = value""".splitlines()
+    return f"""\
+if k == 0:
+    for i in range(rows):
+        for j in range(columns):
+            block[i * pitch + j] = {conv.dtype}(0)""".splitlines()
 
 
-def _settle(conv: Conv) -> list[str]:
-    """Move runs of columns that are outputs to where they belong, and add the bias on the way."""
-    if conv.straight:
-        return []
-    last = conv.rank - 1
-    lines = ["v = v0", "at = 0", "while v < v1:", "    rest0 = v"]
-    for d in range(last):
-        lines += [f"    y{d} = udiv(rest{d}, step{d})", f"    rest{d + 1} = rest{d} - y{d} * step{d}"]
-    lines.append(f"    following = v - rest{last} + step{last - 1}")
-    inside = " and ".join([*(f"y{d} < out{d}" for d in range(1, last)), f"rest{last} < out{last}"])
-    bias = " + bias[i0 + i]" if conv.bias else ""
-    lines += f"""\
-    if {inside}:
-        run = min(out{last} - rest{last}, v1 - v)
-        for i in range(rows):
-            source_row = {conv.dtype}_at(sums, i * sums_pitch + v - v0)
-            target_row = {conv.dtype}_at(block, i * pitch + at)
-            for j in range(run):
-                target_row[j] = source_row[j]{bias}
-        at += run
-    v = following""".splitlines()
+def _lay_out(conv: Conv) -> list[str]:
+    """Where the unit's columns find a block of channels: in the input, or in the patch, which is laid out now."""
+    if conv.plain:
+        return [f"source = {conv.dtype}_at(x, (outer * channels + c0) * plane + j0)"]
+    lines = ["source = patch", f"for p in range({conv.planes}):"]
+    rest = "p"
+    for d in reversed(range(1, conv.rank)):
+        lines += [f"    t{d} = urem({rest}, {conv.kernel[d]})", f"    shift{d} = t{d} * {conv.dilations[d]} - pad{d}"]
+        rest = f"udiv({rest}, {conv.kernel[d]})"
+    lines += [
+        "    for s in range(segments):",
+        "        shift0 = remainders[s] - pad0",
+        "        v = j0 + begins[s]",
+        "        end = j0 + ends[s]",
+        "        at = p * laid + places[s]",
+        "        while v < end:",
+    ]
+    lines += ["            " + line for line in _run(conv)]
     return lines
+
+
+def _run(conv: Conv) -> list[str]:
+    """Lay out the part of a segment that lies in one row, in all channels."""
+    t, last, rest = conv.dtype, conv.rank - 1, "v"
+    lines: list[str] = []
+    for d in range(last):
+        below = " * ".join(f"out{e}" for e in range(d + 1, conv.rank))
+        lines += [f"y{d} = udiv({rest}, {below})", f"rest{d} = {rest} - y{d} * {below}"]
+        lines += [f"row{d} = y{d} * {conv.strides[d]} + shift{d}"]
+        rest = f"rest{d}"
+    stride = conv.strides[last]
+    lines += [
+        f"length = {f'min(end - v, out{last} - {rest})' if last else 'end - v'}",
+        f"start = {rest} * {stride} + shift{last}",
+        f"first = min(max(floordiv({stride - 1} - start, {stride}), 0), length)",
+        f"stop = max(first, min(floordiv(size{last} + {stride - 1} - start, {stride}), length))",
+    ]
+    inside = " and ".join(f"0 <= row{d} < size{d}" for d in range(last))
+    if last:
+        lines += [f"if not ({inside}):", "    stop = first"]
+    place = "(outer * channels + c0) * plane"
+    for d in range(last):
+        place += f" + row{d} * " + " * ".join(f"size{e}" for e in range(d + 1, conv.rank))
+    lines += [
+        "begin = 0",
+        "if first < stop:",
+        f"    begin = {place} + start + first * {stride}",
+        f"line = {t}_at(x, begin)",
+        f"target = {t}_at(patch, at)",
+    ]
+    if conv.masks and stride <= MOST_STRIDE:
+        lines += [f"padded_rows({stride}, {conv.tile.lanes}, target, held, line, plane, first, stop, length, count)"]
+    else:
+        lines += f"""\
+for c in range(count):
+    for y in range(first):
+        target[c * held + y] = {t}(0)
+    for y in range(first, stop):
+        target[c * held + y] = line[c * plane + (y - first) * {stride}]
+    for y in range(stop, length):
+        target[c * held + y] = {t}(0)""".splitlines()
+    return [*lines, "v += length", "at += length"]
+
+
+def _edge(conv: Conv) -> list[str]:
+    """Let the last panel of a plain input be read from a copy, with zeros for what is not there."""
+    if not conv.plain:
+        return []
+    width, t = conv.tile.columns, conv.dtype
+    return f"""\
+if j0 + j + {width} > out_size:
+    for q in range(depth):
+        for jj in range(columns - j):
+            patch[q * {width} + jj] = strip[table[q] + jj]
+        for jj in range(columns - j, {width}):
+            patch[q * {width} + jj] = {t}(0)
+    strip = patch
+    table = edge_offsets""".splitlines()

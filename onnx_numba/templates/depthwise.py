@@ -70,9 +70,9 @@ class Depthwise:
         """Index of the epilogue's first dim."""
         return 2 + 3 * self.rank
 
-    def scratch_bytes(self, out: Sequence[Extent]) -> Extent:
-        """Bytes of scratch that every worker needs: a plane of the output if it is ``in_scratch``."""
-        return self.in_scratch * product(out) * ELEMENT_BYTES[self.dtype]
+    def scratch_bytes(self, dims: Sequence[Extent]) -> Extent:
+        """Bytes of scratch that every worker needs, for the kernel's dims: a plane of the output if it is ``in_scratch``."""
+        return self.in_scratch * product(dims[2 + self.rank : 2 + 2 * self.rank]) * ELEMENT_BYTES[self.dtype]
 
 
 def depthwise(

@@ -11,7 +11,7 @@ of B and K.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from onnx_numba.ir.dims import Dim
@@ -81,9 +81,8 @@ class Gemm:
         """Index of the epilogue's first dim."""
         return 5 + 3 * self.batch_rank
 
-    @property
-    def scratch_bytes(self) -> int:
-        """Bytes of scratch that every worker needs."""
+    def scratch_bytes(self, dims: Sequence[Extent]) -> int:
+        """Bytes of scratch that every worker needs, whatever the kernel's dims."""
         elements = self.block_rows * self.block_depth
         if self.in_scratch:
             elements += self.block_rows * self.block_columns
