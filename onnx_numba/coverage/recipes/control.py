@@ -75,7 +75,8 @@ def loop(c: Draft) -> Iterator[Case]:
 @recipe("Scan")
 def scan(c: Draft) -> Iterator[Case]:
     type_ = c.types["V"]
-    same = _graph([helper.make_node("Identity", ["x"], ["y"])], {"s": type_, "x": type_}, {"s": type_, "y": type_})
+    nodes = [helper.make_node("Identity", [n], [m]) for n, m in (("s", "t"), ("x", "y"))]
+    same = _graph(nodes, {"s": type_, "x": type_}, {"t": type_, "y": type_})
     first = [None] if c.version == 8 else []
     lead = (2,) if c.version == 8 else ()
     yield c.make(*first, c.real(*lead, 2), c.real(*lead, 3, 2), outputs=2, num_scan_inputs=1, body=same)

@@ -25,7 +25,8 @@ def recurrent(c: Draft) -> Iterator[Case]:
     forward = _weights(c, 1)
     yield _made(c, forward, outputs=count)
     yield _made(c, forward[:3], "no bias", outputs=[False, *[True] * (count - 1)])
-    yield _made(c, forward, "Y alone", outputs=1)
+    if c.schema.min_output == 0:
+        yield _made(c, forward, "Y alone", outputs=1)
     yield _made(c, forward, "reverse", outputs=count, direction="reverse")
     both = _weights(c, 2)
     yield _made(c, both, "bidirectional", outputs=count, direction="bidirectional")
@@ -48,8 +49,6 @@ def recurrent(c: Draft) -> Iterator[Case]:
         turned = [np.swapaxes(both[0], 0, 1), *both[1:]]
         states = [np.swapaxes(c.real(2, BATCH, HIDDEN), 0, 1)] * (2 if op == "LSTM" else 1)
         yield _made(c, [*turned, None, *states], "layout=1", outputs=count, layout=1, direction="bidirectional")
-    if c.has("output_sequence"):
-        yield _made(c, forward, "output_sequence", outputs=count, output_sequence=1)
 
 
 def _weights(c: Draft, directions: int) -> list[Array]:
@@ -69,6 +68,6 @@ def _slopes(name: str) -> dict[str, list[float]]:
 
 
 def _made(c: Draft, inputs: Any, name: str = "", **attributes: Any) -> Case:
-    if c.version < 7 and "output_sequence" in c.schema.attributes and "output_sequence" not in attributes:
-        attributes["output_sequence"] = 1 if attributes.get("outputs") == 1 or not isinstance(attributes.get("outputs"), list) else None
+    if c.has("output_sequence") and attributes["outputs"] != [False, True]:
+        attributes.setdefault("output_sequence", 1)
     return c.make(*inputs, name=name, hidden_size=HIDDEN, **attributes)
