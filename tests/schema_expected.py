@@ -8,7 +8,7 @@ more exact than what either does with 16 bits.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -95,7 +95,16 @@ def widened(case: Case) -> Case | None:
     types = {name: _wide(type_) for name, type_ in case.types.items()}
     if case.schema.name in schema_rules.AS_FLOAT:
         types = {name: _FLOATS.get(case.schema.name, _as_float)(type_) for name, type_ in types.items()}
-    return None if types == dict(case.types) else cases.again(case, types)
+    if types == dict(case.types):
+        return None
+    wide = cases.again(case, types)
+    return replace(wide, inputs=tuple(_exact(v, w) for v, w in zip(case.inputs, wide.inputs, strict=True)))
+
+
+def _exact(own: Any, wide: Any) -> Any:
+    """An input of the widened case: integers are those of the case itself, not other samples."""
+    integral = isinstance(own, np.ndarray) and own.dtype.kind in "iu" and wide.dtype != own.dtype
+    return own.astype(wide.dtype) if integral else wide
 
 
 def _as_float(type_: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx.defs
 
-from onnx_numba.coverage.case import Case
+from onnx_numba.coverage.case import Case, numpy_type
 
 Array = np.ndarray[Any, Any]
 ML = "ai.onnx.ml."
@@ -113,6 +113,8 @@ def _average_pool(case: Case) -> list[Array] | None:
 def _dropout(case: Case) -> list[Array] | None:
     """Inference: a copy, and nothing is dropped."""
     x = case.inputs[0]
+    if case.schema.since_version < 7 and not attribute(case, "is_test"):
+        return None
     training = case.inputs[2] if len(case.inputs) > 2 else None
     if training is not None and bool(training) and float(case.inputs[1] if case.inputs[1] is not None else 0.5) > 0:
         return None
@@ -172,8 +174,6 @@ def _erf_rule(case: Case) -> list[Array]:
 def _bernoulli(case: Case) -> list[Array] | None:
     if case.variant:
         return None
-    from onnx_numba.coverage.case import numpy_type
-
     return [case.inputs[0].astype(numpy_type(case.outputs[0]))]
 
 
@@ -195,8 +195,6 @@ def _cast_map(case: Case) -> list[Array]:
 
 
 def _dict_vectorizer(case: Case) -> list[Array]:
-    from onnx_numba.coverage.case import numpy_type
-
     words = case.attributes.get("string_vocabulary") or case.attributes["int64_vocabulary"]
     dtype = numpy_type(case.types["T2"])
     return [np.array([[case.inputs[0].get(word, "" if dtype == object else 0) for word in words]], dtype)]
@@ -214,25 +212,29 @@ def _image(case: Case) -> list[Array]:
     return [rgb[..., ::-1] if kind == "BGR" else rgb]
 
 
-def _nearest(case: Case) -> list[Array] | None:
-    """Nearest neighbours of anything: where a tensor of positions says they come from."""
+def _moved(case: Case) -> list[Array] | None:
+    """Nearest neighbours and fills of any type: where a tensor of positions, counted from 1, says they come from; 0 is the fill."""
     import schema_expected
 
-    kind = next(iter(case.types.values()))
-    if kind == "tensor(float)" or case.variant or case.outputs[0] == "tensor(double)":
+    name, kind = next(iter(case.types.items()))
+    if kind == "tensor(float)" or case.variant:
         return None
     x = case.inputs[0]
-    spots = np.arange(x.size, dtype=np.float32).reshape(x.shape)
-    name = next(iter(case.types))
-    types = {**case.types, name: "tensor(float)"}
-    moved = replace(case, types=types, inputs=(spots, *case.inputs[1:]), input_types=("tensor(float)", *case.input_types[1:]), outputs=("tensor(float)",))  # fmt: skip
+    spots = np.arange(1, x.size + 1, dtype=np.float32).reshape(x.shape)
+    moved = replace(
+        case, types={**case.types, name: "tensor(float)"}, inputs=(spots, *case.inputs[1:]), outputs=("tensor(float)",),
+        input_types=("tensor(float)", *case.input_types[1:]),
+    )  # fmt: skip
     (positions,) = schema_expected.someone_elses(relabelled(moved))
-    return [x.reshape(-1)[positions.astype(np.int64)]]
+    fill = np.array([""], object) if x.dtype == object else np.zeros(1, x.dtype)
+    return [np.concatenate([fill, x.reshape(-1)])[positions.astype(np.int64)]]
 
 
 def _grid_sample(case: Case) -> list[Array] | None:
     """Integers and booleans: interpolated as reals, then cast."""
     x = case.inputs[0]
+    if x.dtype == object:
+        return _moved(case)
     if x.dtype.kind not in "iub":
         return None
     import schema_expected
@@ -259,7 +261,28 @@ def _qlinear_matmul(case: Case) -> list[Array] | None:
     return [np.clip(np.rint(product / y_scale) + y_zero, limits.min, limits.max).astype(case.inputs[7].dtype)]
 
 
+def _cast(case: Case) -> list[Array] | None:
+    """From and to strings: floats are written plainly, with a point, as onnx's own tests have it; text is the number that it writes."""
+    x, source, target = case.inputs[0], case.types["T1"], case.types["T2"]
+    if source == target or "tensor(string)" not in (source, target):
+        return None
+    if target == "tensor(string)":
+        if x.dtype.kind in "iu" or "int" in source or source == "tensor(bool)":
+            texts = [str(int(v)) for v in x.reshape(-1)]
+        elif x.dtype.kind == "c":
+            return None
+        else:
+            texts = [str(float(v)) for v in x.reshape(-1)]
+        return [np.array(texts, object).reshape(x.shape)]
+    if "complex" in target:
+        return None
+    numbers = np.array([float(v) for v in x.reshape(-1)]).reshape(x.shape)
+    return [numbers != 0 if target == "tensor(bool)" else numbers.astype(numpy_type(target))]
+
+
 RULES: Mapping[str, Callable[[Case], list[Any] | None]] = {
+    "Cast": _cast,
+    "CastLike": _cast,
     "Erf": _erf_rule,
     "Gelu": _unary(_gelu),
     "HardSwish": _unary(lambda case, x: x * np.clip(x / 6 + 0.5, 0, 1)),
@@ -282,8 +305,10 @@ RULES: Mapping[str, Callable[[Case], list[Any] | None]] = {
     ML + "DictVectorizer": _dict_vectorizer,
     "ai.onnx.preview.training.Gradient": _gradient,
     "ImageDecoder": _image,
-    "Resize": _nearest,
-    "Upsample": _nearest,
+    "Resize": _moved,
+    "Upsample": _moved,
+    "Trilu": _moved,
+    "CenterCropPad": _moved,
     "GridSample": _grid_sample,
     "MatMulInteger": _matmul_integer,
     "QLinearMatMul": _qlinear_matmul,
@@ -418,13 +443,17 @@ def _whole_power(case: Case) -> Case:
     return replace(case, attributes={k: int(v) for k, v in case.attributes.items()})
 
 
+def _numbered_type(case: Case) -> Case:
+    return replace(case, attributes={"to": int(onnx.TensorProto.DataType.Value(case.attributes["to"]))})
+
+
 _SAME = _without()
 RELABELLED: Mapping[tuple[str, int], tuple[int, Callable[[Case], Case]]] = {
     **{(op, v): (7, _legacy_broadcast) for op in ("Add", "Sub", "Mul", "Div") for v in (1, 6)},
     **{(op, 1): (7, _legacy_broadcast) for op in ("And", "Or", "Xor", "Equal", "Greater", "Less", "Pow")},
     **{("Gemm", v): (7, _without("broadcast")) for v in (1, 6)},
     **{(op, v): (7, _without("output_sequence")) for op in ("RNN", "GRU", "LSTM") for v in (1, 3)},
-    ("Clip", 1): (6, _SAME), ("Split", 1): (2, _split_1), ("Concat", 1): (4, _axis_of_concat), ("Dropout", 1): (7, _without("is_test")),
+    ("Cast", 1): (6, _numbered_type), ("Clip", 1): (6, _SAME), ("Split", 1): (2, _split_1), ("Concat", 1): (4, _axis_of_concat), ("Dropout", 1): (7, _without("is_test")),
     ("GlobalLpPool", 1): (2, _whole_power), ("GlobalLpPool", 22): (2, _SAME), ("MaxRoiPool", 22): (1, _SAME),
     **{("Upsample", v): (9, _upsample) for v in (1, 7, 10)}, ("Scatter", 9): (11, _SAME), ("Scatter", 11): (11, _SAME),
     **{(ML + op, 5): (3, _SAME) for op in ("TreeEnsembleClassifier", "TreeEnsembleRegressor")},
