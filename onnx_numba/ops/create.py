@@ -14,7 +14,7 @@ from onnx_numba.ir.loop import Object, Tensor
 from onnx_numba.ir.types import BY_ONNX, F32, F64, I64, STRING, DType, TensorType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.registry import op
-from onnx_numba.ops.settle import elements, scalar, settle, wrapped
+from onnx_numba.ops.settle import elements, scalar, settle, strings_too, wrapped
 
 Array = np.ndarray[Any, Any]
 
@@ -103,6 +103,7 @@ def eye_like(b: Builder, x: Tensor, *, dtype: int | None = None, k: int = 0) -> 
 
 @op("Trilu", since=14)
 @op("Trilu", since=1, domain="com.microsoft")
+@strings_too
 def trilu(b: Builder, x: Tensor, k: Tensor | None = None, *, upper: int = 1) -> Tensor:
     """The upper or lower triangle of matrices, zero elsewhere."""
     if x.rank < 2:
@@ -119,6 +120,7 @@ def trilu(b: Builder, x: Tensor, k: Tensor | None = None, *, upper: int = 1) -> 
 
 
 @op("OneHot", since=9, reviewed=28)
+@strings_too
 def one_hot(b: Builder, indices: Tensor, depth: Tensor, values: Tensor, *, axis: int = -1) -> Tensor:
     """``values[1]`` where an index says, ``values[0]`` elsewhere, along a new axis."""
     rank = indices.rank + 1

@@ -169,10 +169,13 @@ def _legacy_batch_norm(
         if spatial:
             return _batch_norm(b, x, _views(b, x, parameters), epsilon)
         return _batch_norm(b, x, [b.reshape(t, (1, *x.shape[1:])) for t in parameters], epsilon)
-    if not spatial:
-        b.unsupported("training with one mean per activation")
-    batch_center, batch_variance = _channel_moments(b, x)
-    result = _batch_norm(b, x, _views(b, x, (scale, bias, batch_center, batch_variance)), epsilon)
+    if spatial:
+        batch_center, batch_variance = _channel_moments(b, x)
+        result = _batch_norm(b, x, _views(b, x, (scale, bias, batch_center, batch_variance)), epsilon)
+    else:
+        batch_center, batch_variance = (b.reshape(t, x.shape[1:]) for t in _moments(b, x, (0,)))
+        every = (scale, bias, batch_center, batch_variance)
+        result = _batch_norm(b, x, [b.reshape(t, (1, *x.shape[1:])) for t in every], epsilon)
     running = (_running(b, center, batch_center, momentum), _running(b, variance, batch_variance, momentum))
     return result, *running, b.cast(batch_center, center.dtype), b.cast(batch_variance, variance.dtype)
 

@@ -12,7 +12,7 @@ from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import I64
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.registry import op
-from onnx_numba.ops.settle import by_axis, elements, scalar, settle
+from onnx_numba.ops.settle import by_axis, elements, scalar, settle, strings_too
 
 Extent = Dim | int
 
@@ -32,6 +32,7 @@ def pad_2(b: Builder, x: Tensor, *, pads: Sequence[int], mode: str, value: float
 
 
 @op("Pad", since=11, reviewed=25)
+@strings_too
 def pad(b: Builder, x: Tensor, pads: Tensor, value: Tensor | None = None, axes: Tensor | None = None, *, mode: str) -> Tensor:
     """Elements around a tensor; negative pads take away."""
     given = elements(b, pads, "pads")
@@ -100,6 +101,7 @@ _SOURCE: dict[str, Callable[[Extent, Extent, Extent], Extent]] = {"edge": _edge,
 
 
 @op("CenterCropPad", since=18)
+@strings_too
 def center_crop_pad(b: Builder, x: Tensor, shape: Tensor, *, axes: Sequence[int] | None = None) -> Tensor:
     """Cropped or padded with zeros around the centre to a given shape."""
     target = list(x.shape)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from onnx_numba.ir.loop import Tensor
+import numpy as np
+
+from onnx_numba.ir.loop import Object, Tensor
 from onnx_numba.ir.types import BOOL, BY_ONNX, DType
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import tensor_type
+from onnx_numba.ops.common import shape_of, tensor_type
 from onnx_numba.ops.registry import op
 
 
@@ -19,7 +21,14 @@ def _dtype(b: Builder, number: int | None, default: DType) -> DType:
     return BY_ONNX[number]
 
 
-def _draw(b: Builder, step: str, inputs: list[Tensor], dtype: DType, shape: tuple[Any, ...], **params: Any) -> Any:
+def _like(b: Builder, number: int | None, x: Tensor | Object) -> DType:
+    """The type that is asked for, else the input's, which strings do not have."""
+    if number is None and isinstance(x, Object):
+        b.fail(f"dtype is needed for an input of type {x.type}")
+    return _dtype(b, number, BOOL if isinstance(x, Object) else x.dtype)
+
+
+def _draw(b: Builder, step: str, inputs: list[Any], dtype: DType, shape: Any, **params: Any) -> Any:
     return b.host(step, inputs, [tensor_type(dtype, shape)], dtype=dtype.name, shape=shape if not inputs else None, **params)
 
 
@@ -41,18 +50,18 @@ def random_uniform(
 
 @op("RandomNormalLike", since=1, reviewed=22)
 def random_normal_like(
-    b: Builder, x: Tensor, *, mean: float, scale: float, dtype: int | None = None, seed: float | None = None
+    b: Builder, x: Tensor | Object, *, mean: float, scale: float, dtype: int | None = None, seed: float | None = None
 ) -> Any:
     """Normally distributed numbers of a tensor's shape."""
-    return _draw(b, "random_normal", [x], _dtype(b, dtype, x.dtype), x.shape, mean=mean, scale=scale, seed=seed)
+    return _draw(b, "random_normal", [x], _like(b, dtype, x), shape_of(x), mean=mean, scale=scale, seed=seed)
 
 
 @op("RandomUniformLike", since=1, reviewed=22)
 def random_uniform_like(
-    b: Builder, x: Tensor, *, high: float, low: float, dtype: int | None = None, seed: float | None = None
+    b: Builder, x: Tensor | Object, *, high: float, low: float, dtype: int | None = None, seed: float | None = None
 ) -> Any:
     """Evenly distributed numbers of a tensor's shape."""
-    return _draw(b, "random_uniform", [x], _dtype(b, dtype, x.dtype), x.shape, low=low, high=high, seed=seed)
+    return _draw(b, "random_uniform", [x], _like(b, dtype, x), shape_of(x), low=low, high=high, seed=seed)
 
 
 @op("Bernoulli", since=15, reviewed=22)
@@ -91,8 +100,9 @@ def dropout_10(b: Builder, x: Tensor, *, ratio: float) -> Any:
 
 @op("Dropout", since=1, reviewed=7)
 def dropout_1(b: Builder, x: Tensor, *, ratio: float, is_test: int = 1, consumed_inputs: Any = None) -> Any:
-    """Versions 1 to 7, whose mask has the input's type.
-
-    Training without a seed has no result that anybody could rely on, so these versions always infer.
-    """
+    """Versions 1 to 7, whose mask has the input's type; before version 7 nodes train unless they say that they do not."""
+    if not is_test and ratio > 0:
+        rate, training = b.weight(np.array(ratio, np.float32)), b.weight(np.array(True))
+        y, mask = b.host("dropout", [x, rate, training], [tensor_type(x.dtype, x.shape), tensor_type(BOOL, x.shape)], seed=None)
+        return y, b.cast(mask, x.dtype)
     return x, b.full(x.shape, 1, x.dtype)

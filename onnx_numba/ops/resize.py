@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any
 
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
@@ -17,7 +19,7 @@ from onnx_numba.ir.types import DTYPES, F32, F64, I64
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import by_parts
 from onnx_numba.ops.registry import op
-from onnx_numba.ops.settle import elements, settle, wrap_axes
+from onnx_numba.ops.settle import elements, is_strings, settle, strings_too, wrap_axes
 
 Extent = Dim | int
 Index = tuple[Dim, ...]
@@ -52,6 +54,18 @@ class Axis:
     crop: tuple[Expr, Expr] | None = None
 
 
+def _nearest_of_strings(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a resize serve strings, of which there is nothing between two."""
+
+    @wraps(function)
+    def wrapper(b: Builder, x: Any, *inputs: Any, mode: str, **attributes: Any) -> Any:
+        if is_strings(x) and (mode != "nearest" or attributes.get("extrapolation_value")):
+            b.fail("strings can be resized by mode nearest only, without an extrapolation_value")
+        return strings_too(function)(b, x, *inputs, mode=mode, **attributes)
+
+    return wrapper
+
+
 def _f64(value: Extent | Expr | float) -> Expr:
     if isinstance(value, (Expr, float)):
         return e.cast(value, F64)
@@ -59,12 +73,14 @@ def _f64(value: Extent | Expr | float) -> Expr:
 
 
 @op("Upsample", since=1, reviewed=1)
+@_nearest_of_strings
 def upsample_1(b: Builder, x: Tensor, *, height_scale: float, width_scale: float, mode: str) -> Tensor:
     """The last two axes stretched."""
     return upsample_7(b, x, scales=[1.0] * (x.rank - 2) + [height_scale, width_scale], mode=mode)
 
 
 @op("Upsample", since=7, reviewed=7)
+@_nearest_of_strings
 def upsample_7(b: Builder, x: Tensor, *, scales: Sequence[float], mode: str) -> Tensor:
     """Every axis stretched by a factor."""
     rules = Rules("nearest" if mode == "nearest" else "linear")
@@ -72,6 +88,7 @@ def upsample_7(b: Builder, x: Tensor, *, scales: Sequence[float], mode: str) -> 
 
 
 @op("Upsample", since=9, reviewed=10)
+@_nearest_of_strings
 def upsample_9(b: Builder, x: Tensor, scales: Tensor, *, mode: str) -> Tensor:
     """Every axis stretched by a factor."""
     rules = Rules("nearest" if mode == "nearest" else "linear")
@@ -79,6 +96,7 @@ def upsample_9(b: Builder, x: Tensor, scales: Tensor, *, mode: str) -> Tensor:
 
 
 @op("Resize", since=10, reviewed=10)
+@_nearest_of_strings
 def resize_10(b: Builder, x: Tensor, scales: Tensor, *, mode: str) -> Tensor:
     """Every axis scaled; where it shrinks, the nearest neighbour is the one above."""
     rules = Rules("nearest" if mode == "nearest" else "linear", round="simple")
@@ -86,6 +104,7 @@ def resize_10(b: Builder, x: Tensor, scales: Tensor, *, mode: str) -> Tensor:
 
 
 @op("Resize", since=11, reviewed=13)
+@_nearest_of_strings
 def resize_11(
     b: Builder, x: Tensor, roi: Tensor | None = None, scales: Tensor | None = None, sizes: Tensor | None = None, *,
     coordinate_transformation_mode: str, cubic_coeff_a: float, exclude_outside: int, extrapolation_value: float, mode: str,
@@ -99,6 +118,7 @@ def resize_11(
 
 
 @op("Resize", since=18, reviewed=19)
+@_nearest_of_strings
 def resize(
     b: Builder, x: Tensor, roi: Tensor | None = None, scales: Tensor | None = None, sizes: Tensor | None = None, *,
     antialias: int, axes: Sequence[int] | None = None, coordinate_transformation_mode: str, cubic_coeff_a: float,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
-from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.loop import Object, Tensor
 from onnx_numba.ir.types import DTYPES, F64, I64
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import by_parts
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.resize import cubic_weight
-from onnx_numba.ops.settle import elements, settle
+from onnx_numba.ops.settle import elements, is_strings, settle, strings_too
 
 Extent = Dim | int
 Index = tuple[Dim, ...]
@@ -21,9 +23,16 @@ _CUBIC_A = -0.75
 @op("GridSample", since=16, reviewed=22)
 @op("GridSample", since=1, domain="com.microsoft")
 def grid_sample(
-    b: Builder, x: Tensor, grid: Tensor, *, align_corners: int = 0, mode: str = "bilinear", padding_mode: str = "zeros"
-) -> Tensor:
+    b: Builder, x: Tensor | Object, grid: Tensor, *, align_corners: int = 0, mode: str = "bilinear", padding_mode: str = "zeros"
+) -> Any:
     """An image at the coordinates of a grid, which run from -1 to 1."""
+    if is_strings(x) and mode != "nearest":
+        b.fail("strings can be sampled by mode nearest only")
+    return _sampled(b, x, grid, align_corners, mode, padding_mode)
+
+
+@strings_too
+def _sampled(b: Builder, x: Tensor, grid: Tensor, align_corners: int, mode: str, padding_mode: str) -> Tensor:
     rank = x.rank - 2
     b.require_equal(grid.shape[-1], rank, "coordinates of a point")
     b.require_equal(grid.shape[0], x.shape[0], "batch of the grid")
@@ -33,10 +42,8 @@ def grid_sample(
     shape = (*x.shape[:2], *grid.shape[1:-1])
     axes = [_Border(x.shape[2 + k], bool(align_corners), padding_mode) for k in range(rank)]
     if x.dtype.kind == "c":
-        return by_parts(
-            b, x, lambda v, _: grid_sample(b, v, grid, align_corners=align_corners, mode=mode, padding_mode=padding_mode)
-        )
-    kind = DTYPES[x.dtype.compute]
+        return by_parts(b, x, lambda v, _: _sampled(b, v, grid, align_corners, mode, padding_mode))
+    kind = DTYPES[x.dtype.compute] if x.dtype.is_float else F64
 
     def coordinate(i: Index, k: int) -> Expr:
         # The last coordinate of a point is that of the first spatial axis.
@@ -62,7 +69,8 @@ def grid_sample(
             places.append(e.cast(base, I64) + tap)
         return weight * e.cast(_pixel(x, i, places, axes), kind)
 
-    return b.reduction("sum", shape, ((2 if mode == "linear" else 4),) * rank, term, x.dtype)
+    taps = ((2 if mode == "linear" else 4),) * rank
+    return b.cast(b.reduction("sum", shape, taps, term, x.dtype if x.dtype.is_float else kind), x.dtype)
 
 
 class _Border:

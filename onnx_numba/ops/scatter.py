@@ -93,6 +93,7 @@ def scatter_nd(b: Builder, data: Tensor, indices: Tensor, updates: Tensor, *, re
 
 
 @op("TensorScatter", since=24)
+@strings_too
 def tensor_scatter(b: Builder, past: Tensor, update: Tensor, write_indices: Tensor | None = None, *, axis: int, mode: str) -> Tensor:
     """A cache with new entries written from a position of each batch on."""
     axis = wrap_axis(b, axis, past.rank)

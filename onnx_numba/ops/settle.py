@@ -162,14 +162,17 @@ def object_shape(b: Builder, value: Object) -> tuple[Extent, ...]:
 
 
 def strings_too(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let an operator that only moves elements serve strings: it moves their positions, and one step in Python fetches them."""
+    """Let an operator that only moves elements serve strings: it moves their positions, and one step in Python fetches them.
+
+    Positions count from 1, so that where the operator writes zero there is the empty string.
+    """
 
     @wraps(function)
     def wrapper(b: Builder, *inputs: Any, **attributes: Any) -> Any:
         texts = [v for v in inputs if is_strings(v)]
         if not texts:
             return function(b, *inputs, **attributes)
-        offset: Extent = 0
+        offset: Extent = 1
         positions: dict[int, Tensor] = {}
         for text in texts:
             if id(text) in positions:

@@ -10,7 +10,7 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Shape, Tensor
-from onnx_numba.ir.types import F64, I64, DType
+from onnx_numba.ir.types import F32, F64, I64, DType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import wide
 from onnx_numba.ops.create import dtype_by_number
@@ -153,10 +153,16 @@ def stft(
 
 
 def _window(b: Builder, size: Tensor, periodic: int, output_datatype: int, value: Callable[[Expr], Expr]) -> Tensor:
-    """``value`` of the angle, which runs over a full turn."""
+    """``value`` of the angle, which runs over a full turn; integers are cut off from float32, in which the standard computes."""
     (n,) = settle(b, [e.cast(scalar(size), I64)])
     last = e.cast(e.dimval(n if periodic else d.dmax(n - 1, 1)), F64)
-    return b.compute((n,), lambda i: value(e.cast(e.dimval(i), F64) * (2.0 * math.pi) / last), dtype_by_number(b, output_datatype))
+    dtype = dtype_by_number(b, output_datatype)
+
+    def element(i: Dim) -> Expr:
+        weight = value(e.cast(e.dimval(i), F64) * (2.0 * math.pi) / last)
+        return e.cast(weight, F32) if dtype.is_int else weight
+
+    return b.compute((n,), element, dtype)
 
 
 @op("HannWindow", since=17)

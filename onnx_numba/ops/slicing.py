@@ -214,12 +214,14 @@ def _tile(b: Builder, x: Tensor, counts: Sequence[Extent]) -> Tensor:
 
 
 @op("DepthToSpace", since=1, reviewed=1)
+@strings_too
 def depth_to_space_1(b: Builder, x: Tensor, *, blocksize: int) -> Tensor:
     """Channels to blocks of pixels."""
     return depth_to_space(b, x, blocksize=blocksize, mode="DCR")
 
 
 @op("DepthToSpace", since=11, reviewed=28)
+@strings_too
 def depth_to_space(b: Builder, x: Tensor, *, blocksize: int, mode: str) -> Tensor:
     """Channels to blocks of pixels; the block's axes are before the depth's (DCR) or after (CRD)."""
     n, c, h, w = _image(b, x)
@@ -233,6 +235,7 @@ def depth_to_space(b: Builder, x: Tensor, *, blocksize: int, mode: str) -> Tenso
 
 
 @op("SpaceToDepth", since=1, reviewed=28)
+@strings_too
 def space_to_depth(b: Builder, x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
     """Blocks of pixels to channels."""
     n, c, h, w = _image(b, x)

@@ -11,11 +11,13 @@ Array = np.ndarray[Any, Any]
 
 
 def strings_take(params: Mapping[str, Any], positions: Array, *sources: Array) -> tuple[Array]:
-    """Elements of all sources, one after the other, at flat positions."""
+    """Elements of all sources, one after the other, at flat positions that count from 1; at 0 is the empty string."""
     flat = [np.asarray(source, object).reshape(-1) for source in sources]
     every = flat[0] if len(flat) == 1 else np.concatenate(flat)
     taken = np.empty(positions.shape, object)
-    taken[...] = every[positions]
+    taken[...] = ""
+    found = positions > 0
+    taken[found] = every[positions[found] - 1]
     return (taken,)
 
 

@@ -63,7 +63,8 @@ def _integer(text: str) -> int:
 
 
 def _truth(text: str) -> bool:
-    return text.lower() not in ("", "0", "false")
+    named = {"": False, "false": False, "true": True}.get(text.lower())
+    return float(text) != 0 if named is None else named
 
 
 def _each(function: Callable[[Any], Any], x: Array) -> Array:
