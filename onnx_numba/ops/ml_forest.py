@@ -86,29 +86,47 @@ class Forest:
         """The nodes below the roots, each after all that it hangs on."""
         left = self.parents - np.bincount(self.roots, minlength=len(self.kind))
         found: list[Array] = []
-        level = np.unique(self.roots)
-        level = level[left[level] == 0]
+        room = np.zeros(len(self.kind), np.int64)
+        level = _distinct(self.roots[left[self.roots] == 0], room)
         while len(level):
             found.append(level)
-            inner = level[self.kind[level] != LEAF]
-            below = np.concatenate([self.yes[inner], self.no[inner]])
+            below = self._below(level)
             np.subtract.at(left, below, 1)
-            level = np.unique(below[left[below] == 0])
+            level = _distinct(below[left[below] == 0], room)
         if sum(map(len, found)) < self.reached.sum():
             raise ModelError("a node of a tree lies below itself")
         return found
+
+    def without_idle_tests(self) -> Forest:
+        """The forest without tests that have the same outcome either way."""
+        position = np.arange(len(self.kind))
+        target = np.where((self.kind != LEAF) & (self.yes == self.no), self.yes, position)
+        for _ in range(len(position).bit_length()):
+            target = target[target]
+        return replace(self, yes=target[self.yes], no=target[self.no], roots=target[self.roots])
 
     @cached_property
     def reached(self) -> Array:
         """Which nodes are below the roots."""
         reached = np.zeros(len(self.kind), bool)
-        level = np.unique(self.roots)
+        room = np.zeros(len(self.kind), np.int64)
+        level = _distinct(self.roots, room)
         while len(level):
             reached[level] = True
-            inner = level[self.kind[level] != LEAF]
-            level = np.unique(np.concatenate([self.yes[inner], self.no[inner]]))
-            level = level[~reached[level]]
+            below = self._below(level)
+            level = _distinct(below[~reached[below]], room)
         return reached
+
+    def _below(self, level: Array) -> Array:
+        inner = level[self.kind[level] != LEAF]
+        return np.concatenate([self.yes[inner], self.no[inner]])
+
+
+def _distinct(positions: Array, room: Array) -> Array:
+    """Positions without repetition; ``room`` has a number for each that there may be."""
+    order = np.arange(len(positions))
+    room[positions] = order
+    return positions[room[positions] == order]
 
 
 def by_tree(
@@ -128,38 +146,45 @@ def by_tree(
     trees, nodes = np.array(tree_ids, np.int64), np.array(node_ids, np.int64)
     place = _Places(trees, nodes)
     tests = np.flatnonzero(mode >= 0)
-    children = []
-    for numbered in (yes, no):
+
+    def children(numbers_of_children: Sequence[int]) -> Array:
         found = np.zeros(count, np.int64)
-        found[tests] = place.of(trees[tests], np.array(numbered, np.int64)[tests])
-        children.append(found)
+        found[tests] = place.of(trees[tests], np.array(numbers_of_children, np.int64)[tests])
         lost = tests[found[tests] < 0]
         if len(lost):
             raise ModelError(f"node {nodes[lost[0]]} of tree {trees[lost[0]]} has a child that does not exist")
+        return found
+
+    if_yes, if_no = children(yes), children(no)
     owners = [np.array(column, np.int64) for column in weights[:2]]
     leaves = place.of(*owners)
     if (leaves < 0).any():
         at = int(np.flatnonzero(leaves < 0)[0])
         raise ModelError(f"there is a weight for node {owners[1][at]} of tree {owners[0][at]}, which does not exist")
     free = np.ones(count, bool)
-    free[np.concatenate([child[tests] for child in children])] = False
+    free[if_yes[tests]] = free[if_no[tests]] = False
     # A tree without a root gives nothing; the others add up in the order in which they first appear.
     numbers_of_trees, appears = np.unique(trees, return_index=True)
     tops = np.flatnonzero(free)
     rooted, first_top = np.unique(trees[tops], return_index=True)
     roots = tops[first_top][np.argsort(appears[np.searchsorted(numbers_of_trees, rooted)])]
     entries = leaves, np.array(weights[2], np.int64), np.array(weights[3], np.float64)
-    lost_too = np.array(missing, np.int64) != 0 if missing else np.zeros(count, bool)
-    return _forest(
-        mode, np.array(features, np.int64), np.array(thresholds, np.float64), *children, lost_too, {}, roots, entries, dtype
-    )
+    nan_passes = np.array(missing, np.int64) != 0 if missing else np.zeros(count, bool)
+    feature, threshold = np.array(features, np.int64), np.array(thresholds, np.float64)
+    return _forest(mode, feature, threshold, if_yes, if_no, nan_passes, {}, roots, entries, dtype)
+
+
+def distinct(numbers: Array) -> Array:
+    """The different numbers, in order."""
+    ordered = np.sort(numbers)
+    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
 
 
 class _Places:
     """Positions of nodes by the numbers of tree and node."""
 
     def __init__(self, trees: Array, nodes: Array) -> None:
-        self.trees, self.nodes = np.unique(trees), np.unique(nodes)
+        self.trees, self.nodes = distinct(trees), distinct(nodes)
         keys = self._keys(trees, nodes)
         self.order = np.argsort(keys, kind="stable")
         self.keys = keys[self.order]
@@ -198,24 +223,25 @@ def by_leaf(
         raise ModelError("attributes of the trees have different lengths")
     if ((mode < 0) | (mode > _MEMBER)).any():
         raise ModelError(f"unknown node mode {mode[(mode < 0) | (mode > _MEMBER)][0]}")
-    children = []
-    for child, is_leaf in ((np.array(yes, np.int64), yes_leaf), (np.array(no, np.int64), no_leaf)):
-        ends = np.array(is_leaf, np.int64) != 0
+    none = np.zeros(leaves, np.int64)
+
+    def children(numbers: Sequence[int], is_leaf: Sequence[int]) -> Array:
+        child, ends = np.array(numbers, np.int64), np.array(is_leaf, np.int64) != 0
         if ((child < 0) | (child >= np.where(ends, leaves, count))).any():
             raise ModelError("a node of a tree has a child that does not exist")
-        children.append(np.concatenate([child + np.where(ends, count, 0), np.zeros(leaves, np.int64)]))
+        return np.concatenate([child + np.where(ends, count, 0), none])
+
     tops = np.array(roots, np.int64)
     if ((tops < 0) | (tops >= max(count, 1))).any():
         raise ModelError("a root of a tree does not exist")
     places, sets = np.flatnonzero(mode == _MEMBER), _member_sets(members)
     if len(sets) < len(places):
         raise ModelError(f"{len(places)} nodes test for membership, but there are {len(sets)} sets")
-    none = np.zeros(leaves, np.int64)
-    lost = np.array(missing, np.int64) != 0 if missing else np.zeros(count, bool)
+    nan_passes = np.array(missing, np.int64) != 0 if missing else np.zeros(count, bool)
     return _forest(
         np.concatenate([mode, none - 1]), np.concatenate([np.array(features, np.int64), none]),
-        np.concatenate([splits.reshape(-1).astype(np.float64), none]), *children, np.concatenate([lost, none != 0]),
-        dict(zip(places.tolist(), sets, strict=False)), tops,
+        np.concatenate([splits.reshape(-1).astype(np.float64), none]), children(yes, yes_leaf), children(no, no_leaf),
+        np.concatenate([nan_passes, none != 0]), dict(zip(places.tolist(), sets, strict=False)), tops,
         (np.arange(leaves) + count, np.array(targets, np.int64), weights.reshape(-1).astype(np.float64)), dtype,
     )  # fmt: skip
 
@@ -227,36 +253,43 @@ def _member_sets(members: Array | None) -> list[Array]:
 
 
 def _forest(
-    mode: Array, feature: Array, threshold: Array, yes: Array, no: Array, missing: Array, sets: dict[int, Array], roots: Array,
+    mode: Array, feature: Array, given: Array, yes: Array, no: Array, missing: Array, sets: dict[int, Array], roots: Array,
     entries: tuple[Array, Array, Array], dtype: Any,
 ) -> Forest:  # fmt: skip
     """The one form; entries are (leaf, target, weight)."""
-    threshold = threshold.astype(dtype)
-    swapped = (mode == _GTE) | (mode == _GT) | (mode == _NEQ)
-    open_ended = np.isnan(threshold) & ((mode == _GTE) | (mode == _GT))
-    before = (mode == _LT) | (mode == _GTE)
-    with np.errstate(all="ignore"):
-        moved = np.where(np.isneginf(threshold), dtype(np.nan), np.nextafter(threshold, dtype(-np.inf)))
+    threshold = given.astype(dtype)
     single = (mode == _EQ) | (mode == _NEQ)
     sets = {k: _members(v, dtype) for k, v in sets.items()}
     sets |= {k: _members(threshold[k : k + 1], dtype) for k in np.flatnonzero(single).tolist()}
-    threshold = np.where(open_ended, dtype(np.inf), np.where(before, moved, threshold))
-    # NaN fails every test but !=; whether it passes the opposite test follows from that.
-    missing = np.where(mode == _NEQ, False, missing ^ swapped)
     kind = np.where(mode < 0, LEAF, np.where(single | (mode == _MEMBER), MEMBER, LESS))
+    swapped = (mode == _GTE) | (mode == _GT) | (mode == _NEQ)
+    threshold = _less_thresholds(mode, threshold)
+    # NaN fails every test but !=, which the standard's flag cannot change.
+    missing = np.where(mode == _NEQ, False, missing ^ swapped)
     # Nothing but NaN passes a missing test of v <= NaN: what fails v <= infinity.
     only_nan = (kind == LESS) & missing & np.isnan(threshold)
     threshold = np.where(only_nan, dtype(np.inf), threshold)
     missing, swapped = missing & ~only_nan, swapped ^ only_nan
-    yes, no = np.where(swapped, no, yes), np.where(swapped, yes, no)
     leaf, target, weight = entries
-    mine = kind[leaf] == LEAF
-    order = np.argsort(leaf[mine], kind="stable")
-    leaf, target, weight = (column[mine][order] for column in (leaf, target, weight))
-    first = np.concatenate([[0], np.cumsum(np.bincount(leaf, minlength=len(kind)))])
+    order = np.argsort(leaf, kind="stable")
+    order = order[kind[leaf[order]] == LEAF]
+    first = np.concatenate([[0], np.cumsum(np.bincount(leaf[order], minlength=len(kind)))])
     return _joined(
-        Forest(kind, feature, threshold, yes, no, missing, sets, roots, first, target, weight.astype(dtype))
-    )
+        Forest(
+            kind, feature, threshold, np.where(swapped, no, yes), np.where(swapped, yes, no), missing, sets, roots,
+            first, target[order], weight[order].astype(dtype),
+        )
+    )  # fmt: skip
+
+
+def _less_thresholds(mode: Array, threshold: Array) -> Array:
+    """Thresholds of ``v <= t`` that say what tests, or their opposites, say of all numbers but NaN."""
+    number = threshold.dtype.type
+    with np.errstate(all="ignore"):
+        before = np.where(np.isneginf(threshold), number(np.nan), np.nextafter(threshold, number(-np.inf)))
+    moved = np.where((mode == _LT) | (mode == _GTE), before, threshold)
+    # No number passes v >= NaN and v > NaN, so all pass the opposite.
+    return np.where(np.isnan(threshold) & ((mode == _GTE) | (mode == _GT)), number(np.inf), moved)
 
 
 def _members(values: Array, dtype: Any) -> Array:
@@ -267,21 +300,15 @@ def _members(values: Array, dtype: Any) -> Array:
 
 def _joined(forest: Forest) -> Forest:
     """The forest without tests that decide nothing, and with each chain of tests for the same outcome as one test."""
-    position = np.arange(len(forest.kind))
-    target = np.where((forest.kind != LEAF) & (forest.yes == forest.no), forest.yes, position)
-    for _ in range(len(position).bit_length()):
-        target = target[target]
-    forest = replace(forest, yes=target[forest.yes], no=target[forest.no], roots=target[forest.roots])
+    forest = forest.without_idle_tests()
     if not forest.sets:
         return forest
-    parents = forest.parents
-    no, missing, sets = forest.no.copy(), forest.missing.copy(), dict(forest.sets)
-    following = {
-        k: int(no[k])
-        for k in sets
-        if int(no[k]) in sets and parents[no[k]] == 1 and forest.yes[no[k]] == forest.yes[k]
-        and forest.feature[no[k]] == forest.feature[k]
-    }  # fmt: skip
+    yes, no, missing, sets = forest.yes, forest.no.copy(), forest.missing.copy(), dict(forest.sets)
+    tests = np.fromiter(sets, np.int64, len(sets))
+    after = no[tests]
+    same = (forest.kind[after] == MEMBER) & (yes[after] == yes[tests]) & (forest.feature[after] == forest.feature[tests])
+    same &= forest.parents[after] == 1
+    following = dict(zip(tests[same].tolist(), after[same].tolist(), strict=True))
     for head in following.keys() - set(following.values()):
         chain = [head]
         while chain[-1] in following:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_numba.ops.ml_forest import LEAF, LESS, MEMBER, Forest
+from onnx_numba.ops.ml_forest import LEAF, LESS, MEMBER, Forest, distinct
 from onnx_numba.templates.trees import GROUP, LANES
 
 Array = np.ndarray[Any, Any]
@@ -28,8 +28,8 @@ class Columns:
     @classmethod
     def of(cls, features: Array, missing: Array) -> Columns:
         """The columns of some tests."""
-        found = np.unique(2 * features + missing)
-        return cls(found if len(found) else np.zeros(1, np.int64))
+        used = distinct(2 * features + missing)
+        return cls(used if len(used) else np.zeros(1, np.int64))
 
     def number(self, features: Array, missing: Array) -> Array:
         """Numbers of the columns of some tests."""
@@ -162,42 +162,47 @@ def only_less(forest: Forest) -> Forest:
     """The same forest with sets as searches by ``v <= t``; nodes may then hang on several others."""
     if not forest.sets:
         return forest
-    size, infinity = len(forest.kind), forest.threshold.dtype.type(np.inf)
-    nan = forest.threshold.dtype.type(np.nan)
-    added: list[tuple[int, Any, int, int]] = []  # feature, threshold, yes, no
-    changed: dict[int, tuple[Any, int, int]] = {}
+    added = _Added(len(forest.kind), [], [], [], [])
+    thresholds, yes, no, missing = forest.threshold.copy(), forest.yes.copy(), forest.no.copy(), forest.missing.copy()
     for k, members in forest.sets.items():
-        yes, no, feature = int(forest.yes[k]), int(forest.no[k]), int(forest.feature[k])
-        borders, outcomes = _borders(members, yes, no)
-
-        def search(low: int, high: int, feature: int = feature, borders: Array = borders, outcomes: list[int] = outcomes) -> int:
-            """The node that decides between the outcomes from ``low`` to ``high``."""
-            if low == high:
-                return outcomes[low]
-            middle = (low + high) // 2
-            added.append((feature, borders[middle], search(low, middle), search(middle + 1, high)))
-            return size + len(added) - 1
-
+        borders, outcomes = _borders(members, int(yes[k]), int(no[k]))
+        start = added.search(int(forest.feature[k]), borders, outcomes)
         if forest.missing[k]:
-            changed[k] = infinity, search(0, len(borders)), yes
-        elif len(borders):
-            middle = len(borders) // 2
-            changed[k] = borders[middle], search(0, middle), search(middle + 1, len(borders))
-        else:
-            changed[k] = nan, no, no
-    columns = [np.array(column) for column in zip(*added, strict=True)] if added else [np.zeros(0, np.int64)] * 4
-    threshold = np.concatenate([forest.threshold, columns[1].astype(forest.threshold.dtype)])
-    feature, yes_all, no_all = (
-        np.concatenate([old, new.astype(np.int64)])
-        for old, new in zip((forest.feature, forest.yes, forest.no), (columns[0], columns[2], columns[3]), strict=True)
-    )
-    at = np.fromiter(changed, np.int64, len(changed))
-    threshold[at], yes_all[at], no_all[at] = zip(*changed.values(), strict=True)
-    missing = np.concatenate([forest.missing, np.zeros(len(added), bool)])
-    missing[at] = False
-    kind = np.concatenate([np.where(forest.kind == MEMBER, LESS, forest.kind), np.full(len(added), LESS)])
-    first = np.concatenate([forest.first, np.full(len(added), forest.first[-1])])
-    return replace(forest, kind=kind, feature=feature, threshold=threshold, yes=yes_all, no=no_all, missing=missing, sets={}, first=first)
+            thresholds[k], yes[k], no[k] = np.inf, start, yes[k]
+        else:  # nothing passes v <= NaN
+            thresholds[k], yes[k], no[k] = np.nan, start, start
+    missing[list(forest.sets)] = False
+    more = len(added.feature)
+    return replace(
+        forest, sets={}, missing=np.concatenate([missing, np.zeros(more, bool)]),
+        kind=np.concatenate([np.where(forest.kind == MEMBER, LESS, forest.kind), np.full(more, LESS)]),
+        feature=np.concatenate([forest.feature, np.array(added.feature, np.int64)]),
+        threshold=np.concatenate([thresholds, np.array(added.threshold, thresholds.dtype)]),
+        yes=np.concatenate([yes, np.array(added.yes, np.int64)]), no=np.concatenate([no, np.array(added.no, np.int64)]),
+        first=np.concatenate([forest.first, np.full(more, forest.first[-1])]),
+    ).without_idle_tests()  # fmt: skip
+
+
+@dataclass
+class _Added:
+    """Tests that are added to a forest of ``size`` nodes."""
+
+    size: int
+    feature: list[int]
+    threshold: list[float]
+    yes: list[int]
+    no: list[int]
+
+    def search(self, feature: int, borders: Array, outcomes: list[int]) -> int:
+        """The node that decides which of some outcomes it is: its border and those before it are below a number, or not."""
+        if not len(borders):
+            return outcomes[0]
+        middle = len(borders) // 2
+        yes = self.search(feature, borders[:middle], outcomes[: middle + 1])
+        no = self.search(feature, borders[middle + 1 :], outcomes[middle + 1 :])
+        for column, value in ((self.feature, feature), (self.threshold, borders[middle]), (self.yes, yes), (self.no, no)):
+            column.append(value)
+        return self.size + len(self.feature) - 1
 
 
 def _borders(members: Array, yes: int, no: int) -> tuple[Array, list[int]]:
@@ -235,10 +240,10 @@ def nodes(forest: Forest, columns: Columns, number: Array) -> Nodes:
         small = False
     real, whole = (np.float32, np.int32) if small else (np.float64, np.int64)
     bits = LEAF_BITS[np.dtype(whole).str[1:]]
-    records = np.zeros((end, 2), whole)
+    records = np.zeros((max(end, 1), 2), whole)
     records[:, 0] = np.full(1, np.nan, real).view(whole)
     thresholds = forest.threshold[node].astype(real).view(whole)
-    quiet = (np.full(1, np.nan, real).view(whole) >> bits) << bits
+    quiet = records[0, 0] >> bits << bits
     records[place, 0] = np.where(leaf, quiet | number[forest_leaf(number, node)], thresholds)
     records[place, 1] = (distance << column_bits) | column
     return Nodes(records.reshape(-1), roots.astype(np.int32), column_bits)

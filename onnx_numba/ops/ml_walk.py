@@ -19,10 +19,10 @@ from onnx_numba.templates.trees import LANES, MOST_WORDS, score_forest
 Array = np.ndarray[Any, Any]
 
 AGGREGATES = ("SUM", "MIN", "MAX")
-MOST_LEAVES = 64
-"""Trees of more leaves are walked step by step."""
-FEW = 16
-"""So few rows are walked step by step, through many trees at a time."""
+TESTS_PER_STEP = 12
+"""How many tests for rows side by side, whose operands are vectors, take the time of a step, whose operands are gathered."""
+FEW_TO_TEST = 16
+"""Rows of a block that are worth all the tests of a tree."""
 CACHED = 1 << 19
 """Bytes of nodes that stay in the cache from one block of rows to the next; of a larger forest, a tree serves more rows at a time."""
 MANY_ROWS = 8 * LANES
@@ -37,7 +37,7 @@ def walk(b: Builder, x: Tensor, forest: Forest, targets: int, aggregate: str, dt
     columns = Columns.of(forest.feature[inner], forest.missing[inner] & (forest.kind[inner] == LESS))
     leaves = spans(forest, forest.levels) if forest.parents.max(initial=0) <= 1 else None
     bits = 8 * dtype.size
-    by_tests = leaves is not None and len(inner) > 0 and leaves.count[forest.roots].max(initial=0) <= min(MOST_LEAVES, MOST_WORDS * bits)
+    by_tests = leaves is not None and _tests_pay(forest, leaves, bits)
     number = _numbers(forest, leaves)
     made = nodes(forest, columns, number)
     first_leaf = np.zeros(len(forest.roots) + 1, np.int64)
@@ -57,12 +57,16 @@ def walk(b: Builder, x: Tensor, forest: Forest, targets: int, aggregate: str, dt
     ))]  # fmt: skip
     small = made.records.dtype == np.int32
     constants: dict[str, int | float | bool | str] = {
-        "AGGREGATE": AGGREGATES.index(aggregate), "TESTS": bool(by_tests), "FEW": FEW, "REGULAR": weighed.width > 0, "BITS": bits,
-        "LEAF": (1 << LEAF_BITS[made.records.dtype.str[1:]]) - 1,
+        "AGGREGATE": AGGREGATES.index(aggregate), "TESTS": by_tests, "FEW": FEW_TO_TEST if by_tests else LANES,
+        "REGULAR": weighed.width > 0, "BITS": bits, "LEAF": (1 << LEAF_BITS[made.records.dtype.str[1:]]) - 1,
     }  # fmt: skip
+    if len(inner):
+        last = int(forest.feature[inner].max())
+        b.require_equal(d.compare("lt", last, x.shape[1]), 1, f"feature {last} within the {x.shape[1]} of a row")
+    types = {"X": dtype, "R": F32 if small else F64, "N": I32 if small else I64, "M": I32 if bits == 32 else I64}
     scores, seen = b.template(
         score_forest, inputs, [(dtype, (n, targets)), (BOOL, (0 if weighed.width else n, targets))],
-        total=d.ceildiv(n, unit), types={"X": dtype, "R": F32 if small else F64, "N": I32 if small else I64, "M": I32 if bits == 32 else I64},
+        total=d.ceildiv(n, unit), types=types,
         dims=(n, x.shape[1], len(columns.keys), len(forest.roots), targets, weighed.width, unit, made.column_bits),
         scratch=unit * (len(columns.keys) + (targets if weighed.width else 0)) * dtype.size, constants=constants,
     )  # fmt: skip
@@ -78,9 +82,20 @@ def _check(b: Builder, x: Tensor, forest: Forest, targets: int) -> None:
         b.fail(f"the trees test feature {features.min()}")
     if len(features) and isinstance(x.shape[1], int) and x.shape[1] <= features.max():
         b.fail(f"the trees test feature {features.max()}, but rows have {x.shape[1]}")
-    if forest.given and not 0 <= min(forest.given) <= max(forest.given) < targets:
-        wrong = next(target for target in sorted(forest.given) if not 0 <= target < targets)
-        b.fail(f"a leaf has a weight for target {wrong}, of {targets}")
+    wrong = forest.targets[(forest.targets < 0) | (forest.targets >= targets)]
+    if len(wrong):
+        b.fail(f"a leaf has a weight for target {wrong[0]}, but there are {targets}")
+
+
+def _tests_pay(forest: Forest, leaves: Spans, bits: int) -> bool:
+    """Whether making all tests of a tree takes less time than the steps to its deepest leaf."""
+    if not len(forest.inner) or leaves.count[forest.roots].max() > MOST_WORDS * bits:
+        return False
+    made = len(forest.inner) + sum(map(len, forest.sets.values())) - len(forest.sets)
+    steps = np.zeros(len(forest.roots), np.int64)
+    for depth, level in enumerate(forest.levels):
+        steps[leaves.tree[level]] = depth
+    return made <= TESTS_PER_STEP * int(steps.sum())
 
 
 def _numbers(forest: Forest, leaves: Spans | None) -> Array:
@@ -89,7 +104,7 @@ def _numbers(forest: Forest, leaves: Spans | None) -> Array:
     if leaves is not None:
         count = leaves.count[forest.roots]
         return leaves.start + (np.cumsum(count) - count)[leaves.tree] if len(count) else number
-    ends = np.concatenate([level[forest.kind[level] == LEAF] for level in forest.levels])
+    ends = np.concatenate([level[forest.kind[level] == LEAF] for level in forest.levels] or [number[:0]])
     number[ends] = np.arange(len(ends))
     return number
 
