@@ -183,6 +183,20 @@ def ior(a: Any, b: Any) -> Any:
     return a | b
 
 
+def _emit_trailing_zeros(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    from llvmlite import ir
+
+    (a,) = args
+    return builder.cttz(a, ir.Constant(ir.IntType(1), 0))
+
+
+@intrinsic(same(is_int, 1), _emit_trailing_zeros)
+def trailing_zeros(a: Any) -> Any:
+    """How many bits below the lowest that is set; all of them for 0."""
+    value, width = int(a), np.iinfo(a.dtype).bits
+    return a.dtype.type((value & -value).bit_length() - 1 if value else width)
+
+
 @function
 def ipow(a: Any, b: Any) -> Any:
     """``a ** b``, wrapped; a negative exponent gives the truncated reciprocal, 0 for a zero base."""
@@ -203,5 +217,5 @@ def ipow(a: Any, b: Any) -> Any:
 
 
 RECORDS: tuple[Record, ...] = (
-    idiv, irem, floordiv, imod, udiv, urem, shl, shr, iadd, isub, imul, iand, ior, ipow,
+    idiv, irem, floordiv, imod, udiv, urem, shl, shr, iadd, isub, imul, iand, ior, trailing_zeros, ipow,
 )  # fmt: skip

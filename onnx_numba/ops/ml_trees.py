@@ -13,9 +13,10 @@ from onnx_numba.ir.expr import Expr, where
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import BOOL, F32, F64, I64, DType
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.ml_forest import Forest, by_leaf, by_tree, walk
+from onnx_numba.ops.ml_forest import Forest, by_leaf, by_tree
 from onnx_numba.ops.ml_linear import ML, rows
 from onnx_numba.ops.ml_scores import TRANSFORMS, check_transform, labels_of, logistic, probit, transformed
+from onnx_numba.ops.ml_walk import walk
 from onnx_numba.ops.registry import op
 
 Array = np.ndarray[Any, Any]
@@ -77,7 +78,7 @@ def tree_ensemble_regressor(
         nodes_treeids or (), nodes_nodeids or (), nodes_featureids or (), nodes_modes,
         _numbers(nodes_values, nodes_values_as_tensor), nodes_truenodeids or (), nodes_falsenodeids or (),
         nodes_missing_value_tracks_true,
-        list(zip(target_treeids or (), target_nodeids or (), target_ids or (), weights, strict=True)),
+        (target_treeids or (), target_nodeids or (), target_ids or (), weights), _threshold_type(x).numpy.type,
     )  # fmt: skip
     base = _numbers(base_values, base_values_as_tensor)
     result = _regress(b, x, forest, n_targets, aggregate_function, post_transform, base)
@@ -96,7 +97,7 @@ def tree_ensemble(
     forest = by_leaf(
         tree_roots or (), nodes_featureids or (), nodes_modes, nodes_splits, nodes_truenodeids or (), nodes_trueleafs or (),
         nodes_falsenodeids or (), nodes_falseleafs or (), nodes_missing_value_tracks_true, leaf_targetids or (), leaf_weights,
-        membership_values,
+        membership_values, _threshold_type(x).numpy.type,
     )  # fmt: skip
     aggregate = ("AVERAGE", "SUM", "MIN", "MAX")[aggregate_function]
     return b.cast(_regress(b, x, forest, n_targets, aggregate, TRANSFORMS[post_transform], ()), x.dtype)
@@ -122,7 +123,7 @@ def tree_ensemble_classifier(
         nodes_treeids or (), nodes_nodeids or (), nodes_featureids or (), nodes_modes,
         _numbers(nodes_values, nodes_values_as_tensor), nodes_truenodeids or (), nodes_falsenodeids or (),
         nodes_missing_value_tracks_true,
-        list(zip(class_treeids or (), class_nodeids or (), class_ids or (), weights, strict=True)),
+        (class_treeids or (), class_nodeids or (), class_ids or (), weights), _threshold_type(x).numpy.type,
     )  # fmt: skip
     labels = classlabels_strings or classlabels_int64s or ()
     count = len(labels)
@@ -140,14 +141,14 @@ def tree_ensemble_classifier(
     if count > 2:
         winner, result = _many(b, scores, seen, base, post_transform)
     else:
-        case = Binary(len(forest.targets()) == 1, all(w >= 0 for w in weights), base, post_transform)
+        case = Binary(len(forest.given) == 1, all(w >= 0 for w in weights), base, post_transform)
         winner, result = case.outputs(b, scores, [_seen(forest, seen, k) for k in (0, 1)])
     return labels_of(b, winner, classlabels_int64s, classlabels_strings), b.cast(result, F32)
 
 
 def _seen(forest: Forest, seen: Tensor, target: int) -> Callable[[Dim], Expr]:
     """Whether a target got any weight in a row, known beforehand where all leaves of a tree agree on it."""
-    if target not in forest.targets():
+    if target not in forest.given:
         return lambda i: e.lit(False, BOOL)
     if forest.always(target):
         return lambda i: e.lit(True, BOOL)

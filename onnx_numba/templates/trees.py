@@ -1,9 +1,17 @@
-"""Walking forests of decision trees.
+"""What forests of decision trees say of rows.
 
-A node is four int32 numbers: feature, node if its test holds, node if not, and a word that is ``2 * mode + missing`` in an inner
-node and the number of the leaf in a leaf. A leaf is its own successor, so that eight walks can go on side by side until none
-moves: each waits for memory at every step, and these waits overlap. They are walks of neighbouring rows through one tree, or
-of few rows through neighbouring trees.
+Every test is ``v <= t``: `onnx_numba.ops.ml_forest` brings the others to this form. A unit of rows is first laid out column by column,
+64 rows side by side, NaN replaced in those columns whose tests it passes. Then there are two ways down the trees:
+
+* *By tests* (trees of few leaves, many rows). All tests of a tree are made, and each that fails clears the bits of the leaves below
+  its first child; the first bit that is left is the leaf (QuickScorer, Lucchese et al. 2015). Rows are the lanes of vectors, so
+  there is no branch and no load through an index but of the leaf's weight.
+* *By steps*. A node is 8 bytes (16 for float64): the threshold, and a word with its column and how far away its pair of children
+  lies, of which the second is taken if the test holds. A leaf is its own successor, so that 64 walks go on side by side until none
+  moves and their waits for memory overlap: walks of 64 rows through one tree or, where there are few rows, of one row
+  through 64 trees.
+
+Both add up the leaves' weights in the order of the trees, row by row: results do not depend on the way, nor on threads.
 """
 
 # The names X_p and the like are set by `onnx_numba.ops.builder.Builder.template`.
@@ -14,84 +22,196 @@ from __future__ import annotations
 
 from typing import Any
 
-ROWS = 64
-"""Rows of a work unit: they pass through a tree one after the other while it is in the cache."""
+LANES = 64
+"""Rows side by side."""
+MOST_WORDS = 8
+"""Words of bits, each for as many leaves as it has bits."""
+GROUP = 4
+"""Tests that are made in one pass over the rows."""
 
 
-def walk_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
+def score_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     """What all trees say of every row, as one number per target.
 
-    Buffers are the rows, nodes, thresholds, roots, the first entry of every leaf (and the end), targets and weights of entries;
-    then the results and whether a target got any weight. Dims are the numbers of rows, features, trees and targets; a work unit
-    is `ROWS` rows. ``AGGREGATE`` is 0 for sums, 1 for minima, 2 for maxima; ``MODE`` is the test of all nodes or -1 if they
-    differ (0 <=, 1 <, 2 >=, 3 >, 4 ==, 5 !=); ``MISSING`` says whether NaN passes some tests.
+    Buffers are the rows; per column ``2 * feature + replaced``; nodes; per tree its root; for tests per tree the first group of those
+    by ``<=`` and of those by ``==``, per group the place of its word, per test threshold, place of its column and the bits it keeps;
+    per tree its first leaf; then weights: if ``REGULAR``, per tree ``2 * target + first`` (first of this target), nothing, and
+    the same number per leaf; else the first entry of every leaf (and the end), targets and weights of entries. Results are scores and,
+    unless ``REGULAR``, whether a target got any weight. Dims are the numbers of rows, features, columns, trees, targets, weights
+    per leaf, rows of a unit, and bits of a column's number in a node. ``AGGREGATE`` is 0 for sums, 1 for minima, 2 for maxima;
+    ``TESTS`` says whether there are tests, which units of fewer than ``FEW`` rows do not use; words are of type ``M`` with ``BITS``
+    bits, nodes of types ``R`` and ``N``, in which a leaf's number are the bits ``LEAF``.
     """
     x = X_p(bufs, 0)
-    nodes = i32_p(bufs, 1)
-    thresholds = X_p(bufs, 2)
+    columns = i32_p(bufs, 1)
+    nodes = R_p(bufs, 2)
+    words = N_p(bufs, 2)
     roots = i32_p(bufs, 3)
-    first = i32_p(bufs, 4)
-    targets = i32_p(bufs, 5)
-    weights = X_p(bufs, 6)
-    y = X_p(bufs, 7)
-    seen = bool_p(bufs, 8)
+    first_group = i32_p(bufs, 4)
+    word_places = i32_p(bufs, 5)
+    thresholds = X_p(bufs, 6)
+    places = i32_p(bufs, 7)
+    keeps = M_p(bufs, 8)
+    first_leaf = i32_p(bufs, 9)
+    entries = i32_p(bufs, 10)
+    targets = i32_p(bufs, 11)
+    weights = X_p(bufs, 12)
+    y = X_p(bufs, 13)
+    seen = bool_p(bufs, 14)
     n_rows = dims[0]
     n_features = dims[1]
-    n_trees = dims[2]
-    n_targets = dims[3]
-    ats = i64_local(8)
-    bases = i64_local(8)
+    n_columns = dims[2]
+    n_trees = dims[3]
+    n_targets = dims[4]
+    width = dims[5]
+    unit_rows = dims[6]
+    column_bits = dims[7]
+    column_mask = (1 << column_bits) - 1
+    block = X_scratch(ctx, 0)
+    sums = X_at(block, unit_rows * n_columns)
+    at = i32_local(64)
+    alive = M_local(512)
     for unit in range(lo, hi):
-        start = unit * 64
-        count = min(n_rows - start, 64)
-        for i in range(start * n_targets, (start + count) * n_targets):
-            y[i] = X(0)
-            seen[i] = bool_(0)
-        pairs = n_trees * count
-        for group in range(0, pairs, 8):
-            for j in range(8):
-                pair = min(group + j, pairs - 1)
-                ats[j] = i64(roots[udiv(pair, count)])
-                bases[j] = (start + urem(pair, count)) * n_features
-            moved = i64(1)
-            while moved != 0:
-                moved = i64(0)
-                for j in range(8):
-                    at = ats[j]
-                    v = x[bases[j] + nodes[4 * at]]
-                    t = thresholds[at]
-                    word = nodes[4 * at + 3]
-                    mode = word // 2 if MODE < 0 else MODE
-                    if mode == 0:
-                        passes = v <= t
-                    elif mode == 1:
-                        passes = v < t
-                    elif mode == 2:
-                        passes = v >= t
-                    elif mode == 3:
-                        passes = v > t
-                    elif mode == 4:
-                        passes = v == t
+        start = unit * unit_rows
+        count = min(n_rows - start, unit_rows)
+        few = count < FEW
+        blocks = 1 if few else udiv(count + 63, 64)
+        for r in range(count if few else blocks * 64):
+            row = (start + min(r, count - 1)) * n_features
+            place = r * n_columns if few else udiv(r, 64) * 64 * n_columns + urem(r, 64)
+            for c in range(n_columns):
+                column = i64(columns[c])
+                v = x[row + column // 2]
+                if v != v and column % 2 == 1:
+                    v = X(-inf)
+                block[place] = v
+                place += 1 if few else 64
+        if REGULAR:
+            for k in range(blocks * 64 * n_targets):
+                sums[k] = X(0)
+        else:
+            for k in range(start * n_targets, (start + count) * n_targets):
+                y[k] = X(0)
+                seen[k] = bool_(0)
+        # A group is one tree for a block of rows, or of few rows one row for 64 trees.
+        per = udiv(n_trees + 63, 64) if few else blocks
+        for group in range(count * per if few else n_trees * per):
+            whole = udiv(group, per)
+            part = urem(group, per)
+            first_tree = part * 64 if few else whole
+            values = X_at(block, whole * n_columns if few else part * 64 * n_columns)
+            lanes = min(64, n_trees - first_tree) if few else 64
+            if TESTS and not few:
+                tree = first_tree
+                end = i64(first_group[2 * tree + 2])
+                split = i64(first_group[2 * tree + 1])
+                n_words = udiv(first_leaf[tree + 1] - first_leaf[tree] + BITS - 1, BITS)
+                for k in range(64 * n_words):
+                    alive[k] = M(-1)
+                for g in range(i64(first_group[2 * tree]), split):
+                    alive_here = M_at(alive, word_places[g])
+                    v0 = X_at(values, places[4 * g])
+                    v1 = X_at(values, places[4 * g + 1])
+                    v2 = X_at(values, places[4 * g + 2])
+                    v3 = X_at(values, places[4 * g + 3])
+                    t0 = thresholds[4 * g]
+                    t1 = thresholds[4 * g + 1]
+                    t2 = thresholds[4 * g + 2]
+                    t3 = thresholds[4 * g + 3]
+                    keep0 = keeps[4 * g]
+                    keep1 = keeps[4 * g + 1]
+                    keep2 = keeps[4 * g + 2]
+                    keep3 = keeps[4 * g + 3]
+                    for j in range(64):
+                        bits = alive_here[j]
+                        bits = select(v0[j] <= t0, bits, iand(bits, keep0))
+                        bits = select(v1[j] <= t1, bits, iand(bits, keep1))
+                        bits = select(v2[j] <= t2, bits, iand(bits, keep2))
+                        alive_here[j] = select(v3[j] <= t3, bits, iand(bits, keep3))
+                for g in range(split, end):
+                    alive_here = M_at(alive, word_places[g])
+                    for k in range(4 * g, 4 * g + 4):
+                        v0 = X_at(values, places[k])
+                        t0 = thresholds[k]
+                        keep0 = keeps[k]
+                        for j in range(64):
+                            bits = alive_here[j]
+                            alive_here[j] = select(v0[j] == t0, iand(bits, keep0), bits)
+                leaf = i64(first_leaf[tree])
+                for k in range(n_words - 1, -1, -1):
+                    alive_here = M_at(alive, 64 * k)
+                    base = i32(leaf + k * BITS)
+                    for j in range(64):
+                        bits = alive_here[j]
+                        at[j] = select(bits != M(0), iadd(base, i32(trailing_zeros(bits))), at[j])
+            else:
+                for j in range(lanes):
+                    at[j] = roots[first_tree + j] if few else roots[first_tree]
+                moved = i32(1)
+                while moved != 0:
+                    moved = i32(0)
+                    if few:
+                        for j in range(lanes):
+                            node = at[j]
+                            word = words[2 * i64(node) + 1]
+                            v = values[word & column_mask]
+                            step = i32((word >> column_bits) + (v <= nodes[2 * i64(node)]))
+                            at[j] = iadd(node, step)
+                            moved = ior(moved, step)
                     else:
-                        passes = v != t
-                    if MISSING and v != v and word % 2 == 1:
-                        passes = True
-                    following = i64(select(passes, nodes[4 * at + 1], nodes[4 * at + 2]))
-                    moved = moved | (following ^ at)
-                    ats[j] = following
-            for j in range(min(8, pairs - group)):
-                leaf = i64(nodes[4 * ats[j] + 3])
-                row = (start + urem(group + j, count)) * n_targets
-                for k in range(i64(first[leaf]), i64(first[leaf + 1])):
-                    place = row + targets[k]
-                    w = weights[k]
+                        for j in range(64):
+                            node = at[j]
+                            word = words[2 * i64(node) + 1]
+                            v = values[((word & column_mask) << 6) + j]
+                            step = i32((word >> column_bits) + (v <= nodes[2 * i64(node)]))
+                            at[j] = iadd(node, step)
+                            moved = ior(moved, step)
+                for j in range(lanes):
+                    at[j] = i32(words[2 * i64(at[j])] & LEAF)
+            if REGULAR and not few:
+                entry = i64(entries[first_tree])
+                for k in range(width):
+                    total = X_at(sums, (part * n_targets + entry // 2 + k) * 64)
                     if AGGREGATE == 0:
-                        y[place] = X(y[place] + w)
-                    elif not seen[place]:
-                        y[place] = w
-                    elif AGGREGATE == 1:
-                        y[place] = w if w < y[place] else y[place]
+                        for j in range(64):
+                            total[j] = X(total[j] + weights[i64(at[j]) * width + k])
                     else:
-                        y[place] = w if w > y[place] else y[place]
-                    seen[place] = bool_(1)
+                        for j in range(64):
+                            w = weights[i64(at[j]) * width + k]
+                            better = w < total[j] if AGGREGATE == 1 else w > total[j]
+                            total[j] = w if better or entry % 2 == 1 else total[j]
+            elif REGULAR:
+                for j in range(lanes):
+                    entry = i64(entries[first_tree + j])
+                    for k in range(width):
+                        place = (entry // 2 + k) * 64 + whole
+                        w = weights[i64(at[j]) * width + k]
+                        if AGGREGATE == 0:
+                            sums[place] = X(sums[place] + w)
+                        elif entry % 2 == 1:
+                            sums[place] = w
+                        elif AGGREGATE == 1:
+                            sums[place] = w if w < sums[place] else sums[place]
+                        else:
+                            sums[place] = w if w > sums[place] else sums[place]
+            else:
+                for j in range(lanes if few else min(64, count - part * 64)):
+                    row = start + (whole if few else part * 64 + j)
+                    leaf = i64(at[j])
+                    for k in range(i64(entries[leaf]), i64(entries[leaf + 1])):
+                        place = row * n_targets + targets[k]
+                        w = weights[k]
+                        if AGGREGATE == 0:
+                            y[place] = X(y[place] + w)
+                        elif not seen[place]:
+                            y[place] = w
+                        elif AGGREGATE == 1:
+                            y[place] = w if w < y[place] else y[place]
+                        else:
+                            y[place] = w if w > y[place] else y[place]
+                        seen[place] = bool_(1)
+        if REGULAR:
+            for r in range(count):
+                for k in range(n_targets):
+                    y[(start + r) * n_targets + k] = sums[(udiv(r, 64) * n_targets + k) * 64 + urem(r, 64)]
     return 0
