@@ -41,7 +41,7 @@ ATTENTION = [
     attention(i32(2, 3, 1, 0)),
     attention(i32(2, 3, 0, 3, 6, 0, 3, 6)),
     attention(i32([1, 1, 0], [1, 0, 1])),
-    attention(i32([0, 0, 0], [0, 1, 1]), unidirectional=1),
+    attention(i32([0, 1, 0], [0, 1, 1]), unidirectional=1),
     attention(i32([0, 0, 0], [0, 1, 1]), unidirectional=1, mask_filter_value=-3.4028234663852886e38),
     attention(i32([[1, 1, 0], [1, 0, 1], [0, 0, 1]], [[1, 1, 1], [1, 1, 1], [0, 1, 1]])),
     attention(None, f32(2, 2, 2, 4, 4), outputs=2),
@@ -59,11 +59,11 @@ MULTI_HEAD = [
     multi_head(f32(2, 3, 8), f32(2, 5, 8), f32(2, 5, 6), None, i32(5, 2)),
     multi_head(f32(2, 3, 8), f32(2, 5, 8), f32(2, 5, 6), None, i32([1, 1, 1, 0, 1], [1, 0, 1, 1, 1]), f32(2, 1, 3, 5)),
     multi_head(f32(2, 3, 8), f32(2, 3, 8), f32(2, 3, 8), None, None, f32(1, 2, 3, 3), unidirectional=1),
-    multi_head(f32(2, 3, 8), f32(2, 2, 5, 4), f32(2, 2, 5, 3)),
+    multi_head(f32(2, 3, 8), f32(2, 2, 5, 4), f32(2, 2, 5, 4)),
     multi_head(f32(2, 3, 8), f32(2, 3, 8), f32(2, 3, 8), f32(24), None, None, f32(2, 2, 4, 4), f32(2, 2, 4, 4), outputs=3),
     multi_head(
         f32(2, 3, 8), f32(2, 3, 8), f32(2, 3, 8), None, i32([0, 1, 1, 1, 1], [1, 1, 1, 1, 1]), None, f32(2, 2, 2, 4), f32(2, 2, 2, 4),
-        outputs=4, unidirectional=1,
+        outputs=3, unidirectional=1,
     ),
 ]  # fmt: skip
 

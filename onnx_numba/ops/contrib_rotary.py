@@ -33,9 +33,7 @@ def rotated(b: Builder, x: Tensor, positions: Tensor, cos: Tensor, sin: Tensor, 
     def turned(imaginary: bool) -> Tensor:
         def element(n: Dim, h: Dim, s: Dim, k: Dim) -> Expr:
             at = (natural_index(b, positions[(n, s)], cos.shape[0]), k)
-            real, imag = (x[(n, h, s, *place)] for place in ((k * 2,), (k * 2 + 1,))) if interleaved else (
-                x[(n, h, s, k)], x[(n, h, s, k + half)]
-            )  # fmt: skip
+            real, imag = (x[(n, h, s, place)] for place in ((k * 2, k * 2 + 1) if interleaved else (k, k + half)))
             return imag * cos[at] + real * sin[at] if imaginary else real * cos[at] - imag * sin[at]
 
         return b.compute((*lead, half), element, x.dtype)

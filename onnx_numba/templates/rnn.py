@@ -169,7 +169,7 @@ def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                 low = X(0.0)
                 high = X(0.0)
                 for b in range(unit * rows, (unit + 1) * rows):
-                    if s < lengths[b]:
+                    if s <= lengths[b]:  # also of sequences that have just ended
                         for j in range(size):
                             low = min_(low, last[b * size + j])
                             high = max_(high, last[b * size + j])
