@@ -11,6 +11,9 @@ from onnx_numba.ir.loop import Object, Shape, Tensor
 from onnx_numba.ir.types import C128, DTYPES, F32, F64, STRING, DType, TensorType, ValueType
 from onnx_numba.ops.builder import Builder
 
+MS = "com.microsoft"
+"""The domain of onnxruntime's own operators."""
+
 AnyShape = tuple[Dim | int | None, ...]
 
 
@@ -95,3 +98,23 @@ def flatten_2d(b: Builder, x: Tensor, axis: int) -> Tensor:
 def lanes(shape: Shape, axis: int) -> tuple[Dim | int, Dim | int, Dim | int]:
     """How many positions lie before, along and after an axis."""
     return d.product(shape[:axis]), shape[axis], d.product(shape[axis + 1 :])
+
+
+def require_broadcast(b: Builder, shape: Shape, full: Shape, what: str) -> None:
+    """Demand that a shape broadcasts to another, which it must not make larger."""
+    if len(shape) > len(full):
+        b.fail(f"{what} has rank {len(shape)}, at most {len(full)} is expected")
+    for axis, (got, wanted) in enumerate(zip(shape, full[len(full) - len(shape) :], strict=True)):
+        if isinstance(got, int) and (got == 1 or isinstance(wanted, int)):
+            if got not in (1, wanted):
+                b.fail(f"dim {axis} of {what}: expected {wanted} or 1, got {got}")
+        else:
+            b.require_equal((got - 1) * (got - wanted), 0, f"dim {axis} of {what}")
+
+
+def require_shape(b: Builder, tensor: Tensor, shape: Shape, what: str) -> None:
+    """Demand an input's shape."""
+    if tensor.rank != len(shape):
+        b.fail(f"{what} has rank {tensor.rank}, {len(shape)} is needed")
+    for axis, (got, wanted) in enumerate(zip(tensor.shape, shape, strict=True)):
+        b.require_equal(got, wanted, f"dim {axis} of {what}")

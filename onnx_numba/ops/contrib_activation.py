@@ -6,9 +6,8 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ops import activation
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.common import MS
 from onnx_numba.ops.registry import op
-
-MS = "com.microsoft"
 
 
 @op("Gelu", since=1, domain=MS)

@@ -66,11 +66,17 @@ def layer_normalization(
 @op("RMSNormalization", since=23)
 def rms_normalization(b: Builder, x: Tensor, scale: Tensor, *, axis: int, epsilon: float, stash_type: int = 1) -> Tensor:
     """Divided by the root of the mean square over all axes from one on; the result has the scale's type."""
+    return root_mean_square(b, x, scale, axis=axis, epsilon=epsilon, stash_type=stash_type)[0]
+
+
+def root_mean_square(b: Builder, x: Tensor, scale: Tensor, *, axis: int, epsilon: float, stash_type: int) -> tuple[Tensor, Tensor]:
+    """`rms_normalization` and the inverse of the root."""
     kind = wide(x.dtype)
     over = axes_known(b, tuple(range(normal_axis(b, axis, x.rank), x.rank)), x.rank)
     squares = b.map(lambda v: v * v, x, dtype=kind)
     spread = b.map(lambda v: _inverse_root(v, epsilon), mean(b, squares, over, True))
-    return b.map(lambda v, s, w: e.cast(v * s, scale.dtype) * w, x, spread, scale, dtype=scale.dtype)
+    result = b.map(lambda v, s, w: e.cast(v * s, scale.dtype) * w, x, spread, scale, dtype=scale.dtype)
+    return result, b.cast(spread, _stash(b, x, stash_type))
 
 
 def _group_normalization(

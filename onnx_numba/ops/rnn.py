@@ -12,6 +12,7 @@ from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import DTYPES, I64
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.common import require_shape
 from onnx_numba.ops.matmul import gemm
 from onnx_numba.ops.registry import op
 from onnx_numba.templates import rnn as kernels
@@ -44,10 +45,11 @@ class Cell:
     batch_first: bool
 
 
-def _cell(
+def cell_of(
     b: Builder, gates: int, defaults: Sequence[str], direction: str, names: Names, alpha: Floats, beta: Floats,
     clip: float | None, layout: int,
 ) -> Cell:  # fmt: skip
+    """The attributes, checked and with their defaults."""
     # Version 1 of GRU has its default misspelt.
     kinds = {"forward": (False,), "foward": (False,), "reverse": (True,), "bidirectional": (False, True)}
     if direction not in kinds:
@@ -84,10 +86,11 @@ class Inputs:
     peepholes: Tensor | None = None
 
 
-def _inputs(
+def inputs_of(
     b: Builder, cell: Cell, x: Tensor, w: Tensor, r: Tensor, bias: Tensor | None, lengths: Tensor | None,
     states: Sequence[Tensor | None], peepholes: Tensor | None = None,
 ) -> Inputs:  # fmt: skip
+    """The tensors, their shapes checked and states that are absent filled with zeros."""
     kind = DTYPES[x.dtype.compute]
     ways = len(cell.backward)
     size = r.shape[-1]
@@ -110,33 +113,29 @@ def _inputs(
 
 def _require(b: Builder, name: str, tensor: Tensor | None, shape: Sequence[Extent]) -> None:
     """Demand an input's shape: the templates index by those of the others."""
-    if tensor is None:
-        return
-    if tensor.rank != len(shape):
-        b.fail(f"{name} has rank {tensor.rank}, {len(shape)} is needed")
-    for axis, (got, wanted) in enumerate(zip(tensor.shape, shape, strict=True)):
-        b.require_equal(got, wanted, f"dim {axis} of {name}")
+    if tensor is not None:
+        require_shape(b, tensor, tuple(shape), name)
 
 
-def _part(b: Builder, tensor: Tensor, d: int) -> Tensor:
+def direction_part(b: Builder, tensor: Tensor, d: int) -> Tensor:
     """What belongs to one direction."""
     if tensor.shape[0] == 1:
         return b.reshape(tensor, tensor.shape[1:])
     return b.compute(tensor.shape[1:], lambda *i: tensor[(d, *i)], tensor.dtype)
 
 
-def _projected(b: Builder, inputs: Inputs, d: int, bias: Tensor | None) -> Tensor:
+def projected(b: Builder, inputs: Inputs, d: int, bias: Tensor | None) -> Tensor:
     """What the inputs of all steps contribute to all gates."""
     steps, batch, features = inputs.x.shape
     flat = b.reshape(inputs.x, (steps * batch, features))
-    return gemm(b, flat, _part(b, inputs.w, d), bias, transA=0, transB=1, alpha=1.0, beta=1.0)
+    return gemm(b, flat, direction_part(b, inputs.w, d), bias, transA=0, transB=1, alpha=1.0, beta=1.0)
 
 
-def _summed_bias(b: Builder, inputs: Inputs, d: int, rows: Extent, kept: Extent | None = None) -> Tensor | None:
+def summed_bias(b: Builder, inputs: Inputs, d: int, rows: Extent, kept: Extent | None = None) -> Tensor | None:
     """The biases of W and R together; those of R only for the first ``kept`` rows, if given."""
     if inputs.bias is None:
         return None
-    both = _part(b, inputs.bias, d)
+    both = direction_part(b, inputs.bias, d)
 
     def element(j: Dim) -> e.Expr:
         if kept is None:
@@ -146,26 +145,38 @@ def _summed_bias(b: Builder, inputs: Inputs, d: int, rows: Extent, kept: Extent 
     return b.compute((rows,), element, both.dtype)
 
 
-def _run(
-    b: Builder, cell: Cell, inputs: Inputs, body: Callable[..., int], extra: Callable[[int], Sequence[Tensor]],
-    bias: Callable[[int], Tensor | None], scratch: int, constants: dict[str, Any], out: Any,
+def _given(b: Builder, inputs: Inputs, bias: Callable[[int], Tensor | None]) -> Callable[[int], Tensor]:
+    return lambda d: projected(b, inputs, d, bias(d))
+
+
+def _weights(b: Builder, inputs: Inputs) -> Callable[[int], Tensor]:
+    return lambda d: b.transpose(direction_part(b, inputs.r, d), (1, 0))
+
+
+def run_directions(
+    b: Builder, cell: Cell, inputs: Inputs, body: Callable[..., int], given: Callable[[int], Tensor],
+    weights: Callable[[int], Tensor], extra: Callable[[int], Sequence[Tensor]], scratch: int, constants: dict[str, Any], out: Any,
+    whole: bool = False,
 ) -> Result:  # fmt: skip
-    """Every direction's template; all hidden states, then the last of each state."""
+    """Every direction's template; all hidden states, then the last of each state.
+
+    ``given`` is what the inputs contribute, ``weights`` are those of the state, ``scratch`` counts numbers per unit of the state;
+    with ``whole`` the sequences of a batch are one work unit.
+    """
     steps, batch = inputs.x.shape[:2]
     size = inputs.r.shape[-1]
     kind = inputs.x.dtype
     sequences: list[Tensor] = []
     finals: list[list[Tensor]] = [[] for _ in inputs.state]
     for d, reverse in enumerate(cell.backward):
+        recurrent = weights(d)
         made = b.template(
             body,
-            [
-                _projected(b, inputs, d, bias(d)), b.transpose(_part(b, inputs.r, d), (1, 0)), _part(b, inputs.state[0], d),
-                inputs.lengths, *extra(d),
-            ],
+            [given(d), recurrent, direction_part(b, inputs.state[0], d), inputs.lengths, *extra(d)],
             [(kind, (steps, batch, size)), *((kind, (batch, size)) for _ in inputs.state)],
-            total=batch, dims=(steps, batch, size), types={"X": kind}, scratch=size * scratch * kind.size,
-            constants={**cell.functions[d], **constants, "REVERSE": reverse, "CLIP": cell.bound},
+            total=1 if whole else batch, dims=(steps, batch, size, batch if whole else 1),
+            types={"X": kind, "W": recurrent.dtype}, scratch=size * scratch * kind.size,
+            constants={**cell.functions[d], **constants, "REVERSE": reverse, "CLIP": cell.bound, "X_SIZE": kind.size},
         )  # fmt: skip
         sequences.append(b.reshape(made[0], (steps, 1, batch, size)))
         for k, state in enumerate(made[1:]):
@@ -186,10 +197,11 @@ def rnn(
     layout: int = 0, output_sequence: int = 0,
 ) -> Result:  # fmt: skip
     """``h = f(x W + h R + b)``."""
-    cell = _cell(b, 1, ["Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
-    inputs = _inputs(b, cell, x, w, r, bias, sequence_lens, [initial_h])
+    cell = cell_of(b, 1, ["Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
+    inputs = inputs_of(b, cell, x, w, r, bias, sequence_lens, [initial_h])
     size = r.shape[-1]
-    return _run(b, cell, inputs, kernels.rnn, lambda d: (), lambda d: _summed_bias(b, inputs, d, size), 1, {}, x.dtype)
+    given, weights = _given(b, inputs, lambda d: summed_bias(b, inputs, d, size)), _weights(b, inputs)
+    return run_directions(b, cell, inputs, kernels.rnn, given, weights, lambda d: (), 1, {}, x.dtype)
 
 
 @op("GRU", since=1, reviewed=22)
@@ -200,8 +212,8 @@ def gru(
     layout: int = 0, linear_before_reset: int = 0, output_sequence: int = 0,
 ) -> Result:  # fmt: skip
     """A gated recurrent unit."""
-    cell = _cell(b, 3, ["Sigmoid", "Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
-    inputs = _inputs(b, cell, x, w, r, bias, sequence_lens, [initial_h])
+    cell = cell_of(b, 3, ["Sigmoid", "Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
+    inputs = inputs_of(b, cell, x, w, r, bias, sequence_lens, [initial_h])
     size = r.shape[-1]
     kind = inputs.x.dtype
 
@@ -209,13 +221,14 @@ def gru(
         """R's bias of the candidate, where the reset gate multiplies it."""
         if inputs.bias is None or not linear_before_reset:
             return (b.full((size,), 0.0, kind),)
-        both = _part(b, inputs.bias, d)
+        both = direction_part(b, inputs.bias, d)
         return (b.compute((size,), lambda j: both[(j + size * 5,)], kind),)
 
     def bias_of(d: int) -> Tensor | None:
-        return _summed_bias(b, inputs, d, size * 3, size * 2 if linear_before_reset else None)
+        return summed_bias(b, inputs, d, size * 3, size * 2 if linear_before_reset else None)
 
-    return _run(b, cell, inputs, kernels.gru, inner, bias_of, 4, {"LINEAR": bool(linear_before_reset)}, x.dtype)
+    given, weights = _given(b, inputs, bias_of), _weights(b, inputs)
+    return run_directions(b, cell, inputs, kernels.gru, given, weights, inner, 4, {"LINEAR": bool(linear_before_reset)}, x.dtype)
 
 
 @op("LSTM", since=1, reviewed=22)
@@ -226,22 +239,18 @@ def lstm(
     direction: str = "forward", hidden_size: int | None = None, input_forget: int = 0, layout: int = 0, output_sequence: int = 0,
 ) -> Result:  # fmt: skip
     """A long short-term memory."""
-    cell = _cell(b, 4, ["Sigmoid", "Tanh", "Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
-    inputs = _inputs(b, cell, x, w, r, bias, sequence_lens, [initial_h, initial_c], peepholes)
-    size = r.shape[-1]
-
-    def extra(d: int) -> Sequence[Tensor]:
-        peep = b.full((size * 3,), 0.0, inputs.x.dtype) if inputs.peepholes is None else _part(b, inputs.peepholes, d)
-        return (_part(b, inputs.state[1], d), peep)
-
-    return _run(
-        b,
-        cell,
-        inputs,
-        kernels.lstm,
-        extra,
-        lambda d: _summed_bias(b, inputs, d, size * 4),
-        4,
-        {"COUPLED": bool(input_forget)},
-        x.dtype,
+    cell = cell_of(b, 4, ["Sigmoid", "Tanh", "Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
+    inputs = inputs_of(b, cell, x, w, r, bias, sequence_lens, [initial_h, initial_c], peepholes)
+    given, weights = _given(b, inputs, lambda d: summed_bias(b, inputs, d, r.shape[-1] * 4)), _weights(b, inputs)
+    unscaled = b.full((r.shape[-1] * 4,), 1.0, inputs.x.dtype)
+    constants = {"COUPLED": bool(input_forget), "QUANTISED": False}
+    return run_directions(
+        b, cell, inputs, kernels.lstm, given, weights, lambda d: (*cell_state(b, inputs, d), unscaled), 8, constants, x.dtype
     )
+
+
+def cell_state(b: Builder, inputs: Inputs, d: int) -> tuple[Tensor, Tensor]:
+    """The first cell and the peepholes of a direction."""
+    given = inputs.peepholes
+    peep = b.full((inputs.r.shape[-1] * 3,), 0.0, inputs.x.dtype) if given is None else direction_part(b, given, d)
+    return direction_part(b, inputs.state[1], d), peep

@@ -119,6 +119,12 @@ def checked_index(b: Builder, index: Expr, extent: Extent) -> Expr | Extent:
     return e.Op("check_index", (index, e.dimval(extent)), I64)
 
 
+def natural_index(b: Builder, index: Expr, extent: Extent) -> Expr | Extent:
+    """An index from data that counts from the front only: negative ones are out of range too."""
+    index = e.cast(index, I64)
+    return checked_index(b, e.where(index < 0, e.dimval(extent), index), extent)
+
+
 def flat_index(index: Sequence[Extent], shape: Sequence[Extent]) -> Extent:
     """The row-major position of an index."""
     position: Extent = 0

@@ -130,59 +130,96 @@ def gru(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
 
 
 def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
-    """Gates i, o, f and candidate c; buffers: x, R, h0, lengths, c0, peepholes, then all h, the last h and the last c."""
+    """Gates i, o, f and candidate c; buffers: x, R, h0, lengths, c0, peepholes, R's scales, then all h, the last h and the last c.
+
+    With ``QUANTISED`` R is of int32 and h is quantised to 8 bits at every step, in the scale of all its sequences together, which then
+    are one work unit: a unit has ``dims[3]`` of them.
+    """
     given = X_p(bufs, 0)
-    weights = X_p(bufs, 1)
+    weights = W_p(bufs, 1)
     first = X_p(bufs, 2)
     lengths = i64_p(bufs, 3)
     first_cell = X_p(bufs, 4)
     peep = X_p(bufs, 5)
-    every = X_p(bufs, 6)
-    last = X_p(bufs, 7)
-    last_cell = X_p(bufs, 8)
+    scales = X_p(bufs, 6)
+    every = X_p(bufs, 7)
+    last = X_p(bufs, 8)
+    last_cell = X_p(bufs, 9)
     steps = dims[0]
     batch = dims[1]
     size = dims[2]
+    rows = dims[3]
     gates = X_scratch(ctx, 0)
-    for b in range(lo, hi):
-        h = X_at(last, b * size)
-        c = X_at(last_cell, b * size)
-        for j in range(size):
-            h[j] = first[b * size + j]
-            c[j] = first_cell[b * size + j]
-        length = max(min(lengths[b], steps), 0)
-        for s in range(length, steps):
+    sums = W_scratch(ctx, 4 * size * X_SIZE)
+    scale = X(0.0)
+    zero = 0
+    for unit in range(lo, hi):
+        longest = 0
+        for b in range(unit * rows, (unit + 1) * rows):
             for j in range(size):
-                every[(s * batch + b) * size + j] = X(0.0)
-        for s in range(length):
-            t = length - 1 - s if REVERSE else s
-            base = (t * batch + b) * size
-            for j in range(4 * size):
-                gates[j] = given[4 * base + j]
-            for k in range(0, size - 3, 4):
-                row0 = X_at(weights, k * 4 * size)
-                h0 = h[k]
-                row1 = X_at(weights, (k + 1) * 4 * size)
-                h1 = h[k + 1]
-                row2 = X_at(weights, (k + 2) * 4 * size)
-                h2 = h[k + 2]
-                row3 = X_at(weights, (k + 3) * 4 * size)
-                h3 = h[k + 3]
+                last[b * size + j] = first[b * size + j]
+                last_cell[b * size + j] = first_cell[b * size + j]
+            length = max(min(lengths[b], steps), 0)
+            longest = max(longest, length)
+            for s in range(length, steps):
+                for j in range(size):
+                    every[(s * batch + b) * size + j] = X(0.0)
+        for s in range(longest):
+            if QUANTISED:
+                low = X(0.0)
+                high = X(0.0)
+                for b in range(unit * rows, (unit + 1) * rows):
+                    if s <= lengths[b]:  # also of sequences that have just ended
+                        for j in range(size):
+                            low = min_(low, last[b * size + j])
+                            high = max_(high, last[b * size + j])
+                scale = X(1.0) if low == high else (high - low) / X(255.0)
+                zero = i64(rint(max_(min_(-low / scale, X(255.0)), X(0.0))))
+            for b in range(unit * rows, (unit + 1) * rows):
+                length = min(lengths[b], steps)
+                if s >= length:
+                    continue
+                h = X_at(last, b * size)
+                c = X_at(last_cell, b * size)
+                t = length - 1 - s if REVERSE else s
+                base = (t * batch + b) * size
                 for j in range(4 * size):
-                    gates[j] = fma(h3, row3[j], fma(h2, row2[j], fma(h1, row1[j], fma(h0, row0[j], gates[j]))))
-            for k in range(size - size % 4, size):
-                for j in range(4 * size):
-                    gates[j] = fma(h[k], weights[k * 4 * size + j], gates[j])
-            for j in range(size):
-                before = c[j]
-                gate = max_(min_(gates[j] + peep[j] * before, X(CLIP)), X(-CLIP))
-                enter = F(gate, X(FA), X(FB))
-                gate = max_(min_(gates[2 * size + j] + peep[2 * size + j] * before, X(CLIP)), X(-CLIP))
-                keep = X(1.0) - enter if COUPLED else F(gate, X(FA), X(FB))
-                gate = max_(min_(gates[3 * size + j], X(CLIP)), X(-CLIP))
-                after = keep * before + enter * G(gate, X(GA), X(GB))
-                gate = max_(min_(gates[size + j] + peep[size + j] * after, X(CLIP)), X(-CLIP))
-                c[j] = after
-                h[j] = F(gate, X(FA), X(FB)) * H(after, X(HA), X(HB))
-                every[base + j] = h[j]
+                    gates[j] = given[4 * base + j]
+                if QUANTISED:
+                    for j in range(4 * size):
+                        sums[j] = W(0)
+                    for k in range(size):
+                        level = W(max(min(i64(rint(h[k] / scale)) + zero, 255), 0) - zero)
+                        row = W_at(weights, k * 4 * size)
+                        for j in range(4 * size):
+                            sums[j] = W(sums[j] + W(level * row[j]))
+                    for j in range(4 * size):
+                        gates[j] = gates[j] + X(sums[j]) * (scale * scales[j])
+                else:
+                    for k in range(0, size - 3, 4):
+                        row0 = X_at(weights, k * 4 * size)
+                        h0 = h[k]
+                        row1 = X_at(weights, (k + 1) * 4 * size)
+                        h1 = h[k + 1]
+                        row2 = X_at(weights, (k + 2) * 4 * size)
+                        h2 = h[k + 2]
+                        row3 = X_at(weights, (k + 3) * 4 * size)
+                        h3 = h[k + 3]
+                        for j in range(4 * size):
+                            gates[j] = fma(h3, row3[j], fma(h2, row2[j], fma(h1, row1[j], fma(h0, row0[j], gates[j]))))
+                    for k in range(size - size % 4, size):
+                        for j in range(4 * size):
+                            gates[j] = fma(h[k], weights[k * 4 * size + j], gates[j])
+                for j in range(size):
+                    before = c[j]
+                    gate = max_(min_(gates[j] + peep[j] * before, X(CLIP)), X(-CLIP))
+                    enter = F(gate, X(FA), X(FB))
+                    gate = max_(min_(gates[2 * size + j] + peep[2 * size + j] * before, X(CLIP)), X(-CLIP))
+                    keep = X(1.0) - enter if COUPLED else F(gate, X(FA), X(FB))
+                    gate = max_(min_(gates[3 * size + j], X(CLIP)), X(-CLIP))
+                    after = keep * before + enter * G(gate, X(GA), X(GB))
+                    gate = max_(min_(gates[size + j] + peep[size + j] * after, X(CLIP)), X(-CLIP))
+                    c[j] = after
+                    h[j] = F(gate, X(FA), X(FB)) * H(after, X(HA), X(HB))
+                    every[base + j] = h[j]
     return 0
