@@ -55,34 +55,40 @@ UNARY: dict[str, Rule] = {op: _unary(function) for op, function in _UNARY.items(
 
 def _broadcast(function: Rule) -> Rule:
     """A rule of an operator that broadcasts: adjoints in the shape of the result become those of the inputs."""
-    return lambda c: [g and g.sum_to(x) for g, x in zip(function(c), c.xs, strict=False)]
+
+    def summed(c: Call) -> Sequence[Term | None]:
+        if "axis" in c.node.attributes:
+            raise c.unsupported("broadcasting along an axis of old versions")
+        return [g and g.sum_to(x) for g, x in zip(function(c), c.xs, strict=False)]
+
+    return summed
 
 
-@rule("Add", since=7)
+@rule("Add")
 @_broadcast
 def _add(c: Call) -> Sequence[Term | None]:
     return c.gs[0], c.gs[0]
 
 
-@rule("Sub", since=7)
+@rule("Sub")
 @_broadcast
 def _sub(c: Call) -> Sequence[Term | None]:
     return c.gs[0], -c.gs[0]
 
 
-@rule("Mul", since=7)
+@rule("Mul")
 @_broadcast
 def _mul(c: Call) -> Sequence[Term | None]:
     return c.gs[0] * c.xs[1], c.gs[0] * c.xs[0]
 
 
-@rule("Div", since=7)
+@rule("Div")
 @_broadcast
 def _div(c: Call) -> Sequence[Term | None]:
     return c.gs[0] / c.xs[1], -c.gs[0] * c.ys[0] / c.xs[1]
 
 
-@rule("Pow", since=7)
+@rule("Pow")
 @_broadcast
 def _pow(c: Call) -> Sequence[Term | None]:
     g, y, x = c.gs[0], c.ys[0], c.xs[0]
@@ -101,19 +107,19 @@ def _mod(c: Call) -> Sequence[Term | None]:
     return c.gs[0], -c.gs[0] * times
 
 
-@rule("Sum", since=8)
+@rule("Sum")
 @_broadcast
 def _sum(c: Call) -> Sequence[Term | None]:
     return [c.gs[0]] * len(c.xs)
 
 
-@rule("Mean", since=8)
+@rule("Mean")
 @_broadcast
 def _mean(c: Call) -> Sequence[Term | None]:
     return [c.gs[0] / len(c.xs)] * len(c.xs)
 
 
-@rule("Max", "Min", since=8)
+@rule("Max", "Min")
 @_broadcast
 def _extreme(c: Call) -> Sequence[Term | None]:
     """Inputs that share the extreme share its adjoint in equal parts."""

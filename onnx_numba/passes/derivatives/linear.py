@@ -34,14 +34,15 @@ def _matmul(c: Call) -> Sequence[Term | None]:
     return to_left.reshaped(a.shape), to_right.reshaped(b.shape)
 
 
-@composed("Gemm", since=7)
+@composed("Gemm")
 def _gemm(c: Call) -> Sequence[Term | None]:
     a, b = (
         c.w("Transpose", x, perm=[1, 0]) if c.attribute(flag) else x for x, flag in zip(c.xs[:2], ("transA", "transB"), strict=True)
     )
-    product = c.w("MatMul", a, b) * c.attribute("alpha")
-    bias = c.x(2)
-    return [product if bias is None else product + bias * c.attribute("beta")]
+    product, bias = c.w("MatMul", a, b), c.x(2)
+    alpha, beta = c.attribute("alpha"), c.attribute("beta")
+    product = product if alpha == 1 else product * alpha
+    return [product if bias is None else product + (bias if beta == 1 else bias * beta)]
 
 
 @composed("Einsum")

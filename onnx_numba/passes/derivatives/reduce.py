@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from onnx_numba.ops.common import wide
 from onnx_numba.passes.derivatives.table import Call, composed, rule
 from onnx_numba.passes.derivatives.terms import Term
 
@@ -121,6 +122,16 @@ def _instance_normalization(c: Call) -> Sequence[Term | None]:
     x, scale, bias = c.xs
     moments = _moments(c, x, range(2, x.rank))
     return [_normalised(c, x, *moments) * _channels(c, scale, x.rank) + _channels(c, bias, x.rank)]
+
+
+@composed("LayerNormalization")
+def _layer_normalization(c: Call) -> Sequence[Term | None]:
+    """At least in float32; onnx's own body takes float32 for double too, unless it declines."""
+    to = wide(c.xs[0].dtype).onnx
+    x, scale, *bias = (c.w("Cast", term, to=to) for term in c.xs if term is not None)
+    rank = x.rank
+    result = _normalised(c, x, *_moments(c, x, range(c.attribute("axis") % rank, rank))) * scale
+    return [(result + bias[0] if bias else result).cast_like(c.xs[0])]
 
 
 @composed("LpNormalization")

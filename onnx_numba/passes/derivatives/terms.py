@@ -12,7 +12,7 @@ import numpy as np
 from onnx_numba import schemas
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Node
-from onnx_numba.ir.types import TensorType, ValueType
+from onnx_numba.ir.types import DType, TensorType, ValueType
 from onnx_numba.ops.gradient import DOMAIN
 
 Array = np.ndarray[Any, Any]
@@ -121,10 +121,27 @@ class Term:
         UnsupportedError
             The model does not say.
         """
-        kind = self.writer.known.type_of(self.name)
-        if not isinstance(kind, TensorType) or kind.shape is None:
+        shape = self._type().shape
+        if shape is None:
             raise UnsupportedError(f"{self.writer.label}: the rank of {self.name!r} must be known; declare the shapes of the inputs")
-        return len(kind.shape)
+        return len(shape)
+
+    @property
+    def dtype(self) -> DType:
+        """The element type.
+
+        Raises
+        ------
+        UnsupportedError
+            The model does not say.
+        """
+        return self._type().dtype
+
+    def _type(self) -> TensorType:
+        kind = self.writer.known.type_of(self.name)
+        if not isinstance(kind, TensorType):
+            raise UnsupportedError(f"{self.writer.label}: the type of {self.name!r} must be known; declare the types of the inputs")
+        return kind
 
     def _with(self, op: str, other: Operand) -> Term:
         return self.writer(op, self, other if isinstance(other, Term) else self.number(other))
