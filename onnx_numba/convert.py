@@ -12,7 +12,7 @@ from onnx import FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, Value
 from onnx_numba import decode, schemas
 from onnx_numba.decode import ExternalData, plain_attribute, sparse, tensor, value_type
 from onnx_numba.errors import ModelError, UnsupportedError
-from onnx_numba.ir.graph import Function, FunctionKey, Graph, Initializer, Node, Value, describe, reads
+from onnx_numba.ir.graph import GRADIENT, Function, FunctionKey, Graph, Initializer, Node, Value, describe, reads
 from onnx_numba.ops.registry import Registry, builtin
 from onnx_numba.schemas import Schema
 
@@ -223,6 +223,8 @@ def _node(header: _Header, scope: Scope, context: Context) -> Node:
         _check_counts(schema, inputs, outputs, where)
         _check_needed(schema, inputs, where)
     attributes, bodies = _attributes(proto, schema, scope, context, where)
+    if (header.domain, proto.op_type) == GRADIENT and schema:
+        inputs += _named_values(inputs, outputs, attributes, scope, where)
     return Node(
         proto.op_type, header.domain, since, header.opset, inputs, outputs, attributes, header.name, proto.doc_string, bodies,
         proto.overload,
@@ -251,6 +253,24 @@ def _resolved(proto: NodeProto, scope: Scope, where: str) -> tuple[str, ...]:
     while inputs and not inputs[-1]:
         inputs.pop()
     return tuple(inputs)
+
+
+def _named_values(
+    inputs: tuple[str, ...], outputs: tuple[str, ...], attributes: Mapping[str, Any], scope: Scope, where: str
+) -> tuple[str, ...]:
+    """What a Gradient node names in its attributes: the values ``xs``, ``zs`` and ``y``, on which it depends like on inputs."""
+    independent = (*attributes["xs"], *attributes.get("zs", ()))
+    if len(independent) != len(inputs):
+        raise ModelError(f"{where}: {len(inputs)} inputs are given for the {len(independent)} values that 'xs' and 'zs' name")
+    if len(outputs) > len(attributes["xs"]):
+        raise ModelError(f"{where}: {len(outputs)} outputs are asked for, 'xs' names {len(attributes['xs'])} values")
+    found = []
+    for name in (*independent, attributes["y"]):
+        unique = scope.find(name)
+        if not unique:
+            raise ModelError(f"{where}: its attributes name {name!r}, which is never defined")
+        found.append(unique)
+    return tuple(found)
 
 
 def _check_counts(schema: Schema, inputs: tuple[str, ...], outputs: tuple[str, ...], where: str) -> None:

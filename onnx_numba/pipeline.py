@@ -30,6 +30,7 @@ from onnx_numba.options import Options
 from onnx_numba.passes.dce import remove_dead_code
 from onnx_numba.passes.defaults import freeze_defaults
 from onnx_numba.passes.fold_batchnorm import fold_batchnorm
+from onnx_numba.passes.gradient import expand_gradients
 from onnx_numba.passes.specialise import specialise
 from onnx_numba.runtime.code import kernel_code
 from onnx_numba.runtime.device import CPU, Device
@@ -73,9 +74,10 @@ class Build:
         started = time.perf_counter()
         imported = load(model)
         graph = imported.graph if self.given is None else specialise(imported.graph, self.given)
-        graph = fold_batchnorm(remove_dead_code(freeze_defaults(graph)))
         name = repr(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else repr(imported.graph.name or "a model")
         try:
+            graph = expand_gradients(freeze_defaults(graph), self.options)
+            graph = fold_batchnorm(remove_dead_code(graph))
             program = lower(graph, self.options, segment=self.given is not None)
             scheduled = schedule(program, self.target, self.evaluate, device=self.device.kind)
         except RecursionError as error:

@@ -69,6 +69,10 @@ class AttributeRef:
     name: str
 
 
+GRADIENT = ("ai.onnx.preview.training", "Gradient")
+"""Domain and name of the operator whose attributes name values: its node has them as further inputs, first those named by ``xs`` and
+``zs``, as many as are fed, then ``y``. `onnx_numba.passes.gradient` replaces it."""
+
 FunctionKey = tuple[str, str, str]
 """Domain, name and overload of a function."""
 

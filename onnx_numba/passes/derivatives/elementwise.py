@@ -1,0 +1,219 @@
+"""Derivatives of operators that work element by element, with broadcasting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from onnx_numba.ir.types import BY_ONNX
+from onnx_numba.passes.derivatives.table import Call, Rule, rule
+from onnx_numba.passes.derivatives.terms import Term
+
+# An adjoint times the derivative, from the adjoint g, the input x and the result y.
+_UNARY: dict[str, Callable[[Term, Term, Term], Term]] = {
+    "Abs": lambda g, x, y: g * _f("Sign", x),
+    "Acos": lambda g, x, y: -g / _f("Sqrt", 1 - x * x),
+    "Acosh": lambda g, x, y: g / _f("Sqrt", x * x - 1),
+    "Asin": lambda g, x, y: g / _f("Sqrt", 1 - x * x),
+    "Asinh": lambda g, x, y: g / _f("Sqrt", x * x + 1),
+    "Atan": lambda g, x, y: g / (x * x + 1),
+    "Atanh": lambda g, x, y: g / (1 - x * x),
+    "Cos": lambda g, x, y: -g * _f("Sin", x),
+    "Cosh": lambda g, x, y: g * _f("Sinh", x),
+    "Erf": lambda g, x, y: g * _f("Exp", -x * x) * (2 / math.sqrt(math.pi)),
+    "Exp": lambda g, x, y: g * y,
+    "Log": lambda g, x, y: g / x,
+    "Neg": lambda g, x, y: -g,
+    "Reciprocal": lambda g, x, y: -g * y * y,
+    "Relu": lambda g, x, y: g.at(x > 0),
+    "Sigmoid": lambda g, x, y: g * y * (1 - y),
+    "Sin": lambda g, x, y: g * _f("Cos", x),
+    "Sinh": lambda g, x, y: g * _f("Cosh", x),
+    "Softplus": lambda g, x, y: g * _f("Sigmoid", x),
+    "Softsign": lambda g, x, y: g / _square(_f("Abs", x) + 1),
+    "Sqrt": lambda g, x, y: g / (y * 2),
+    "Tan": lambda g, x, y: g * (y * y + 1),
+    "Tanh": lambda g, x, y: g * (1 - y * y),
+    "Identity": lambda g, x, y: g,
+}
+
+
+def _f(op: str, x: Term) -> Term:
+    return x.writer(op, x)
+
+
+def _square(x: Term) -> Term:
+    return x * x
+
+
+def _unary(function: Callable[[Term, Term, Term], Term]) -> Rule:
+    return lambda c: [function(c.gs[0], c.xs[0], c.ys[0])]
+
+
+UNARY: dict[str, Rule] = {op: _unary(function) for op, function in _UNARY.items()}
+
+
+def _broadcast(function: Rule) -> Rule:
+    """A rule of an operator that broadcasts: adjoints in the shape of the result become those of the inputs."""
+
+    def summed(c: Call) -> Sequence[Term | None]:
+        if "axis" in c.node.attributes:
+            raise c.unsupported("broadcasting along an axis of old versions")
+        return [g and g.sum_to(x) for g, x in zip(function(c), c.xs, strict=False)]
+
+    return summed
+
+
+@rule("Add")
+@_broadcast
+def _add(c: Call) -> Sequence[Term | None]:
+    return c.gs[0], c.gs[0]
+
+
+@rule("Sub")
+@_broadcast
+def _sub(c: Call) -> Sequence[Term | None]:
+    return c.gs[0], -c.gs[0]
+
+
+@rule("Mul")
+@_broadcast
+def _mul(c: Call) -> Sequence[Term | None]:
+    return c.gs[0] * c.xs[1], c.gs[0] * c.xs[0]
+
+
+@rule("Div")
+@_broadcast
+def _div(c: Call) -> Sequence[Term | None]:
+    return c.gs[0] / c.xs[1], -c.gs[0] * c.ys[0] / c.xs[1]
+
+
+@rule("Pow")
+@_broadcast
+def _pow(c: Call) -> Sequence[Term | None]:
+    g, y, x = c.gs[0], c.ys[0], c.xs[0]
+    n = c.xs[1].cast_like(x)
+    base = n * c.w("Pow", x, n - 1)
+    # x ** 0 is 1 also at 0, and 0 ** n is 0 also for n near 0.
+    exponent = y * _f("Log", x)
+    return g * c.w("Where", n.equals(0), n.number(0), base), (g * c.w("Where", x.equals(0), x.number(0), exponent)).cast_like(c.xs[1])
+
+
+@rule("Mod", since=10)
+@_broadcast
+def _mod(c: Call) -> Sequence[Term | None]:
+    # What is left of a after taking away b a whole number of times, which is constant almost everywhere.
+    times = _f("Round", (c.xs[0] - c.ys[0]) / c.xs[1])
+    return c.gs[0], -c.gs[0] * times
+
+
+@rule("Sum")
+@_broadcast
+def _sum(c: Call) -> Sequence[Term | None]:
+    return [c.gs[0]] * len(c.xs)
+
+
+@rule("Mean")
+@_broadcast
+def _mean(c: Call) -> Sequence[Term | None]:
+    return [c.gs[0] / len(c.xs)] * len(c.xs)
+
+
+@rule("Max", "Min")
+@_broadcast
+def _extreme(c: Call) -> Sequence[Term | None]:
+    """Inputs that share the extreme share its adjoint in equal parts."""
+    hits = [x.equals(c.ys[0]) for x in c.xs]
+    count = hits[0].cast_like(c.ys[0])
+    for hit in hits[1:]:
+        count = count + hit.cast_like(c.ys[0])
+    return [(c.gs[0] / count).at(hit) for hit in hits]
+
+
+@rule("Where")
+@_broadcast
+def _where(c: Call) -> Sequence[Term | None]:
+    condition, g = c.xs[0], c.gs[0]
+    return None, g.at(condition), c.w("Where", condition, g.number(0), g)
+
+
+@rule("Clip")
+def _clip(c: Call) -> Sequence[Term | None]:
+    g, x, y, low, high = c.gs[0], c.xs[0], c.ys[0], c.x(1), c.x(2)
+    limits = [
+        limit and g.at(c.w("And", y.equals(limit), beyond(x, limit))).sum_to(limit)
+        for limit, beyond in ((low, Term.__lt__), (high, Term.__gt__))
+    ]
+    return g.at(x.equals(y)), *limits
+
+
+@rule("LeakyRelu")
+def _leaky_relu(c: Call) -> Sequence[Term | None]:
+    return [c.w("Where", c.xs[0] < 0, c.gs[0] * c.attribute("alpha"), c.gs[0])]
+
+
+@rule("PRelu", since=7)
+@_broadcast
+def _prelu(c: Call) -> Sequence[Term | None]:
+    x, slope, g = *c.xs, c.gs[0]
+    return c.w("Where", x < 0, g * slope, g), (g * x).at(x < 0)
+
+
+@rule("ThresholdedRelu")
+def _thresholded_relu(c: Call) -> Sequence[Term | None]:
+    return [c.gs[0].at(c.xs[0] > c.attribute("alpha"))]
+
+
+@rule("HardSigmoid")
+def _hard_sigmoid(c: Call) -> Sequence[Term | None]:
+    return [(c.gs[0] * c.attribute("alpha")).at(c.w("And", c.ys[0] > 0, c.ys[0] < 1))]
+
+
+def _below(x: Term) -> Term:
+    """exp(x) where x is negative, 1 elsewhere: never infinite."""
+    return _f("Exp", x.writer("Min", x, x.number(0)))
+
+
+@rule("Elu")
+def _elu(c: Call) -> Sequence[Term | None]:
+    x, g = c.xs[0], c.gs[0]
+    return [c.w("Where", x > 0, g, g * _below(x) * c.attribute("alpha"))]
+
+
+@rule("Celu")
+def _celu(c: Call) -> Sequence[Term | None]:
+    x, g = c.xs[0], c.gs[0]
+    return [c.w("Where", x > 0, g, g * _below(x / c.attribute("alpha")))]
+
+
+@rule("Selu")
+def _selu(c: Call) -> Sequence[Term | None]:
+    x, g = c.xs[0], c.gs[0] * c.attribute("gamma")
+    return [c.w("Where", x > 0, g, g * _below(x) * c.attribute("alpha"))]
+
+
+@rule("Cast", since=6)
+def _cast(c: Call) -> Sequence[Term | None]:
+    kind = BY_ONNX.get(c.attribute("to"))
+    return [c.gs[0].cast_like(c.xs[0]) if kind is None or kind.is_float else None]
+
+
+@rule("CastLike")
+def _cast_like(c: Call) -> Sequence[Term | None]:
+    return [c.gs[0].cast_like(c.xs[0])]
+
+
+@rule("Dropout", since=7)
+def _dropout(c: Call) -> Sequence[Term | None]:
+    """The identity; in training only the forward run knows what was dropped."""
+    training = c.x(2)
+    if training is not None:
+        known = c.w.known.constant(training.name)
+        if known is None or known.reshape(-1)[0]:
+            raise c.unsupported("it may be in training mode")
+    return [c.gs[0]]
+
+
+@rule("SumTo")
+def _sum_to(c: Call) -> Sequence[Term | None]:
+    return [c.w("Expand", c.gs[0], c.xs[0].shape)]

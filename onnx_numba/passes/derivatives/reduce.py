@@ -1,0 +1,140 @@
+"""Derivatives of reductions, of the softmax family and of normalisations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from onnx_numba.ops.common import wide
+from onnx_numba.passes.derivatives.table import Call, composed, rule
+from onnx_numba.passes.derivatives.terms import Term
+
+
+def _reduction(function: Callable[[Call, Term, Term], Term]) -> Callable[[Call], Sequence[Term | None]]:
+    """A rule from the adjoint and the result, both with the reduced axes kept."""
+
+    def reduced(c: Call) -> Sequence[Term | None]:
+        kept = c.again(*c.xs, keepdims=1)[0]
+        return [function(c, c.gs[0].reshaped(kept.shape), kept)]
+
+    return reduced
+
+
+@rule("ReduceSum")
+@_reduction
+def _sum(c: Call, g: Term, y: Term) -> Term:
+    return c.w("Expand", g, c.xs[0].shape)
+
+
+@rule("ReduceMean")
+@_reduction
+def _mean(c: Call, g: Term, y: Term) -> Term:
+    return c.w("Expand", g * y.size.cast_like(g) / c.xs[0].size.cast_like(g), c.xs[0].shape)
+
+
+@rule("ReduceSumSquare")
+@_reduction
+def _sum_square(c: Call, g: Term, y: Term) -> Term:
+    return g * c.xs[0] * 2
+
+
+@rule("ReduceL1")
+@_reduction
+def _l1(c: Call, g: Term, y: Term) -> Term:
+    return g * c.w("Sign", c.xs[0])
+
+
+@rule("ReduceL2")
+@_reduction
+def _l2(c: Call, g: Term, y: Term) -> Term:
+    return c.w("Where", y.equals(0), g.number(0), g * c.xs[0] / y)
+
+
+@rule("ReduceLogSum")
+@_reduction
+def _log_sum(c: Call, g: Term, y: Term) -> Term:
+    return c.w("Expand", g / c.w("Exp", y), c.xs[0].shape)
+
+
+@rule("ReduceLogSumExp")
+@_reduction
+def _log_sum_exp(c: Call, g: Term, y: Term) -> Term:
+    return g * c.w("Exp", c.xs[0] - y)
+
+
+@rule("ReduceMax", "ReduceMin")
+@_reduction
+def _extreme(c: Call, g: Term, y: Term) -> Term:
+    """Elements that share the extreme share its adjoint in equal parts."""
+    hits = c.xs[0].equals(y)
+    return (g / hits.cast_like(g).sum_to(y)).at(hits)
+
+
+@rule("Softmax", since=13)
+def _softmax(c: Call) -> Sequence[Term | None]:
+    y, g = c.ys[0], c.gs[0]
+    return [y * (g - c.w("ReduceSum", g * y, [c.attribute("axis")]))]
+
+
+@rule("LogSoftmax", since=13)
+def _log_softmax(c: Call) -> Sequence[Term | None]:
+    y, g = c.ys[0], c.gs[0]
+    return [g - c.w("Exp", y) * c.w("ReduceSum", g, [c.attribute("axis")])]
+
+
+@composed("Softmax", "LogSoftmax")
+def _old_softmax(c: Call) -> Sequence[Term | None]:
+    """Until opset 12 over all axes from ``axis`` on."""
+    rows = c.w("Flatten", c.xs[0], axis=c.attribute("axis"))
+    return [c.w(c.node.op, rows, axis=1).reshaped(c.xs[0].shape)]
+
+
+def _channels(c: Call, parameter: Term, rank: int) -> Term:
+    """A parameter with one element per channel, for broadcasting."""
+    return c.w("Unsqueeze", parameter, range(1, rank - 1))
+
+
+def _normalised(c: Call, x: Term, mean: Term, variance: Term) -> Term:
+    return (x - mean) / c.w("Sqrt", variance + c.attribute("epsilon"))
+
+
+def _moments(c: Call, x: Term, axes: Sequence[int]) -> tuple[Term, Term]:
+    mean = c.w("ReduceMean", x, axes)
+    deviation = x - mean
+    return mean, c.w("ReduceMean", deviation * deviation, axes)
+
+
+@composed("BatchNormalization", since=7)
+def _batch_normalization(c: Call) -> Sequence[Term | None]:
+    x, scale, bias, mean, variance = c.xs
+    rank = x.rank
+    if c.attribute("training_mode", 0):
+        moments = _moments(c, x, [0, *range(2, rank)])
+    elif c.node.since_version < 14 and any(c.node.outputs[1:]) or c.attribute("spatial", 1) != 1:
+        raise c.unsupported("training in this version, and statistics of single activations")
+    else:
+        moments = _channels(c, mean, rank).cast_like(x), _channels(c, variance, rank).cast_like(x)
+    scale, bias = (_channels(c, p, rank).cast_like(x) for p in (scale, bias))
+    return [_normalised(c, x, *moments) * scale + bias]
+
+
+@composed("InstanceNormalization", since=6)
+def _instance_normalization(c: Call) -> Sequence[Term | None]:
+    x, scale, bias = c.xs
+    moments = _moments(c, x, range(2, x.rank))
+    return [_normalised(c, x, *moments) * _channels(c, scale, x.rank) + _channels(c, bias, x.rank)]
+
+
+@composed("LayerNormalization")
+def _layer_normalization(c: Call) -> Sequence[Term | None]:
+    """At least in float32; onnx's own body takes float32 for double too, unless it declines."""
+    to = wide(c.xs[0].dtype).onnx
+    x, scale, *bias = (c.w("Cast", term, to=to) for term in c.xs if term is not None)
+    rank = x.rank
+    result = _normalised(c, x, *_moments(c, x, range(c.attribute("axis") % rank, rank))) * scale
+    return [(result + bias[0] if bias else result).cast_like(c.xs[0])]
+
+
+@composed("LpNormalization")
+def _lp_normalization(c: Call) -> Sequence[Term | None]:
+    norm = c.w("ReduceL1" if c.attribute("p") == 1 else "ReduceL2", c.xs[0], [c.attribute("axis")])
+    return [c.xs[0] / norm]

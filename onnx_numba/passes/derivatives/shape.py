@@ -1,0 +1,116 @@
+"""Derivatives of operators that move elements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnx_numba.passes.derivatives.table import Call, rule
+from onnx_numba.passes.derivatives.terms import Term
+
+
+@rule("Flatten", "Reshape", "Squeeze", "Unsqueeze")
+def _reshape(c: Call) -> Sequence[Term | None]:
+    return [c.gs[0].reshaped(c.xs[0].shape)]
+
+
+@rule("Transpose")
+def _transpose(c: Call) -> Sequence[Term | None]:
+    order = c.attribute("perm")
+    return [c.w("Transpose", c.gs[0], perm=None if order is None else [int(k) for k in np.argsort(order)])]
+
+
+@rule("Expand")
+def _expand(c: Call) -> Sequence[Term | None]:
+    return [c.gs[0].sum_to(c.xs[0])]
+
+
+@rule("Concat", since=4)
+def _concat(c: Call) -> Sequence[Term | None]:
+    axis = c.attribute("axis")
+    start: Term = c.w.constant(np.zeros(1, np.int64))
+    parts = []
+    for x in c.xs:
+        end = start + c.w("Gather", x.shape, [axis])
+        parts.append(c.w("Slice", c.gs[0], start, end, [axis]))
+        start = end
+    return parts
+
+
+@rule("Split", since=2)
+def _split(c: Call) -> Sequence[Term | None]:
+    parts = [part.filled(0) if g is None else g for part, g in zip(c.again(*c.xs), c.gs, strict=True)]
+    return [c.w("Concat", *parts, axis=c.attribute("axis"))]
+
+
+@rule("DepthToSpace", "Gather", "GatherElements", "GatherND", "ReverseSequence", "Slice", "SpaceToDepth", "Tile", "Compress")
+def _moved(c: Call) -> Sequence[Term | None]:
+    """The operator, done to the numbers of the elements, says where each element of the adjoint came from."""
+    x = c.xs[0]
+    numbers = c.w("Range", np.array(0), x.size, np.array(1)).reshaped(x.shape)
+    return [scattered(c.gs[0], c.again(numbers, *c.xs[1:])[0], x)]
+
+
+def scattered(g: Term, sources: Term, x: Term) -> Term:
+    """The elements of ``g`` added up where ``sources`` says, in a tensor like ``x``, by place in memory."""
+    w = x.writer
+    zeros = w("Expand", x.number(0), x.size.reshaped([1]))
+    return w("ScatterElements", zeros, sources.reshaped([-1]), g.reshaped([-1]), axis=0, reduction="add").reshaped(x.shape)
+
+
+@rule("Pad", since=2)
+def _pad(c: Call) -> Sequence[Term | None]:
+    """Pads taken away again; those of the other modes copy elements, and so do what `_moved` does."""
+    if c.attribute("mode") != "constant":
+        return _moved(c)
+    pads = -c.xs[1] if c.node.since_version >= 11 else [-p for p in c.attribute("pads")]
+    inner = c.w("Pad", c.gs[0], pads, None, c.x(3))
+    value = c.x(2)
+    outside = value and (total(c.gs[0]) - total(inner)).reshaped(value.shape)
+    return inner, None, outside
+
+
+def total(x: Term) -> Term:
+    """The sum of all elements."""
+    return x.writer("ReduceSum", x, keepdims=0)
+
+
+@rule("CumSum")
+def _cumsum(c: Call) -> Sequence[Term | None]:
+    reverse = 1 - c.attribute("reverse")
+    return [c.w("CumSum", c.gs[0], c.xs[1], exclusive=c.attribute("exclusive"), reverse=reverse)]
+
+
+@rule("Trilu")
+def _trilu(c: Call) -> Sequence[Term | None]:
+    return [c.w("Trilu", c.gs[0], c.x(1), upper=c.attribute("upper"))]
+
+
+@rule("TopK")
+def _topk(c: Call) -> Sequence[Term | None]:
+    g, x = c.gs[0], c.xs[0]
+    places = c.again(*c.xs)[1] if c.ys[1] is None else c.ys[1]
+    return [g and c.w("ScatterElements", x.filled(0), places, g, axis=c.attribute("axis", -1), reduction="add")]
+
+
+@rule("ScatterElements", "Scatter")
+def _scatter(c: Call) -> Sequence[Term | None]:
+    axis, g, places = c.attribute("axis"), c.gs[0], c.xs[1]
+    if c.attribute("reduction", "none") not in ("none", "add"):
+        raise c.unsupported(f"reduction {c.attribute('reduction')!r}")
+    updates = c.w("GatherElements", g, places, axis=axis)
+    if c.attribute("reduction", "none") == "add":
+        return g, None, updates
+    return c.w("ScatterElements", g, places, c.xs[2].filled(0), axis=axis), None, updates
+
+
+@rule("ScatterND")
+def _scatter_nd(c: Call) -> Sequence[Term | None]:
+    g, places = c.gs[0], c.xs[1]
+    if c.attribute("reduction", "none") not in ("none", "add"):
+        raise c.unsupported(f"reduction {c.attribute('reduction')!r}")
+    updates = c.w("GatherND", g, places)
+    if c.attribute("reduction", "none") == "add":
+        return g, None, updates
+    return c.w("ScatterND", g, places, c.xs[2].filled(0)), None, updates

@@ -1,0 +1,219 @@
+"""Writing nodes as expressions: a `Term` is a value of the graph under construction, its operators add nodes to the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from onnx_numba import schemas
+from onnx_numba.errors import UnsupportedError
+from onnx_numba.ir.graph import Node
+from onnx_numba.ir.types import DType, TensorType, ValueType
+from onnx_numba.ops.gradient import DOMAIN
+
+Array = np.ndarray[Any, Any]
+
+
+class Known(Protocol):
+    """What is known of the values of a graph."""
+
+    def type_of(self, name: str) -> ValueType | None:
+        """A value's type, None if it is not known."""
+
+    def constant(self, name: str) -> Array | None:
+        """What a value always is, None if it is not always the same, or not known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """A value; arithmetic broadcasts as ONNX does, and numbers take the value's element type."""
+
+    writer: Writer
+    name: str
+
+    def __add__(self, other: Operand) -> Term:
+        """Add."""
+        return self._with("Add", other)
+
+    def __sub__(self, other: Operand) -> Term:
+        """Sub."""
+        return self._with("Sub", other)
+
+    def __mul__(self, other: Operand) -> Term:
+        """Mul."""
+        return self._with("Mul", other)
+
+    def __truediv__(self, other: Operand) -> Term:
+        """Div."""
+        return self._with("Div", other)
+
+    def __rsub__(self, other: float) -> Term:
+        """Sub from a number."""
+        return self.writer("Sub", self.number(other), self)
+
+    def __rtruediv__(self, other: float) -> Term:
+        """Div of a number."""
+        return self.writer("Div", self.number(other), self)
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Term:
+        """Neg."""
+        return self.writer("Neg", self)
+
+    def __gt__(self, other: Operand) -> Term:
+        """Greater."""
+        return self._with("Greater", other)
+
+    def __lt__(self, other: Operand) -> Term:
+        """Less."""
+        return self._with("Less", other)
+
+    def equals(self, other: Operand) -> Term:
+        """Equal."""
+        return self._with("Equal", other)
+
+    def at(self, condition: Term) -> Term:
+        """The value where a condition holds, elsewhere 0: a product would make NaN of infinities there."""
+        return self.writer("Where", condition, self, self.number(0))
+
+    def number(self, value: float) -> Term:
+        """A number of this value's element type."""
+        return self.writer("CastLike", np.array(value, np.float64), self)
+
+    def cast_like(self, other: Term) -> Term:
+        """The value in another's element type."""
+        return self.writer("CastLike", self, other)
+
+    def sum_to(self, other: Term) -> Term:
+        """The value summed over the axes along which ``other`` was broadcast to its shape."""
+        return self.writer.add("SumTo", (self, other), domain=DOMAIN)[0]
+
+    @property
+    def shape(self) -> Term:
+        """Shape."""
+        return self.writer("Shape", self)
+
+    @property
+    def size(self) -> Term:
+        """Size."""
+        return self.writer("Size", self)
+
+    def reshaped(self, shape: Term | Sequence[int]) -> Term:
+        """The elements in another shape, whose zeros are extents."""
+        return self.writer("Reshape", self, shape, allowzero=1)
+
+    def filled(self, value: float) -> Term:
+        """A tensor of this one's shape and element type, full of a number."""
+        return self.writer("Expand", self.number(value), self.shape)
+
+    @property
+    def rank(self) -> int:
+        """How many axes there are.
+
+        Raises
+        ------
+        UnsupportedError
+            The model does not say.
+        """
+        shape = self._type().shape
+        if shape is None:
+            raise UnsupportedError(f"{self.writer.label}: the rank of {self.name!r} must be known; declare the shapes of the inputs")
+        return len(shape)
+
+    @property
+    def dtype(self) -> DType:
+        """The element type.
+
+        Raises
+        ------
+        UnsupportedError
+            The model does not say.
+        """
+        return self._type().dtype
+
+    def _type(self) -> TensorType:
+        kind = self.writer.known.type_of(self.name)
+        if not isinstance(kind, TensorType):
+            raise UnsupportedError(f"{self.writer.label}: the type of {self.name!r} must be known; declare the types of the inputs")
+        return kind
+
+    def _with(self, op: str, other: Operand) -> Term:
+        return self.writer(op, self, other if isinstance(other, Term) else self.number(other))
+
+
+Operand = Term | float
+Argument = Term | Array | Sequence[int] | None
+
+
+class Writer:
+    """Adds nodes, of the newest opset, to a graph.
+
+    Parameters
+    ----------
+    emit : callable
+        Takes every node that is made.
+    known : Known
+        What is known of values, of those that the nodes make as well.
+    prefix, label : str
+        What names begin with, and the node in whose place these stand, for messages.
+    """
+
+    def __init__(self, emit: Callable[[Node], None], known: Known, prefix: str, label: str) -> None:
+        self._emit = emit
+        self.known = known
+        self.label = label
+        self._prefix = prefix
+        self._count = 0
+        self._made: list[Node] = []
+
+    def __call__(self, op: str, *inputs: Argument, **attributes: Any) -> Term:
+        """The only output of a new node."""
+        return self.add(op, inputs, 1, **attributes)[0]
+
+    def add(self, op: str, inputs: Sequence[Argument], outputs: int = 1, *, domain: str = "", **attributes: Any) -> list[Term]:
+        """All outputs of a new node; attributes that are None are left out."""
+        opset = schemas.newest_opsets().get(domain, 1)
+        schema = schemas.find(op, domain, opset)
+        given = {key: value for key, value in attributes.items() if value is not None}
+        arguments = tuple(self._argument(value) for value in inputs)
+        while arguments and not arguments[-1]:
+            arguments = arguments[:-1]
+        made = tuple(self.fresh() for _ in range(outputs))
+        name = f"{self._prefix}/{op}#{self._count}"
+        self.emit(Node(op, domain, schema.since_version if schema else 1, opset, arguments, made, given, name))
+        return [Term(self, each) for each in made]
+
+    def emit(self, node: Node) -> None:
+        """Add a node as it is."""
+        self._emit(node)
+        self._made.append(node)
+
+    @contextmanager
+    def recorded(self) -> Iterator[list[Node]]:
+        """The nodes that are made in a block, in a list that is complete at its end."""
+        start = len(self._made)
+        block: list[Node] = []
+        yield block
+        block += self._made[start:]
+
+    def fresh(self) -> str:
+        """A name that nothing else has."""
+        self._count += 1
+        return f"{self._prefix}»{self._count}"
+
+    def constant(self, array: Array) -> Term:
+        """A constant."""
+        return self("Constant", value=array)
+
+    def _argument(self, value: Argument) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, Term):
+            return value.name
+        return self.constant(np.asarray(value, None if isinstance(value, np.ndarray) else np.int64)).name

@@ -1,0 +1,435 @@
+"""Gradient of ai.onnx.preview.training: every derivative against differences, and what the operator's own text promises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper, parser
+from operators import Case
+
+import onnx_numba.backend as backend
+from onnx_numba.errors import ModelError, UnsupportedError
+
+Array = np.ndarray[Any, Any]
+TRAINING = "ai.onnx.preview.training"
+RNG = np.random.default_rng(5)
+
+
+def f64(*shape: int) -> Array:
+    return RNG.standard_normal(shape)
+
+
+def ints(*values: int) -> Array:
+    return np.array(values, np.int64)
+
+
+X = f64(2, 3, 4)
+POSITIVE = np.abs(X) + 0.2
+INSIDE = np.tanh(X)
+IMAGE = f64(2, 4, 6, 5)
+SMOOTH = [
+    "Abs", "Asinh", "Atan", "Celu", "Cos", "Cosh", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Mish",
+    "Neg", "Relu", "Selu", "Sigmoid", "Sin", "Sinh", "Softplus", "Softsign", "Tan", "Tanh", "ThresholdedRelu",
+]  # fmt: skip
+ELEMENTWISE = [
+    *(Case(op, 22, [X]) for op in SMOOTH),
+    *(Case(op, 22, [INSIDE]) for op in ("Acos", "Asin", "Atanh")),
+    *(Case(op, 22, [POSITIVE]) for op in ("Log", "Reciprocal", "Sqrt")),
+    Case("Acosh", 22, [POSITIVE + 1]),
+    Case("Add", 22, [X, f64(3, 1)]),
+    Case("Sub", 22, [f64(4), X]),
+    Case("Mul", 22, [X, f64(1, 4)]),
+    Case("Mul", 22, [f64(2, 1), f64(1, 3)]),
+    Case("Div", 22, [X, POSITIVE[0]]),
+    Case("Pow", 22, [POSITIVE, f64(4)]),
+    Case("Pow", 22, [X, ints(2)]),
+    Case("Mod", 13, [X * 5, POSITIVE[0] + 1], {"fmod": 1}),
+    Case("Sum", 13, [X, f64(4), f64(3, 1)]),
+    Case("Mean", 13, [X, f64(4)]),
+    Case("Max", 13, [X, f64(3, 1), f64(4)]),
+    Case("Min", 13, [X, f64(4)]),
+    Case("Where", 16, [np.array([[True], [False], [True]]), X, f64(4)]),
+    Case("Clip", 13, [X, np.array(-0.5), np.array(0.4)]),
+    Case("Clip", 13, [X, None, np.array(0.4)]),
+    Case("LeakyRelu", 6, [X], {"alpha": 0.3}),
+    Case("PRelu", 16, [X, f64(4)]),
+    Case("Cast", 22, [X], {"to": TensorProto.DOUBLE}),
+    Case("CastLike", 19, [X, f64(1)]),
+    Case("Dropout", 22, [X]),
+]  # fmt: skip
+SHAPES = [
+    Case("Transpose", 22, [X]),
+    Case("Transpose", 22, [X], {"perm": [2, 0, 1]}),
+    Case("Reshape", 22, [X, ints(4, -1)], constants=(1,)),
+    Case("Flatten", 22, [X], {"axis": 2}),
+    Case("Squeeze", 22, [X[:1], ints(0)], constants=(1,)),
+    Case("Unsqueeze", 22, [X, ints(1, -1)], constants=(1,)),
+    Case("Unsqueeze", 11, [X], {"axes": [1]}),
+    Case("Expand", 13, [f64(3, 1), ints(2, 1, 4)], constants=(1,)),
+    Case("Concat", 13, [X, f64(2, 1, 4), f64(2, 2, 4)], {"axis": -2}),
+    Case("Split", 18, [X, ints(1, 3)], {"axis": -1}, (1,), 2),
+    Case("Slice", 13, [X, ints(-1, 0), ints(-5, 2), ints(2, 1), ints(-2, 1)], constants=(1, 2, 3, 4)),
+    Case("Slice", 13, [X, ints(1), ints(3), ints(2)]),
+    Case("Gather", 13, [X, np.array([[0, 2], [2, -3]])], {"axis": 1}),
+    Case("GatherElements", 13, [X, np.array([[[0, 1, 0, 1], [1, 1, 0, 0]]])]),
+    Case("GatherND", 13, [X, np.array([[0, 2], [0, 2], [1, 0]])]),
+    Case("Tile", 13, [X, ints(2, 1, 2)], constants=(1,)),
+    Case("Pad", 21, [X, ints(1, 0, 2, 0, -1, 1), np.array(0.7)], constants=(1,)),
+    Case("Pad", 2, [X], {"pads": [1, 0, 2, 0, 1, 0]}),
+    Case("Pad", 21, [X, ints(0, 1, 2, 0, 1, 1)], {"mode": "reflect"}, (1,)),
+    Case("DepthToSpace", 13, [IMAGE], {"blocksize": 2, "mode": "CRD"}),
+    Case("SpaceToDepth", 13, [IMAGE[:, :, :, :4]], {"blocksize": 2}),
+    Case("CumSum", 14, [X, np.array(1)], {"exclusive": 1}),
+    Case("Trilu", 14, [X]),
+    Case("TopK", 11, [X, ints(2)], {"axis": 1}, (1,), 2),
+    Case("ScatterElements", 18, [X, np.array([[[0, 1, 0, 1], [1, 0, 1, 0]]]), f64(1, 2, 4)]),
+    Case("ScatterElements", 18, [X, np.array([[[0, 1, 0, 1], [0, 0, 1, 0]]]), f64(1, 2, 4)], {"reduction": "add"}),
+    Case("ScatterND", 18, [X, np.array([[1], [0]]), f64(2, 3, 4)]),
+]  # fmt: skip
+REDUCTIONS = [
+    *(
+        Case(f"Reduce{name}", 18, [POSITIVE, ints(0, -1)], {"keepdims": keep}, (1,))
+        for name, keep in [
+            ("Sum", 0), ("Mean", 0), ("Max", 0), ("Min", 1), ("SumSquare", 0), ("L1", 1), ("L2", 0), ("LogSum", 0), ("LogSumExp", 0),
+        ]
+    ),
+    Case("ReduceSum", 13, [X]),
+    Case("ReduceMean", 11, [X], {"axes": [1], "keepdims": 0}),
+    Case("Softmax", 13, [X], {"axis": 1}),
+    Case("LogSoftmax", 13, [X]),
+    Case("Softmax", 11, [X], {"axis": 1}),
+    Case("LayerNormalization", 17, [X, f64(3, 4), f64(3, 4)], {"axis": 1}),
+    Case("LayerNormalization", 17, [X, f64(4)]),
+    Case("RMSNormalization", 23, [X, f64(4)], {"stash_type": 11}),
+    Case("GroupNormalization", 21, [IMAGE, f64(4), f64(4)], {"num_groups": 2, "stash_type": 11}),
+    Case("InstanceNormalization", 22, [IMAGE, f64(4), f64(4)]),
+    Case("BatchNormalization", 15, [IMAGE, f64(4), f64(4), f64(4), POSITIVE[0, 0]]),
+    Case("LpNormalization", 22, [X], {"axis": 1}),
+    Case("SoftmaxCrossEntropyLoss", 13, [f64(3, 5), ints(1, 0, 4)]),
+    Case("SoftmaxCrossEntropyLoss", 13, [f64(3, 5), ints(1, 0, 4), f64(5)], {"reduction": "none"}),
+]  # fmt: skip
+PRODUCTS = [
+    Case("MatMul", 13, [X, f64(4, 2)]),
+    Case("MatMul", 13, [f64(1, 2, 3), f64(4, 3, 2)]),
+    Case("MatMul", 13, [f64(3), f64(2, 3, 2)]),
+    Case("MatMul", 13, [X, f64(4)]),
+    Case("MatMul", 13, [f64(4), f64(4)]),
+    Case("Gemm", 13, [f64(3, 2), f64(4, 3), f64(4)], {"transA": 1, "transB": 1, "alpha": 0.5, "beta": 2.0}),
+    Case("Gemm", 13, [f64(2, 3), f64(3, 4)]),
+    Case("Einsum", 12, [X, f64(4, 2)], {"equation": "abc,cd->bad"}),
+    Case("Conv", 11, [IMAGE[:, :2, :4], f64(3, 2, 2, 3), f64(3)], {"pads": [1, 0, 1, 2], "strides": [2, 1]}),
+    Case("Conv", 11, [IMAGE, f64(6, 2, 3, 2)], {"group": 2, "dilations": [1, 2], "strides": [2, 3]}),
+    Case("Conv", 11, [IMAGE, f64(2, 4, 3, 2)], {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    Case("Conv", 11, [IMAGE[..., 0], f64(4, 1, 3)], {"auto_pad": "SAME_LOWER", "group": 4}),
+    Case("ConvTranspose", 11, [f64(1, 2, 3, 2), f64(2, 2, 3, 2), f64(4)],
+         {"group": 2, "strides": [2, 1], "pads": [1, 0, 0, 1], "output_padding": [1, 0]}),
+    Case("AveragePool", 11, [IMAGE[:, :2, :4]], {"kernel_shape": [2, 3], "strides": [2, 1], "pads": [1, 1, 0, 1]}),
+    Case("AveragePool", 11, [IMAGE], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1}),
+    Case("MaxPool", 12, [IMAGE[:, :2]], {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}),
+    Case("GlobalAveragePool", 1, [IMAGE]),
+    Case("GlobalMaxPool", 1, [IMAGE]),
+]  # fmt: skip
+
+
+def differentiable(case: Case) -> list[int]:
+    """The inputs with a derivative; the statistics of a normalisation count as given."""
+    found = [k for k, x in enumerate(case.inputs) if x is not None and x.dtype == np.float64]
+    skipped = {"CastLike": [1], "BatchNormalization": [3, 4]}.get(case.op, [])
+    return [k for k in found if k not in skipped and not (case.op == "SoftmaxCrossEntropyLoss" and k)]
+
+
+def case_model(case: Case, weights: Array, gradient: bool, dynamic: bool = False, second: bool = False) -> onnx.ModelProto:
+    """The weighted first output of a node, or its gradient; with ``second`` the first input's derivative takes the output's place."""
+    names = [f"x{k}" if x is not None else "" for k, x in enumerate(case.inputs)]
+    nodes = [
+        helper.make_node(case.op, names, [f"y{k}" for k in range(case.outputs)], name="it", **case.attributes),
+        helper.make_node("Mul", ["y0", "w"], ["z"]),
+    ]
+    xs = [names[k] for k in differentiable(case)]
+    y = "z"
+    if second:
+        # Squared before and after, since many an operator is linear.
+        nodes[1:] = [helper.make_node("Mul", ["y0", "y0"], ["s"]), helper.make_node("Mul", ["s", "w"], ["z"])]
+        nodes.append(helper.make_node("Gradient", xs, ["first"], domain=TRAINING, xs=xs, y="z"))
+        nodes.append(helper.make_node("Mul", ["first", "first"], ["u"]))
+        y = "u"
+    results = [y]
+    if gradient:
+        results = [f"d{x}" for x in xs]
+        nodes.append(helper.make_node("Gradient", xs, results, domain=TRAINING, xs=xs, y=y))
+    inputs, constants = [], [numpy_helper.from_array(weights, "w")]
+    for k, x in enumerate(case.inputs):
+        if k in case.constants:
+            constants.append(numpy_helper.from_array(x, names[k]))
+        elif x is not None:
+            free = dynamic and x.dtype == np.float64
+            shape = [f"n{k}_{a}" for a in range(x.ndim)] if free else list(x.shape)
+            inputs.append(helper.make_tensor_value_info(names[k], helper.np_dtype_to_tensor_dtype(x.dtype), shape))
+    outputs = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, None) for name in results]
+    graph = helper.make_graph(nodes, "case", inputs, outputs, constants)
+    opsets = [helper.make_opsetid("", case.opset), helper.make_opsetid(TRAINING, 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def slopes(model: onnx.ModelProto, feeds: dict[str, Array], name: str, directions: Array, step: float = 1e-6) -> list[float]:
+    """Central differences of the sum of a model's output along some directions of one input."""
+    forward = backend.prepare(model, jit=False)
+
+    def at(place: Array) -> float:
+        return float(np.sum(forward.run({**feeds, name: place})[0]))
+
+    x = feeds[name]
+    return [(at(x + step * d) - at(x - step * d)) / (2 * step) for d in directions]
+
+
+def check(case: Case, dynamic: bool = False, jit: bool = False, second: bool = False) -> None:
+    feeds = {f"x{k}": x for k, x in enumerate(case.inputs) if x is not None and k not in case.constants}
+    random = np.random.default_rng(1)
+    weights = random.standard_normal(backend.prepare(case_model(case, np.array(1.0), False), jit=False).run(feeds)[0].shape)
+    got = backend.prepare(case_model(case, weights, True, dynamic, second), jit=jit).run(feeds)
+    forward = case_model(case, weights, False, second=second)
+    for k, value in zip(differentiable(case), got, strict=True):
+        x = feeds[f"x{k}"]
+        assert value.shape == x.shape and value.dtype == x.dtype
+        directions = random.standard_normal((3, *x.shape))
+        expected = slopes(forward, feeds, f"x{k}", directions)
+        np.testing.assert_allclose([np.sum(value * d) for d in directions], expected, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", [*ELEMENTWISE, *SHAPES, *REDUCTIONS, *PRODUCTS], ids=str)
+def test_differences_agree(case: Case) -> None:
+    check(case)
+
+
+CHOSEN = {
+    "Sigmoid", "Tanh", "Softplus", "Pow", "Div", "Max", "Where", "Clip", "Reshape", "Expand", "Concat", "Split", "Slice", "Gather",
+    "GatherElements", "GatherND", "Pad", "CumSum", "TopK", "ScatterElements", "ScatterND", "ReduceMean", "ReduceMax", "ReduceL2",
+    "ReduceLogSumExp", "Softmax", "LogSoftmax", "LayerNormalization", "BatchNormalization", "MatMul", "Gemm", "Einsum", "Conv",
+    "ConvTranspose", "AveragePool", "MaxPool", "SoftmaxCrossEntropyLoss",
+}  # fmt: skip
+"""Operators whose derivatives are of every kind there is."""
+
+SOME = [case for case in [*ELEMENTWISE, *SHAPES, *REDUCTIONS, *PRODUCTS] if case.op in CHOSEN]
+FIRST = {case.op: case for case in reversed(SOME)}
+
+
+@pytest.mark.parametrize("case", FIRST.values(), ids=str)
+def test_derivatives_have_derivatives(case: Case) -> None:
+    check(case, second=True)
+
+
+@pytest.mark.parametrize("case", SOME, ids=str)
+def test_shapes_known_to_the_run_alone(case: Case) -> None:
+    check(case, dynamic=True)
+
+
+@pytest.mark.parametrize("op", ["Max", "MaxPool", "Conv", "Slice"])
+def test_compiled(op: str) -> None:
+    check(FIRST[op], dynamic=True, jit=True)
+
+
+HEAD = '<ir_version: 10, opset_import: ["" : 21, "ai.onnx.preview.training" : 1, "local" : 1]>\n'
+
+
+def parsed(text: str) -> onnx.ModelProto:
+    return parser.parse_model(HEAD + text.replace("Gradient<", f"{TRAINING}.Gradient<"))
+
+
+def run(text: str, *inputs: Any, jit: bool = False) -> list[Array]:
+    arrays = [np.asarray(x, np.float64) if isinstance(x, (float, list)) else x for x in inputs]
+    return list(backend.prepare(parsed(text), jit=jit).run(arrays))
+
+
+def refused(text: str, error: type[Exception] = UnsupportedError) -> str:
+    with pytest.raises(error) as caught:
+        backend.prepare(parsed(text), jit=False)
+    return str(caught.value)
+
+
+class TestGraphs:
+    def test_a_value_used_several_times(self) -> None:
+        text = 'g (double[3] x) => (double[3] d) { a = Mul(x, x) b = Sin(a) c = Mul(b, x) y = Add(c, a) d = Gradient<xs=["x"], y="y">(x) }'
+        x = np.array([0.3, -1.0, 2.0])
+        expected = np.cos(x * x) * 2 * x * x + np.sin(x * x) + 2 * x
+        np.testing.assert_allclose(run(text, x)[0], expected)
+
+    def test_other_values_than_those_named(self) -> None:
+        text = """g (double[2] x, double[2] w, double[2] v) => (double[2] y, double[2] d, double[2] e) {
+            s = Exp(w) p = Mul(x, s) y = Mul(p, x) d, e = Gradient<xs=["x", "w"], y="y">(v, x) }"""
+        x, w, v = np.array([[1.0, 2.0], [0.5, -0.5], [3.0, -1.0]])
+        y, d, e = run(text, x, w, v)
+        np.testing.assert_allclose(y, x * x * np.exp(w))
+        np.testing.assert_allclose(d, 2 * v * np.exp(x))
+        np.testing.assert_allclose(e, v * v * np.exp(x))
+
+    def test_one_value_for_two_names(self) -> None:
+        text = 'g (double x, double w) => (double d, double e) { y = Pow(x, w) d, e = Gradient<xs=["x", "w"], y="y">(x, x) }'
+        np.testing.assert_allclose(run(text, 2.0, 5.0), [2 * 2.0, 4 * np.log(2)])
+
+    def test_an_intermediate_value_is_independent(self) -> None:
+        text = """g (double x, double w) => (double d, double e) {
+            h = Mul(x, x) p = Mul(h, w) y = Mul(p, x) d, e = Gradient<xs=["h", "x"], zs=["w"], y="y">(h, x, w) }"""
+        np.testing.assert_allclose(run(text, 3.0, 5.0), [15.0, 45.0])
+
+    def test_what_is_not_differentiated_is_cut_too(self) -> None:
+        text = 'g (double x) => (double d) { h = Exp(x) y = Mul(h, x) d = Gradient<xs=["x"], zs=["h"], y="y">(x, h) }'
+        np.testing.assert_allclose(run(text, 2.0), [np.exp(2.0)])
+
+    def test_a_value_without_influence_has_the_gradient_zero(self) -> None:
+        text = """g (double[n] x, float[2] w) => (double[n] d, float[2] e) {
+            f = Floor(x) y = Exp(f) d, e = Gradient<xs=["x", "w"], y="y">(x, w) }"""
+        d, e = run(text, np.ones(3), np.ones(2, np.float32))
+        np.testing.assert_array_equal(d, np.zeros(3))
+        assert e.dtype == np.float32 and not e.any()
+
+    def test_a_value_itself(self) -> None:
+        np.testing.assert_array_equal(run('g (double[n] x) => (double[n] d) { d = Gradient<xs=["x"], y="x">(x) }', [5.0, 6.0])[0], [1, 1])
+
+    def test_a_skipped_output(self) -> None:
+        text = 'g (double x, double w) => (double e) { y = Mul(x, w) , e = Gradient<xs=["x", "w"], y="y">(x, w) }'
+        np.testing.assert_allclose(run(text, 3.0, 5.0), [3.0])
+
+    @pytest.mark.parametrize("kind", [np.float16, np.float32])
+    def test_the_element_type_stays(self, kind: Any) -> None:
+        name = {np.float16: "float16", np.float32: "float"}[kind]
+        text = f'g ({name}[2] x) => ({name}[2] d) {{ t = Tanh(x) y = Mul(t, t) d = Gradient<xs=["x"], y="y">(x) }}'
+        x = np.array([0.5, -0.25], kind)
+        (d,) = run(text, x)
+        assert d.dtype == kind
+        wide = x.astype(np.float64)
+        np.testing.assert_allclose(d, 2 * np.tanh(wide) * (1 - np.tanh(wide) ** 2), rtol=2e-3 if kind is np.float16 else 1e-6)
+
+    def test_the_second_order_example_of_the_schema(self) -> None:
+        text = """g (double[2,3] x, double[3,1] w, double[2,1] l) => (double[2,3] a, double[3,1] b, double[2,3] c, double[3,1] e) {
+            y = Gemm(x, w) r = Sub(y, l) o = Mul(r, r)
+            a, b = Gradient<xs=["x", "w"], zs=["l"], y="o">(x, w, l) c, e = Gradient<xs=["x", "w"], zs=["l"], y="b">(x, w, l) }"""
+        x, w, label = f64(2, 3), f64(3, 1), f64(2, 1)
+        a, b, c, e = run(text, x, w, label)
+        rest = x @ w - label
+        np.testing.assert_allclose(a, 2 * rest @ w.T)
+        np.testing.assert_allclose(b, 2 * x.T @ rest)
+        np.testing.assert_allclose(c, 2 * (rest + x.sum(1, keepdims=True) @ w.T))
+        np.testing.assert_allclose(e, 2 * x.T @ x.sum(1, keepdims=True))
+
+    def test_in_a_subgraph(self) -> None:
+        text = """g (bool c, double x) => (double d) { y = Mul(x, x)
+            d = If(c) <then_branch = t () => (double a) { z = Mul(y, x) a = Gradient<xs=["x"], y="z">(x) },
+                       else_branch = e () => (double b) { b = Gradient<xs=["x"], y="y">(x) }> }"""
+        np.testing.assert_allclose(run(text, np.array(True), 3.0), [27.0])
+        np.testing.assert_allclose(run(text, np.array(False), 3.0), [6.0])
+
+    def test_in_a_function(self) -> None:
+        text = f"""g (double x) => (double d) {{ s = Sin(x) d = local.slope(s) }}
+            <domain: "local", opset_import: ["" : 21, "{TRAINING}" : 1]> slope (x) => (d) {{
+                y = Mul(x, x) d = Gradient<xs=["x"], y="y">(x) }}"""
+        np.testing.assert_allclose(run(text, 0.5), [2 * np.sin(0.5)])
+
+    def test_through_a_function(self) -> None:
+        text = """g (double x) => (double d) { y = local.square(x) d = Gradient<xs=["x"], y="y">(x) }
+            <domain: "local", opset_import: ["" : 21]> square (x) => (y) { y = Mul(x, x) }"""
+        np.testing.assert_allclose(run(text, 4.0), [8.0])
+
+    def test_weights_that_a_normalisation_is_folded_into(self) -> None:
+        text = """g (double[1,2,3,3] x) => (double[1,3,2,2] y, double[3,2,2,2] d) {
+            h = Conv(x, w) y = BatchNormalization(h, s, o, o, v) d = Gradient<xs=["w"], y="y">(w) }"""
+        model = parsed(text)
+        scale, variance = np.array([1.0, 2.0, -3.0]), np.array([1.0, 0.5, 4.0])
+        for name, array in {"w": f64(3, 2, 2, 2), "s": scale, "o": f64(3), "v": variance}.items():
+            model.graph.initializer.append(numpy_helper.from_array(array, name))
+        x = f64(1, 2, 3, 3)
+        d = backend.prepare(model, jit=False).run([x])[1]
+        sums = np.lib.stride_tricks.sliding_window_view(x[0], (2, 2), (1, 2)).sum((1, 2))
+        np.testing.assert_allclose(d, (scale / np.sqrt(variance + 1e-5))[:, None, None, None] * sums)
+
+    def test_training_lowers_the_loss(self) -> None:
+        text = """g (float[n,4] x, int64[n] t, float[4,8] w, float[8] b, float[8,3] v, float[3] c)
+            => (float loss, float[4,8] dw, float[8] db, float[8,3] dv, float[3] dc) {
+            h = Gemm(x, w, b) r = Gelu(h) s = Gemm(r, v, c) loss = SoftmaxCrossEntropyLoss(s, t)
+            dw, db, dv, dc = Gradient<xs=["w", "b", "v", "c"], zs=["x", "t"], y="loss">(w, b, v, c, x, t) }"""
+        rep = backend.prepare(parsed(text))
+        random = np.random.default_rng(0)
+        x = random.standard_normal((30, 4)).astype(np.float32)
+        labels = np.argmax(x[:, :3], 1)
+        weights = [random.standard_normal(shape).astype(np.float32) * np.float32(0.3) for shape in ((4, 8), (8,), (8, 3), (3,))]
+        losses = []
+        for _ in range(60):
+            loss, *slopes_ = rep.run([x, labels, *weights])
+            weights = [w - np.float32(0.5) * s for w, s in zip(weights, slopes_, strict=True)]
+            losses.append(float(loss))
+        assert losses[-1] < 0.3 * losses[0]
+
+
+class TestEdges:
+    def test_infinities_that_are_not_chosen_do_not_matter(self) -> None:
+        text = """g (double[2] x) => (double[2] d) { zero = Constant<value=double {0}>() l = Log(x) p = Greater(x, zero)
+            y = Where(p, l, zero) d = Gradient<xs=["x"], y="l">(x) }"""
+        with np.errstate(divide="ignore"):
+            np.testing.assert_array_equal(run(text, [0.0, 2.0])[0], [np.inf, 0.5])
+
+    def test_powers_of_zero(self) -> None:
+        text = 'g (double[3] x, double[3] n) => (double[3] d, double[3] e) { y = Pow(x, n) d, e = Gradient<xs=["x", "n"], y="y">(x, n) }'
+        d, e = run(text, [0.0, 0.0, 0.0], [0.0, 1.0, 2.0])
+        np.testing.assert_array_equal(d, [0, 1, 0])
+        np.testing.assert_array_equal(e, [0, 0, 0])
+
+    def test_equal_extremes_share(self) -> None:
+        text = 'g (double[3] x) => (double[3] d) { y = ReduceMax(x) d = Gradient<xs=["x"], y="y">(x) }'
+        np.testing.assert_array_equal(run(text, [2.0, 1.0, 2.0])[0], [0.5, 0, 0.5])
+
+    def test_empty(self) -> None:
+        text = 'g (double[n,3] x, double[3] w) => (double[3] d) { y = Mul(x, w) d = Gradient<xs=["w"], y="y">(w) }'
+        np.testing.assert_array_equal(run(text, np.zeros((0, 3)), np.ones(3))[0], np.zeros(3))
+
+    def test_an_extent_that_may_be_broadcast(self) -> None:
+        text = 'g (double[n,3] x, double[m,k] w) => (double[m,k] d) { y = Mul(x, w) d = Gradient<xs=["w"], y="y">(w) }'
+        x = f64(2, 3)
+        rep = backend.prepare(parsed(text), jit=False)
+        for axes, shape in (((), (2, 3)), ((0,), (1, 3)), ((1,), (2, 1)), ((0, 1), (1, 1))):
+            np.testing.assert_allclose(rep.run([x, np.ones(shape)])[0], x.sum(axes, keepdims=True) if axes else x)
+
+
+class TestErrors:
+    def test_an_operator_without_a_derivative(self) -> None:
+        message = refused('g (double[2] x) => (double[2] d) { [it] y = ReduceProd(x) d = Gradient<xs=["x"], y="y">(x) }')
+        assert "no derivative is known of node 'it' (ReduceProd of domain ai.onnx, opset 21)" in message
+
+    def test_an_operator_of_another_domain(self) -> None:
+        text = 'g (double[2] x) => (double[2] d) { [it] y = com.microsoft.Gelu(x) d = Gradient<xs=["x"], y="y">(x) }'
+        model = parsed(text)
+        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+        with pytest.raises(UnsupportedError, match=r"no derivative is known of node 'it' \(Gelu of domain com.microsoft"):
+            backend.prepare(model, jit=False)
+
+    def test_a_branch(self) -> None:
+        text = """g (bool c, double x) => (double d) { [it] y = If(c) <then_branch = t () => (double a) { a = Exp(x) },
+            else_branch = e () => (double b) { b = Neg(x) }> d = Gradient<xs=["x"], y="y">(x) }"""
+        assert "no derivative is known of node 'it' (If" in refused(text)
+
+    def test_only_what_lies_between_counts(self) -> None:
+        text = """g (double[2] x, double[2] w) => (double[2] d) {
+            p = ReduceProd(w) y = Mul(p, x) d = Gradient<xs=["x"], y="y">(x) }"""
+        np.testing.assert_allclose(run(text, [1.0, 2.0], [3.0, 4.0])[0], [12.0, 12.0])
+
+    def test_training_dropout(self) -> None:
+        text = """g (double[2] x, float r, bool t) => (double[2] d) {
+            [it] y = Dropout(x, r, t) d = Gradient<xs=["x"], y="y">(x) }"""
+        assert "'it'" in refused(text) and "training" in refused(text)
+
+    def test_names_that_nothing_defines(self) -> None:
+        message = refused('g (double x) => (double d) { y = Exp(x) d = Gradient<xs=["x"], y="why">(x) }', ModelError)
+        assert "'why'" in message and "Gradient" in message
+
+    def test_as_many_inputs_as_names(self) -> None:
+        message = refused('g (double x) => (double d) { y = Exp(x) d = Gradient<xs=["x"], zs=["y"], y="y">(x) }', ModelError)
+        assert "1 inputs" in message and "2 values" in message
+
+    def test_no_more_outputs_than_names(self) -> None:
+        message = refused('g (double x) => (double d, double e) { y = Exp(x) d, e = Gradient<xs=["x"], y="y">(x) }', ModelError)
+        assert "2 outputs" in message
+
+    def test_a_value_that_depends_on_the_gradient(self) -> None:
+        message = refused('g (double x) => (double d) { d = Gradient<xs=["x"], y="y">(x) y = Mul(x, d) }', ModelError)
+        assert "circle" in message
