@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from operators import Case, check, model, onnxruntime_outputs
 
@@ -81,6 +82,19 @@ def test_packed_inputs() -> None:
     expected = onnxruntime_outputs(multi_head(*flat, bias))
     check(multi_head(np.stack([q, k, v], 3), None, None, bias), expected, rtol=1e-4, atol=1e-5)
     check(multi_head(flat[0], np.stack([k, v], 3), None, bias), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mask", [None, i32([1, 1, 0], [1, 0, 1])], ids=["free", "masked"])
+def test_scores(mask: Any) -> None:
+    """The last output: the scores before the softmax."""
+    case = multi_head(f32(2, 3, 8), f32(2, 3, 8), f32(2, 3, 8), None, mask, f32(1, 2, 3, 3), outputs=4)
+    made = model(case, False)
+    made.graph.output[3].type.tensor_type.elem_type = 1
+    given = [x for x in case.inputs if x is not None]
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    wanted = session.run(None, dict(zip((i.name for i in session.get_inputs()), given, strict=True)))
+    for mine, theirs in zip(backend.prepare(made).run(given), wanted, strict=True):
+        np.testing.assert_allclose(mine, theirs, 1e-4, 1e-5)
 
 
 def test_float16() -> None:

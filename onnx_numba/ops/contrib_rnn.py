@@ -5,12 +5,12 @@ from __future__ import annotations
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.loop import Tensor
-from onnx_numba.ir.types import I32
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import MS
 from onnx_numba.ops.quant import dynamic_quantize_linear, matmul_integer
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.rnn import (
+    LSTM_SCRATCH,
     Floats,
     Inputs,
     Names,
@@ -54,13 +54,13 @@ def dynamic_quantize_lstm(
 
     def weights(d: int) -> Tensor:
         zero = direction_part(b, r_zero, d)
-        return b.map(lambda v, z: e.cast(v, I32) - e.cast(z, I32), direction_part(b, r, d), zero, dtype=I32)
+        return b.map(lambda v, z: e.cast(v, x.dtype) - e.cast(z, x.dtype), direction_part(b, r, d), zero, dtype=x.dtype)
 
     def extra(d: int) -> tuple[Tensor, ...]:
         return (*cell_state(b, inputs, d), b.expand(direction_part(b, r_scale, d), (r.shape[2],)))
 
-    constants = {"COUPLED": bool(input_forget), "QUANTISED": True}
-    return run_directions(b, cell, inputs, kernels.lstm, given, weights, extra, 8, constants, x.dtype, whole=True)
+    constants = {"COUPLED": bool(input_forget), "QUANTISED": True, "CHUNK": 256}
+    return run_directions(b, cell, inputs, kernels.lstm, given, weights, extra, LSTM_SCRATCH, constants, x.dtype, whole=True)
 
 
 def _check_parameter(b: Builder, name: str, parameter: Tensor, shape: tuple[Dim | int, ...]) -> None:

@@ -29,6 +29,9 @@ _DEFAULTS: dict[str, tuple[float | None, float | None]] = {
 }  # fmt: skip
 """Activations with the defaults of the parameters that they take."""
 
+LSTM_SCRATCH = 17
+"""Numbers per unit of the state that an LSTM takes as scratch: 4 float64, and 4 + 4 + 1 of its own type."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -169,14 +172,13 @@ def run_directions(
     sequences: list[Tensor] = []
     finals: list[list[Tensor]] = [[] for _ in inputs.state]
     for d, reverse in enumerate(cell.backward):
-        recurrent = weights(d)
         made = b.template(
             body,
-            [given(d), recurrent, direction_part(b, inputs.state[0], d), inputs.lengths, *extra(d)],
+            [given(d), weights(d), direction_part(b, inputs.state[0], d), inputs.lengths, *extra(d)],
             [(kind, (steps, batch, size)), *((kind, (batch, size)) for _ in inputs.state)],
             total=1 if whole else batch, dims=(steps, batch, size, batch if whole else 1),
-            types={"X": kind, "W": recurrent.dtype}, scratch=size * scratch * kind.size,
-            constants={**cell.functions[d], **constants, "REVERSE": reverse, "CLIP": cell.bound, "X_SIZE": kind.size},
+            types={"X": kind}, scratch=size * scratch * kind.size,
+            constants={**cell.functions[d], **constants, "REVERSE": reverse, "CLIP": cell.bound},
         )  # fmt: skip
         sequences.append(b.reshape(made[0], (steps, 1, batch, size)))
         for k, state in enumerate(made[1:]):
@@ -243,9 +245,9 @@ def lstm(
     inputs = inputs_of(b, cell, x, w, r, bias, sequence_lens, [initial_h, initial_c], peepholes)
     given, weights = _given(b, inputs, lambda d: summed_bias(b, inputs, d, r.shape[-1] * 4)), _weights(b, inputs)
     unscaled = b.full((r.shape[-1] * 4,), 1.0, inputs.x.dtype)
-    constants = {"COUPLED": bool(input_forget), "QUANTISED": False}
+    constants = {"COUPLED": bool(input_forget), "QUANTISED": False, "CHUNK": 1 << 62}
     return run_directions(
-        b, cell, inputs, kernels.lstm, given, weights, lambda d: (*cell_state(b, inputs, d), unscaled), 8, constants, x.dtype
+        b, cell, inputs, kernels.lstm, given, weights, lambda d: (*cell_state(b, inputs, d), unscaled), LSTM_SCRATCH, constants, x.dtype
     )
 
 

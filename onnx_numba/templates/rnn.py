@@ -132,11 +132,12 @@ def gru(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
 def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     """Gates i, o, f and candidate c; buffers: x, R, h0, lengths, c0, peepholes, R's scales, then all h, the last h and the last c.
 
-    With ``QUANTISED`` R is of int32 and h is quantised to 8 bits at every step, in the scale of all its sequences together, which then
-    are one work unit: a unit has ``dims[3]`` of them.
+    With ``QUANTISED`` R has whole numbers of 8 bits and a sign, and h is quantised to such at every step, in the scale of all its
+    sequences together, which then are one work unit: a unit has ``dims[3]`` of them. Their products are added up as floats,
+    ``CHUNK`` at a time, which is exact while that is at most 256 for float32.
     """
     given = X_p(bufs, 0)
-    weights = W_p(bufs, 1)
+    weights = X_p(bufs, 1)
     first = X_p(bufs, 2)
     lengths = i64_p(bufs, 3)
     first_cell = X_p(bufs, 4)
@@ -149,10 +150,12 @@ def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     batch = dims[1]
     size = dims[2]
     rows = dims[3]
-    gates = X_scratch(ctx, 0)
-    sums = W_scratch(ctx, 4 * size * X_SIZE)
+    totals = f64_scratch(ctx, 0)
+    gates = X_scratch(ctx, 32 * size)
+    sums = X_at(gates, 4 * size)
+    levels = X_at(sums, 4 * size)
     scale = X(0.0)
-    zero = 0
+    zero = X(0.0)
     for unit in range(lo, hi):
         longest = 0
         for b in range(unit * rows, (unit + 1) * rows):
@@ -174,7 +177,7 @@ def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                             low = min_(low, last[b * size + j])
                             high = max_(high, last[b * size + j])
                 scale = X(1.0) if low == high else (high - low) / X(255.0)
-                zero = i64(rint(max_(min_(-low / scale, X(255.0)), X(0.0))))
+                zero = max_(min_(rint(-low / scale), X(255.0)), X(0.0))
             for b in range(unit * rows, (unit + 1) * rows):
                 length = min(lengths[b], steps)
                 if s >= length:
@@ -186,30 +189,37 @@ def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                 for j in range(4 * size):
                     gates[j] = given[4 * base + j]
                 if QUANTISED:
-                    for j in range(4 * size):
-                        sums[j] = W(0)
                     for k in range(size):
-                        level = W(max(min(i64(rint(h[k] / scale)) + zero, 255), 0) - zero)
-                        row = W_at(weights, k * 4 * size)
-                        for j in range(4 * size):
-                            sums[j] = W(sums[j] + W(level * row[j]))
+                        levels[k] = max_(min_(rint(h[k] / scale) + zero, X(255.0)), X(0.0)) - zero
                     for j in range(4 * size):
-                        gates[j] = gates[j] + X(sums[j]) * (scale * scales[j])
-                else:
-                    for k in range(0, size - 3, 4):
+                        totals[j] = f64(0.0)
+                state = levels if QUANTISED else h
+                target = sums if QUANTISED else gates
+                for start in range(0, size, CHUNK):
+                    stop = min(start + CHUNK, size)
+                    if QUANTISED:
+                        for j in range(4 * size):
+                            sums[j] = X(0.0)
+                    for k in range(start, stop - 3, 4):
                         row0 = X_at(weights, k * 4 * size)
-                        h0 = h[k]
+                        h0 = state[k]
                         row1 = X_at(weights, (k + 1) * 4 * size)
-                        h1 = h[k + 1]
+                        h1 = state[k + 1]
                         row2 = X_at(weights, (k + 2) * 4 * size)
-                        h2 = h[k + 2]
+                        h2 = state[k + 2]
                         row3 = X_at(weights, (k + 3) * 4 * size)
-                        h3 = h[k + 3]
+                        h3 = state[k + 3]
                         for j in range(4 * size):
-                            gates[j] = fma(h3, row3[j], fma(h2, row2[j], fma(h1, row1[j], fma(h0, row0[j], gates[j]))))
-                    for k in range(size - size % 4, size):
+                            target[j] = fma(h3, row3[j], fma(h2, row2[j], fma(h1, row1[j], fma(h0, row0[j], target[j]))))
+                    for k in range(stop - (stop - start) % 4, stop):
                         for j in range(4 * size):
-                            gates[j] = fma(h[k], weights[k * 4 * size + j], gates[j])
+                            target[j] = fma(state[k], weights[k * 4 * size + j], target[j])
+                    if QUANTISED:
+                        for j in range(4 * size):
+                            totals[j] = totals[j] + f64(sums[j])
+                if QUANTISED:
+                    for j in range(4 * size):
+                        gates[j] = gates[j] + X(totals[j]) * (scale * scales[j])
                 for j in range(size):
                     before = c[j]
                     gate = max_(min_(gates[j] + peep[j] * before, X(CLIP)), X(-CLIP))
