@@ -129,6 +129,8 @@ def _typed(value: Any, kind: str) -> Any:
     if not kind.startswith("tensor(") or value is None:
         return value
     array = np.asarray(value)
+    if kind.startswith("tensor(float8") and array.dtype == np.uint8:  # onnxruntime hands out bits
+        return array.view(numpy_type(kind))
     if kind in ("tensor(double)", "tensor(float)") and array.dtype in (np.float32, np.float64):
         return array.astype(numpy_type(kind))
     if kind.startswith(("tensor(int", "tensor(uint")) and array.dtype.kind in "iu":

@@ -48,7 +48,7 @@ def cases(schema: Any) -> Iterator[Case]:
     """The cases of one version: the plain model for every assignment of types, its variants for one."""
     make = recipes.table().get(f"{schema.domain}.{schema.name}" if schema.domain else schema.name, recipes.matrices)
     every = list(assignments(schema))
-    shown = next((k for k, types in enumerate(every) if all("tensor(float)" == t for t in list(types.values())[:1])), 0)
+    shown = next((k for k, types in enumerate(every) if list(types.values())[:1] == ["tensor(float)"]), 0)
     for k, types in enumerate(every):
         for number, case in enumerate(make(Draft(schema, types))):
             if number == 0 or k == shown or case.everywhere:

@@ -12,7 +12,7 @@ from onnx_numba.ir.loop import Object, Shape, Tensor
 from onnx_numba.ir.types import BOOL, I64, STRING, TensorType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.registry import op
-from onnx_numba.ops.settle import checked_index, is_strings, object_shape, strings_too, unflatten, wrap_axis
+from onnx_numba.ops.settle import checked_index, object_shape, strings_too, unflatten, wrap_axis
 from onnx_numba.templates.index import count_true, find_true
 
 Extent = Dim | int
@@ -94,11 +94,16 @@ def true_positions(b: Builder, mask: Tensor) -> Tensor:
 @op("NonZero", since=9, reviewed=13)
 def non_zero(b: Builder, x: Tensor | Object) -> Tensor:
     """The indices of elements that are not zero, a row per axis; of strings those that are not empty."""
-    if is_strings(x):
+    if isinstance(x, Object):
         empty = b.object_constant(np.array("", object), TensorType(STRING, ()))
         (same,) = b.host("string_equal", [x, empty], [TensorType(BOOL, object_shape(b, x))])
-        x = b.map(lambda v: e.unary("not", v), same)
-    mask = b.reshape(b.map(lambda v: e.cast(v, BOOL), x, dtype=BOOL), (x.size,))
+        return _true_indices(b, b.map(lambda v: e.unary("not", v), same))
+    return _true_indices(b, b.map(lambda v: e.cast(v, BOOL), x, dtype=BOOL))
+
+
+def _true_indices(b: Builder, x: Tensor) -> Tensor:
+    """The indices of elements that are true, a row per axis."""
+    mask = b.reshape(x, (x.size,))
     positions = true_positions(b, mask)
 
     def element(axis: Dim, k: Dim) -> Expr:

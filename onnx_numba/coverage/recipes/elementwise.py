@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from onnx_numba.coverage.case import Case, Const, Draft
+from onnx_numba.coverage.case import Array, Case, Const, Draft
 from onnx_numba.coverage.recipes import matrices, recipe
 
 
@@ -32,7 +33,7 @@ def binary(c: Draft) -> Iterator[Case]:
     yield from _broadcasts(c)
 
 
-def _broadcasts(c: Draft, **second: float) -> Iterator[Case]:
+def _broadcasts(c: Draft, **second: Any) -> Iterator[Case]:
     """Shapes that fit each other, as the version has it."""
     if c.schema.name == "SwiGLU":
         yield c.make(c.real(3, 4), c.real(3, 4), name="alpha", alpha=1.5)
@@ -107,7 +108,7 @@ def clip(c: Draft) -> Iterator[Case]:
     yield c.make(c.real(3, 4), *_bounds(1.0, -1.0), name="crossed")
 
 
-def _bounds(*values: float) -> list[np.ndarray]:  # type: ignore[type-arg]
+def _bounds(*values: float) -> list[Array]:
     return [np.array(v, np.float64) for v in values]
 
 
@@ -129,7 +130,7 @@ def rounded(c: Draft) -> Iterator[Case]:
 @recipe("PRelu")
 def prelu(c: Draft) -> Iterator[Case]:
     yield c.make(c.real(2, 3, 4), c.real(3, 1) if c.version >= 7 else c.real(3))
-    yield c.make(c.real(2, 3, 4), c.real(1) if c.version >= 7 else c.real(1), name="shared")
+    yield c.make(c.real(2, 3, 4), c.real(1), name="shared")
 
 
 @recipe("Celu", "Elu", "LeakyRelu", "ThresholdedRelu", "Swish")
@@ -166,7 +167,7 @@ def gelu(c: Draft) -> Iterator[Case]:
 def cast(c: Draft) -> Iterator[Case]:
     number = c.number("T2")
     name = next(key for key, value in _names().items() if value == number)
-    options = [{}] if not c.has("saturate") else [{}, {"saturate": 0}]
+    options: list[dict[str, Any]] = [{}, {"saturate": 0}] if c.has("saturate") else [{}]
     for given in options:
         variant = ",".join(f"{k}={v}" for k, v in given.items())
         yield c.make(_castable(c), name=variant, to=name if c.version < 6 else number, **given)
@@ -177,13 +178,19 @@ def cast_like(c: Draft) -> Iterator[Case]:
     yield c.make(_castable(c), c.real(1))
 
 
-def _castable(c: Draft) -> np.ndarray:  # type: ignore[type-arg]
+def _castable(c: Draft) -> Array:
     """Values of the first type; strings are the text of numbers."""
     values = np.array([[0.0, 1.0, 2.0, 0.5], [1.75, 3.0, 0.25, 1.5]])
     source, target = c.types["T1"], c.types["T2"]
     if source == "tensor(string)" and target != source:
         integral = "int" in target
+        if target in ("tensor(int2)", "tensor(float8e8m0)"):
+            values = np.clip(values, 0.0 if integral else 1.0, 1.0 if integral else 3.0)
         return np.array([[f"{int(v)}" if integral else f"{v}" for v in row] for row in values], object)
+    if target == "tensor(int2)":
+        values = np.minimum(values, 1.0)  # what lies beyond is undefined
+    if source == "tensor(float8e8m0)":  # powers of two that the target has
+        values = np.minimum(values, {"tensor(int2)": 0.0, "tensor(uint2)": 1.0}.get(target, 2.0))
     if "uint" not in source and not any(name in target for name in ("uint", "e8m0", "int2")):
         values = values * np.array([1, -1, 1, -1])
     return values

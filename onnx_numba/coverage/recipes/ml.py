@@ -123,7 +123,9 @@ def linear_regressor(c: Draft) -> Iterator[Case]:
     yield c.make(x, coefficients=[0.5, -1.0, 2.0, 0.25], intercepts=[1.0, -0.5], targets=2)
     for post in POSTS[1:]:
         wide = post.startswith("SOFTMAX")
-        yield c.make(x * 0.125, name=post, coefficients=[0.5, -1.0, 2.0, 0.25][: 4 if wide else 2], intercepts=[0.25, 0.5][: 2 if wide else 1], targets=2 if wide else 1, post_transform=post)  # fmt: skip
+        weights = {"coefficients": [0.5, -1.0, 2.0, 0.25], "intercepts": [0.25, 0.5], "targets": 2}
+        single = {"coefficients": [0.5, -1.0], "intercepts": [0.25], "targets": 1}
+        yield c.make(x * 0.125, name=post, post_transform=post, **(weights if wide else single))
 
 
 @recipe(ML + "LinearClassifier")

@@ -47,9 +47,8 @@ def matmul_integer(c: Draft) -> Iterator[Case]:
 def qlinear_matmul(c: Draft) -> Iterator[Case]:
     scale = np.array(0.25)
     yield c.make(c.real(2, 3), scale, np.array(1), c.real(3, 4), np.array(0.5), np.array(2), np.array(0.75), np.array(3))
-    yield c.make(
-        c.real(2, 3), np.array([0.25, 0.5]), np.array([1, 2]), c.real(3, 4), scale, np.array(2), np.array(0.75), np.array(3), name="per row",
-    )  # fmt: skip
+    rows = np.array([0.25, 0.5]), np.array([1, 2])
+    yield c.make(c.real(2, 3), *rows, c.real(3, 4), scale, np.array(2), np.array(0.75), np.array(3), name="per row")
 
 
 @recipe("ConvInteger")

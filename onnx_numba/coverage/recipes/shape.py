@@ -143,12 +143,12 @@ def pad(c: Draft) -> Iterator[Case]:
     modes = ["reflect", "edge", *(["wrap"] if c.version >= 19 else [])]
     if c.version < 11:
         key = "paddings" if c.version < 2 else "pads"
-        yield c.make(x, **{key: flat}, value=0.5)  # type: ignore[arg-type]
-        yield c.make(x, name="zero", **{key: flat})  # type: ignore[arg-type]
+        yield c.make(x, **{key: flat}, value=0.5)
+        yield c.make(x, name="zero", **{key: flat})
         if c.version >= 2:
-            yield c.make(x, name="negative", **{key: [-1, 0, 1, -2]})  # type: ignore[arg-type]
+            yield c.make(x, name="negative", **{key: [-1, 0, 1, -2]})
         for mode in modes:
-            yield c.make(x, name=mode, mode=mode, **{key: [1, 2, 2, 1]})  # type: ignore[arg-type]
+            yield c.make(x, name=mode, mode=mode, **{key: [1, 2, 2, 1]})
         return
     yield c.make(x, ints(*flat), np.array(0.5))
     yield c.make(x, ints(*flat), name="zero")
@@ -205,7 +205,8 @@ def constant(c: Draft) -> Iterator[Case]:
     yield c.make(value=numpy_helper.from_array(convert(c.real(2, 3), type_), "value"))
     if c.has("value_int"):
         given: dict[str, tuple[str, Any]] = {
-            "value_int": ("int64", 7), "value_ints": ("int64", [1, -2]), "value_float": ("float", 0.5), "value_floats": ("float", [0.5, 2.0]),
+            "value_int": ("int64", 7), "value_ints": ("int64", [1, -2]),
+            "value_float": ("float", 0.5), "value_floats": ("float", [0.5, 2.0]),
             "value_string": ("string", "ab"), "value_strings": ("string", ["a", "b"]),
         }  # fmt: skip
         for key, (kind, value) in given.items():

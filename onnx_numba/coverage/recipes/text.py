@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnx_numba.coverage.case import Case, Draft
+from onnx_numba.coverage.case import Array, Case, Draft
 from onnx_numba.coverage.recipes import recipe
 
 WORDS = np.array(["monday", "Tuesday", "wednesday", "THURSDAY"], object)
@@ -55,9 +55,10 @@ def image_decoder(c: Draft) -> Iterator[Case]:
         yield c.make(_bitmap(), name="" if pixel_format == "RGB" else pixel_format, pixel_format=pixel_format)
 
 
-def _bitmap() -> np.ndarray:  # type: ignore[type-arg]
+def _bitmap() -> Array:
     """A BMP file of two rows: red, green and blue, then white, black and grey."""
     rows = [[(255, 0, 0), (0, 255, 0), (0, 0, 255)], [(255, 255, 255), (0, 0, 0), (128, 128, 128)]]
     pixels = b"".join(b"".join(bytes(pixel[::-1]) for pixel in row).ljust(12, b"\0") for row in reversed(rows))
-    header = struct.pack("<2sIHHI", b"BM", 54 + len(pixels), 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, 3, 2, 1, 24, 0, len(pixels), 0, 0, 0, 0)
-    return np.frombuffer(header + pixels, np.uint8)
+    head = struct.pack("<2sIHHI", b"BM", 54 + len(pixels), 0, 0, 54)
+    about = struct.pack("<IiiHHIIiiII", 40, 3, 2, 1, 24, 0, len(pixels), 0, 0, 0, 0)
+    return np.frombuffer(head + about + pixels, np.uint8)
