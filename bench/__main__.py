@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import compare, families, machine, peers, picture, processes, report
-from bench.case import Case
+from bench.case import Built, Case
 from onnx_numba.cli import values
 
 
@@ -44,6 +44,8 @@ def main() -> int:
         "own_code": None,
         "results": {},
     }
+    if arguments.resume and arguments.json and arguments.json.exists():
+        document["results"] = json.loads(arguments.json.read_text())["results"]
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="onnx_numba_bench_") as folder:
@@ -68,6 +70,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="list the cases and stop")
     parser.add_argument("--no-starts", dest="starts", action="store_false", help="time per call only, no starts of processes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, after every case")
+    parser.add_argument("--resume", action="store_true", help="keep what the file of --json already has, and measure the rest")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
     parser.add_argument("--note", metavar="TEXT", help="words at the head of the Markdown file")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the ratios at the first thread count: .svg, .png or .pdf")
@@ -91,33 +94,43 @@ def _peers(chosen: list[str] | None) -> tuple[list[str], list[str]]:
 
 
 def _measure(chosen: list[Any], names: list[str], arguments: argparse.Namespace, folder: Path, document: dict[str, Any]) -> None:
-    primed = folder / "primed"
+    place, small = folder / "case", folder / "small"
     if arguments.starts:
-        document["own_code"] = processes.prime(primed, folder / "prime")
-    made: str | None = None
+        document["own_code"] = processes.prime(folder / "primed", small)
+    made: tuple[str, Built] | None = None
     for family, case in chosen:
+        if case.name in document["results"]:
+            continue
         if missing := case.model.missing():
             document["left_out"].append(f"{case.name}, which {' and '.join(missing)} makes")
             continue
         print(f"{family.name}: {case.name} …", file=sys.stderr, flush=True)
-        place = folder / "case"
-        if made != case.model.name:
+        if made is None or made[0] != case.model.name:
             shutil.rmtree(place, ignore_errors=True)
-            built = case.model.build()
-            built.write(place)
-            made = case.model.name
+            made = case.model.name, case.model.build()
+            made[1].write(place)
         values.write_npz(place / "feed.npz", case.feed())
-        result = {"family": family.name, "model": case.model.name, "rows": case.rows, "nodes": case.nodes, "leaves": built.leaves,
-                  "flops": case.flops, "tolerance": case.tolerance}  # fmt: skip
-        result["steady"] = {
-            str(count): _or_error(lambda count=count, case=case: processes.steady(case, place, count, names, arguments.seconds))  # type: ignore[misc]
-            for count in arguments.threads
-        }
-        if arguments.starts and case.starts:
-            result["starts"] = _or_error(lambda: processes.starts(place, folder / "store", primed, folder / "prime", names))
-        document["results"][case.name] = result
+        document["results"][case.name] = {**_facts(family, case, made[1]), **_timed(case, names, arguments, place, small)}
         if arguments.json:
             arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _facts(family: families.Family, case: Case, built: Built) -> dict[str, Any]:
+    """What goals and tables ask of a case."""
+    asked = {name: getattr(case, name) for name in ("rows", "nodes", "flops", "tolerance")}
+    return {"family": family.name, "model": case.model.name, "leaves": built.leaves, **asked}
+
+
+def _timed(case: Case, names: list[str], arguments: argparse.Namespace, place: Path, small: Path) -> dict[str, Any]:
+    """The case at every number of threads, and its processes."""
+
+    def steady(threads: int) -> dict[str, Any]:
+        return _or_error(lambda: processes.steady(case, place, threads, names, arguments.seconds))
+
+    result: dict[str, Any] = {"steady": {str(threads): steady(threads) for threads in arguments.threads}}
+    if arguments.starts and case.starts:
+        result["starts"] = _or_error(lambda: processes.starts(place, place.parent / "store", place.parent / "primed", small, names))
+    return result
 
 
 def _or_error(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,4 @@ def of_rows(feed: Feed, rows: int) -> Feed:
 
 def sized(name: str, model: Model, feed: Callable[[int], Feed], sizes: tuple[int, ...], **facts: Any) -> list[Case]:
     """A model with several numbers of rows; the first is the one whose processes are measured."""
-    return [
-        Case(f"{name}@{rows}", model, cache(lambda rows=rows: feed(rows)), rows=rows, starts=rows == sizes[0], **facts)  # type: ignore[misc]
-        for rows in sizes
-    ]
+    return [Case(f"{name}@{rows}", model, partial(feed, rows), rows=rows, starts=rows == sizes[0], **facts) for rows in sizes]

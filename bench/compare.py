@@ -17,7 +17,8 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> str:
     """
     parts = [f"## Compared with {old['date']}"]
     for threads in (str(count) for count in new["threads"]):
-        rows, means = [], {}
+        rows: list[list[str]] = []
+        means: dict[str, list[float]] = {}
         for name, result in new["results"].items():
             before = old["results"].get(name)
             row = before and _row(before, result, threads)

@@ -45,7 +45,7 @@ def machine(document: dict[str, Any]) -> str:
     """Where, when and with what."""
     found = document["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
-    limits = ", ".join(f"{count} {'thread' if count == '1' else 'threads'}: {words}" for count, words in _limits(document["results"]).items())
+    limits = ", ".join(f"{_threads(count)}: {words}" for count, words in _limits(document["results"]).items())
     lines = [
         f"{document['date']}; {found['processor']}, {found['cores']} cores; {found['system']}.",
         f"{versions}.",
@@ -53,6 +53,10 @@ def machine(document: dict[str, Any]) -> str:
         f"Command: `{document['command']}`, {document['seconds']} s per peer, case and number of threads.",
     ]
     return "  \n".join(line for line in lines if line)
+
+
+def _threads(count: str) -> str:
+    return f"{count} thread{'s' * (count != '1')}"
 
 
 def _limits(results: Results) -> dict[str, str]:
@@ -72,7 +76,7 @@ def steady(results: Results, threads: str) -> str:
     """Time per call of the cases of a family; of the peers those that ran at least one of them."""
     shown = [name for name in peers.NAMES if name != peers.OURS and any(_cell(result, threads, name) for result in results.values())]
     bounds = any(_bound(result, threads) for result in results.values())
-    header = [f"{threads} thread{'s' * (threads != '1')}", peers.OURS, "spread", *shown, *(["of limit"] if bounds else []), "difference"]
+    header = [_threads(threads), peers.OURS, "spread", *shown, *(["of limit"] if bounds else []), "difference"]
     rows = []
     for name, result in results.items():
         found = result["steady"].get(threads, {}).get("peers", {}).get(peers.OURS, {})
@@ -123,8 +127,8 @@ def starts(results: Results, own: float | None) -> str:
             times = [text(one[key]) if one else "–" for key, _ in columns for one in found]
             memory = [figures.run_bytes(result, peer) for peer in shown]
             rows.append([name, text(result["starts"]["cold"]), *times, *("–" if one is None else f"{one / 1e6:.1f}" for one in memory)])
-    words = "Cold compile leaves out the import of numba and onnx, prepare that of the peer; first result is of the whole process; MB is the "
-    words += "peak of a run above what the process held before preparing and above the weights."
+    words = "Cold compile leaves out the import of numba and onnx, prepare that of the peer; first result is of the whole process; MB is"
+    words += " the peak of a run above what the process held before preparing and above the weights."
     code = f" What belongs to no model is compiled once per machine: {own:.2f} s." if own is not None else ""
     return f"{words}{code}\n\n{table(header, rows)}"
 
@@ -174,10 +178,11 @@ def worst(results: Results, threads: Sequence[str]) -> str:
 
 def failures(results: Results) -> list[str]:
     """What went wrong, a line each: first what is ours."""
-    ours, theirs = [], []
+    ours: list[str] = []
+    theirs: list[str] = []
     for name, result in results.items():
         for count, one in {**result["steady"], "starts": result.get("starts", {})}.items():
-            where = f"{name}, {count if count == 'starts' else f'{count} threads'}"
+            where = f"{name}, {count if count == 'starts' else _threads(count)}"
             if "error" in one:
                 ours.append(f"- {where}: {one['error']}")
             for peer, found in one.get("peers", {}).items():

@@ -60,7 +60,8 @@ class _Nodes:
 
 
 def _rounded_down(threshold: float, dtype: type) -> float:
-    rounded = dtype(threshold)
+    # LightGBM's largest double means: all but the missing.
+    rounded = dtype(np.clip(threshold, np.finfo(dtype).min, np.finfo(dtype).max))
     return float(np.nextafter(rounded, dtype(-np.inf)) if rounded > threshold else rounded)
 
 
@@ -129,5 +130,3 @@ def table(rows: int, missing: bool, categories: int) -> tuple[np.ndarray, np.nda
         x[:, :4] = generator.integers(0, categories, (rows, 4))
         y = y + np.sin(x[:, 0] * 7) + np.cos(x[:, 1] * 3)
     return x, y
-
-

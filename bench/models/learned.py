@@ -11,7 +11,7 @@ from bench.case import Built, Source
 OPSET = {"": 18, "ai.onnx.ml": 3}
 
 
-def converted(estimator: Any, port: Any, classifier: bool = False, dtype: type = np.float32) -> Built:
+def converted(estimator: Any, port: Any, classifier: bool = False) -> Built:
     """An estimator as a model; a classifier gives its probabilities as one matrix."""
     import skl2onnx
 
@@ -25,11 +25,11 @@ def _method(estimator: Any) -> str:
     return "predict" if hasattr(estimator, "predict") else "transform"
 
 
-def floats(features: int, double: bool = False) -> Any:
+def floats(features: int) -> Any:
     """The type of a matrix of so many features."""
-    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+    from skl2onnx.common.data_types import FloatTensorType
 
-    return (DoubleTensorType if double else FloatTensorType)([None, features])
+    return FloatTensorType([None, features])
 
 
 def table(rows: int, features: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -49,13 +49,13 @@ def scaler_linear() -> Built:
     return converted(make_pipeline(StandardScaler(), LinearRegression()).fit(*table(500, 10)), floats(10))
 
 
-def forest(trees: int, depth: int, features: int = 10, rows: int = 4000, double: bool = False) -> Built:
+def forest(trees: int, depth: int, features: int = 10, rows: int = 4000) -> Built:
     """A random forest for regression."""
     from sklearn.ensemble import RandomForestRegressor
 
     x, y = table(rows, features)
     fitted = RandomForestRegressor(trees, max_depth=depth, random_state=0).fit(x, y)
-    return _forest(fitted, converted(fitted, floats(features, double)))
+    return _forest(fitted, converted(fitted, floats(features)))
 
 
 def forest_classifier(trees: int, depth: int, features: int = 30, rows: int = 4000, classes: int = 3) -> Built:

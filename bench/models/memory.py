@@ -27,7 +27,9 @@ CHAINS = {
 
 def cases() -> Iterator[Case]:
     """Chains of three or more nodes, then single ones."""
-    for name, (make, takes) in {**{name: (partial(chain, ops), 1) for name, ops in CHAINS.items()}, **_COMPOSED}.items():
+    for name, operators in CHAINS.items():
+        yield from _sized(name, partial(chain, operators), 1, CHAIN_MEGABYTES)
+    for name, (make, takes) in _COMPOSED.items():
         yield from _sized(name, make, takes, CHAIN_MEGABYTES)
     for name, (make, takes) in _SINGLE.items():
         yield from _sized(name, make, takes, SINGLE_MEGABYTES, nodes=1)
@@ -101,7 +103,7 @@ def _residual_norm() -> Built:
         build.node("LayerNormalization", "s scale bias", "n", axis=-1, epsilon=1e-5),
         build.node("Mul", "n gain", "y"),
     ]
-    constants = {"scale": build.weight("scale", WIDTH), "bias": build.weight("bias", WIDTH), "gain": np.float32(0.5)}
+    constants = {"scale": build.weight("scale", WIDTH), "bias": build.weight("bias", WIDTH), "gain": np.array(0.5, np.float32)}
     return _built(nodes, 2, constants, partial(_numpy_norm, constants), partial(_torch_norm, constants))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,13 +21,12 @@ _CORPUS = ("mnist_cntk8", "fastestdet", "ultraface_rfb320", "hifigan_small", "se
 def products() -> Iterator[Case]:
     """What multiply-adds bound."""
     for size in (512, 1024):
-        yield Case(f"matmul_{size}", Model(f"matmul_{size}", partial(_matmul, size)), lambda size=size: {"x": build.normal(size, size)},
-                   flops=2.0 * size**3)  # type: ignore[misc]  # fmt: skip
+        yield Case(f"matmul_{size}", Model(f"matmul_{size}", partial(_matmul, size)), partial(_feed, size, size), flops=2.0 * size**3)
     widths = (256, 512, 512, 10)
-    flops = 2.0 * 64 * sum(rows * columns for rows, columns in zip(widths, widths[1:], strict=False))
-    yield Case("mlp_64x256", Model("mlp_64x256", partial(one_row.mlp, widths, "Relu")), lambda: {"x": build.normal(64, 256)}, flops=flops)
-    yield Case("conv3x3_64_56", Model("conv3x3_64_56", _convolution), lambda: {"x": build.normal(1, 64, 56, 56)},
-               flops=2.0 * 9 * 64 * 64 * 56 * 56)  # fmt: skip
+    flops = 2.0 * 64 * sum(rows * columns for rows, columns in itertools.pairwise(widths))
+    yield Case("mlp_64x256", Model("mlp_64x256", partial(one_row.mlp, widths, "Relu")), partial(_feed, 64, 256), flops=flops)
+    flops = 2.0 * 9 * 64 * 64 * 56 * 56
+    yield Case("conv3x3_64_56", Model("conv3x3_64_56", _convolution), partial(_feed, 1, 64, 56, 56), flops=flops)
 
 
 def vision() -> Iterator[Case]:
@@ -41,7 +41,11 @@ def vision() -> Iterator[Case]:
 def one_operator() -> Iterator[Case]:
     """The smallest of models."""
     data = build.model([build.node("Relu", "x", "y")], {"x": ["n"]}, {"y": ["n"]})
-    yield Case("relu_1k", Model("relu_1k", lambda: Built(data)), lambda: {"x": build.normal(1000)})
+    yield Case("relu_1k", Model("relu_1k", lambda: Built(data)), partial(_feed, 1000))
+
+
+def _feed(*shape: int) -> Feed:
+    return {"x": build.normal(*shape)}
 
 
 def _file(path: Path) -> Built:
@@ -58,7 +62,8 @@ def _light_feed(path: Path) -> Feed:
 
 def _matmul(size: int) -> Built:
     """A square MatMul with a constant weight."""
-    return Built(build.model([build.node("MatMul", "x w", "y")], {"x": ["n", size]}, {"y": ["n", size]}, {"w": build.weight("w", size, size)}))
+    constants = {"w": build.weight("w", size, size)}
+    return Built(build.model([build.node("MatMul", "x w", "y")], {"x": ["n", size]}, {"y": ["n", size]}, constants))
 
 
 def _convolution(channels: int = 64, extent: int = 56) -> Built:

@@ -113,5 +113,5 @@ def _voice_activity() -> Built:
         build.node("MatMul", "hidden head", "logit"),
         build.node("Sigmoid", "logit", "probability"),
     ]
-    takes = {"audio": [1, 512], "state": [1, 1, 64], "rate": (TensorProto.INT64, [])}
+    takes: dict[str, Any] = {"audio": [1, 512], "state": [1, 1, 64], "rate": (TensorProto.INT64, [])}
     return Built(build.model(nodes, takes, {"probability": [1, 1], "next": [1, 1, 64]}, constants))

@@ -19,12 +19,12 @@ _LIGHTGBM: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "lgbm_500x63_missing": ({"trees": 500, "leaves": 63, "depth": 8, "missing": True}, _ALL),
     "lgbm_1000x63": ({"trees": 1000, "leaves": 63, "depth": 10}, _SOME),
     "lgbm_300x64_double": ({"trees": 300, "leaves": 64, "depth": 8, "dtype": np.float64}, _SOME),
+    "lgbm_100x600_double": ({"trees": 100, "leaves": 600, "depth": 12, "dtype": np.float64}, _SOME),
     "lgbm_200x63_categories": ({"trees": 200, "leaves": 63, "depth": 10, "categories": 24}, _ALL),
 }
-_FORESTS: dict[str, tuple[Callable[[], Built], tuple[int, ...], type]] = {
-    "forest_100_depth14": (partial(learned.forest, 100, 14, 30, 20_000), _ALL, np.float32),
-    "forest_100_depth12_double": (partial(learned.forest, 100, 12, 30, 10_000, True), _SOME, np.float64),
-    "forest_200_depth8_classes": (partial(learned.forest_classifier, 200, 8), _SOME, np.float32),
+_FORESTS: dict[str, tuple[Callable[[], Built], tuple[int, ...]]] = {
+    "forest_100_depth14": (partial(learned.forest, 100, 14, 30), _ALL),
+    "forest_200_depth8_classes": (partial(learned.forest_classifier, 200, 8), _SOME),
 }
 
 
@@ -36,8 +36,8 @@ def cases() -> Iterator[Case]:
         yield from sized(name, model, feed, sizes)
     xgboost = Model("xgb_400_depth6", partial(boosted.xgboost, 400, 6), ("xgboost", "onnxmltools"))
     yield from sized(xgboost.name, xgboost, partial(_table, False, 0, np.float32), _SOME)
-    for name, (build, sizes, dtype) in _FORESTS.items():
-        yield from sized(name, Model(name, build, ("sklearn", "skl2onnx")), partial(_table, False, 0, dtype), sizes)
+    for name, (build, sizes) in _FORESTS.items():
+        yield from sized(name, Model(name, build, ("sklearn", "skl2onnx")), partial(_table, False, 0, np.float32), sizes)
     yield from corpus.tables(_SOME, "histgb_reg_nan", "gbc_breast_cancer", "xgb_digits", "lgbm_bc_zipmap", "treeensemble_ml5_member")
 
 

@@ -11,9 +11,11 @@ import pickle
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-NAMES = ("onnx_numba", "onnx_numba_1", "onnxruntime", "openvino", "scikit_learn", "lightgbm", "xgboost", "tl2cgen", "treelite", "torch", "numpy")
+NAMES = (
+    "onnx_numba", "onnx_numba_1", "onnxruntime", "openvino", "scikit_learn", "lightgbm", "xgboost", "tl2cgen", "treelite", "torch", "numpy",
+)  # fmt: skip
 """All peers; the answers of ``REFERENCE`` are those the others are compared with, or of the first that ran."""
 
 OURS, OURS_ON_ONE_THREAD, REFERENCE = "onnx_numba", "onnx_numba_1", "onnxruntime"
@@ -40,20 +42,18 @@ class Peer(Protocol):
     MODULES: tuple[str, ...]
     """What must be installed; the first is timed as the peer's import."""
 
-    @staticmethod
-    def applies(folder: Path) -> bool:
+    def applies(self, folder: Path) -> bool:
         """Whether the folder of a model holds what this peer can run."""
         ...
 
-    @staticmethod
-    def load(folder: Path, threads: int) -> Runner:
+    def load(self, folder: Path, threads: int) -> Runner:
         """Make it ready."""
         ...
 
 
 def get(name: str) -> Peer:
     """A peer by name."""
-    return importlib.import_module(f"bench.peers.{name}")
+    return cast("Peer", importlib.import_module(f"bench.peers.{name}"))
 
 
 def runs_onnx(name: str) -> bool:

@@ -10,7 +10,6 @@ import numpy as np
 from bench import peers
 
 MODULES = ("treelite",)
-_FROM = ("lightgbm", "xgboost", "scikit_learn")
 
 
 def applies(folder: Path) -> bool:
@@ -23,7 +22,8 @@ def model(folder: Path) -> tuple[Any, int]:
 
     source = peers.source(folder, peers.source(folder, "forest").what)
     name = type(source.what).__module__.partition(".")[0]
-    read = {"lightgbm": treelite.frontend.from_lightgbm, "xgboost": treelite.frontend.from_xgboost, "sklearn": treelite.sklearn.import_model}
+    frontend = treelite.frontend
+    read = {"lightgbm": frontend.from_lightgbm, "xgboost": frontend.from_xgboost, "sklearn": treelite.sklearn.import_model}
     return read[name](source.what), source.output
 
 
