@@ -30,8 +30,9 @@ def difference(got: Any, want: Any) -> float:
 
 
 def difference_of_values(got: list[Any], want: list[Any]) -> float:
-    """As ``difference``, of the outputs that a peer gives that is no ONNX runtime: of any shape and type that holds the same values."""
-    pairs = [(np.ravel(one), np.ravel(_table(other))) for one, other in zip(got, want, strict=False) if one is not None]
+    """As ``difference`` where one of them is no ONNX runtime: of the outputs that both give, of any shape and type that hold the values."""
+    both = [(one, other) for one, other in zip(got, want, strict=False) if one is not None and other is not None]
+    pairs = [(np.ravel(_table(one)), np.ravel(_table(other))) for one, other in both]
     return max((_distance(one.astype(other.dtype), other) if one.size == other.size else np.inf for one, other in pairs), default=np.inf)
 
 

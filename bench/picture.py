@@ -33,8 +33,8 @@ def draw(document: dict[str, Any], threads: str, path: Path) -> None:
     axes[0].xaxis.set_tick_params(labeltop=True)
     axes[-1].set_xlabel("time of the peer ÷ time of onnx_numba: right of the line onnx_numba is faster")
     handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=5, frameon=False)
-    figure.suptitle(f"{document['date']}, {document['machine']['processor']}, {threads} thread{'s' * (threads != '1')}", fontsize=9)
+    title = f"{document['date']}, {document['machine']['processor']}, {threads} thread{'s' * (threads != '1')}"
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=5, frameon=False, title=title, fontsize=8)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 

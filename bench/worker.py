@@ -81,13 +81,11 @@ def _first_call(name: str, folder: Path, feed: dict[str, Any], threads: int) -> 
 def _compare(results: dict[str, dict[str, Any]], answers: dict[str, list[Any]]) -> None:
     """How far every peer is from the reference, which is the first that ran where it itself did not."""
     reference = peers.REFERENCE if peers.REFERENCE in answers else next((name for name in answers if name != peers.OURS), None)
-    for name, answer in answers.items():
+    for name in answers:
         if reference is not None and name != reference:
-            compare = outputs.difference if peers.runs_onnx(name) and peers.runs_onnx(reference) else outputs.difference_of_values
-            wanted = answers[reference]
-            one, other = (answer, wanted) if compare is outputs.difference or peers.runs_onnx(reference) else (wanted, answer)
-            results[name]["difference"] = compare(one, other)
-            results[name]["reference"] = reference
+            of_onnx = peers.runs_onnx(name) and peers.runs_onnx(reference)
+            compare = outputs.difference if of_onnx else outputs.difference_of_values
+            results[name].update(difference=compare(answers[name], answers[reference]), reference=reference)
 
 
 def _bytes(value: Any) -> int:
