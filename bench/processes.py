@@ -47,22 +47,27 @@ def prime(store: Path, folder: Path) -> float:
 
 
 def starts(folder: Path, store: Path, primed: Path, small: Path, chosen: Sequence[str]) -> dict[str, Any]:
-    """Whole processes with one thread: ours with an empty store, then all peers, ours with a full one, each with its memory."""
+    """Whole processes with one thread: ours with an empty store, then all peers in turn, ours with a full one, then their memory."""
     shutil.copytree(primed, store)
     cold = _start(peers.OURS, folder, store, "cold")
-    started = {name: _warm(name, folder, store, small) for name in peers.STARTED if name in chosen}
+    names = [name for name in peers.STARTED if name in chosen]
+    rounds = [{name: _attempt(name, folder, store) for name in names} for _ in range(_WARM_STARTS)]
+    warm = {name: _medians([one[name] for one in rounds]) | _attempt(name, folder, store, "memory", str(small)) for name in names}
     shutil.rmtree(store)
     weights = (folder / "model.onnx").stat().st_size
-    return {"cold": cold["prepare"], "import_numba": cold["import"], "weights_bytes": weights, "warm": started}
+    return {"cold": cold["prepare"], "import_numba": cold["import"], "weights_bytes": weights, "warm": warm}
 
 
-def _warm(name: str, folder: Path, store: Path, small: Path) -> dict[str, Any]:
+def _medians(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    failed = next((one for one in rounds if "error" in one), None)
+    return failed or {key: median(one[key] for one in rounds) for key in _MEASURED}
+
+
+def _attempt(name: str, folder: Path, store: Path, *mode: str) -> dict[str, Any]:
     try:
-        rounds = [_start(name, folder, store) for _ in range(_WARM_STARTS)]
-        used = _start(name, folder, store, "memory", str(small))
+        return _start(name, folder, store, *mode)
     except RuntimeError as error:
         return {"error": str(error)}
-    return {**{key: median(one[key] for one in rounds) for key in _MEASURED}, "run_bytes": used["run_bytes"]}
 
 
 def _start(name: str, folder: Path, store: Path, *mode: str) -> dict[str, Any]:
