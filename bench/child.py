@@ -1,85 +1,85 @@
-"""One process, from its start to a first result: ``python -m bench.child RUNTIME MODEL FEED THREADS``. Prints JSON.
+"""One process, from its start to a first result: ``python -m bench.child PEER FOLDER``, with one thread. It prints JSON.
 
-It imports as little as it can, for what it measures is a start.
+It imports as little as it can, for what it measures is a start. ``cold`` as a third argument times the import of numba apart;
+``memory OTHER`` measures memory instead, above that of a process which has run the small model of another folder.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import resource
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-_RUNS_FOR_MEMORY = 5
+from bench import peers
+
+_RUNS_FOR_MEMORY = 3
+_STATUS = Path("/proc/self/status")
 
 
-def main(runtime: str, model: str, feed: str, threads: int) -> dict[str, Any]:
+def start(name: str, folder: Path, cold: bool) -> dict[str, Any]:
     """Prepare, run once, and say when that was."""
-    with np.load(feed) as archive:
-        arrays = dict(archive)
-    inputs = {name: array.astype(object) if array.dtype.kind == "U" else array for name, array in arrays.items()}
-    times: dict[str, Any] = {}
-    run = _PREPARE[runtime](model, threads, times)
+    feed, peer = _feed(folder), peers.get(name)
+    times: dict[str, Any] = {"import": sum(_import(module) for module in (*(("numba", "onnx") if cold else ()), peer.MODULES[0]))}
     started = time.perf_counter()
-    run(inputs)
+    runner = peer.load(folder, 1)
+    times["prepare"] = time.perf_counter() - started
+    call = runner.bind(feed)
+    started = time.perf_counter()
+    call()
     times["first_run"] = time.perf_counter() - started
     times["first_result_at"] = time.time()
-    times["imported"] = [name for name in ("onnx", "numba", "llvmlite") if name in sys.modules]
-    for _ in range(_RUNS_FOR_MEMORY):
-        run(inputs)
-    times["peak_mb"] = _peak_bytes() / 1e6
     return times
 
 
-def _peak_bytes() -> int:
-    """Peak resident memory of this program.
+def memory(name: str, folder: Path, small: Path) -> dict[str, Any]:
+    """Bytes at most during a run, above those before preparing, when the peer's own code was there already."""
+    feed, peer = _feed(folder), peers.get(name)
+    other = peer.load(small, 1)
+    other.bind(_feed(small))()
+    before = _memory("VmRSS")
+    runner = peer.load(folder, 1)
+    _forget_peak()
+    call = runner.bind(feed)
+    for _ in range(_RUNS_FOR_MEMORY):
+        call()
+    return {"run_bytes": _memory("VmHWM") - before}
 
-    Linux says it per program; ``ru_maxrss`` there also counts what the parent had when it started this one.
+
+def _feed(folder: Path) -> dict[str, Any]:
+    with np.load(folder / "feed.npz") as archive:
+        return {name: array.astype(object) if array.dtype.kind == "U" else array for name, array in archive.items()}
+
+
+def _import(module: str) -> float:
+    started = time.perf_counter()
+    importlib.import_module(module)
+    return time.perf_counter() - started
+
+
+def _memory(what: str) -> int:
+    """Resident memory of this program, now (``VmRSS``) or at most (``VmHWM``).
+
+    Linux says it per program; ``ru_maxrss`` there also counts what the parent had when it started this one, and is what others have.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+    if _STATUS.exists():
+        (line,) = [line for line in _STATUS.read_text().splitlines() if line.startswith(f"{what}:")]
         return int(line.split()[1]) << 10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _ours(model: str, threads: int, times: dict[str, Any]) -> Callable[[Any], Any]:
-    from onnx_numba import backend
+def _forget_peak() -> None:
+    """From here on the peak is that of the runs, not of preparing."""
+    if _STATUS.exists():
+        Path("/proc/self/clear_refs").write_text("5")
 
-    started = time.perf_counter()
-    rep = backend.prepare(model, num_threads=threads)
-    times["prepare"] = time.perf_counter() - started
-    return rep.run
-
-
-def _ours_cold(model: str, threads: int, times: dict[str, Any]) -> Callable[[Any], Any]:
-    """As ``_ours``, with the import of numba, llvmlite and onnx timed apart from compiling."""
-    started = time.perf_counter()
-    import numba  # noqa: F401
-    import onnx  # noqa: F401
-
-    times["import_numba"] = time.perf_counter() - started
-    return _ours(model, threads, times)
-
-
-def _onnxruntime(model: str, threads: int, times: dict[str, Any]) -> Callable[[Any], Any]:
-    import onnxruntime
-
-    started = time.perf_counter()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    times["prepare"] = time.perf_counter() - started
-    return lambda inputs: session.run(None, inputs)
-
-
-_PREPARE = {"ours": _ours, "ours-cold": _ours_cold, "theirs": _onnxruntime}
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))))
+    peer, place, *mode = sys.argv[1:]
+    measured = memory(peer, Path(place), Path(mode[1])) if mode[:1] == ["memory"] else start(peer, Path(place), mode == ["cold"])
+    print(json.dumps(measured))

@@ -12,6 +12,11 @@ _BLOCK_SECONDS = 2e-3
 
 
 def alternate(calls: Mapping[str, Callable[[], Any]], seconds: float, rest: float = 0.0) -> dict[str, float]:
+    """Name → median seconds per call over what ``blocks`` gives."""
+    return {name: statistics.median(times) for name, times in blocks(calls, seconds, rest).items()}
+
+
+def blocks(calls: Mapping[str, Callable[[], Any]], seconds: float, rest: float = 0.0) -> dict[str, list[float]]:
     """Measure functions against each other.
 
     Parameters
@@ -26,16 +31,16 @@ def alternate(calls: Mapping[str, Callable[[], Any]], seconds: float, rest: floa
     Returns
     -------
     dict
-        Name → median seconds per call over the blocks; three blocks at least, the first calls not counted.
+        Name → seconds per call of every block; three blocks at least, the first calls not counted.
     """
     lengths = {name: _block_length(call) for name, call in calls.items()}
-    blocks: dict[str, list[float]] = {name: [] for name in calls}
+    measured: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + seconds * len(calls)
-    while len(next(iter(blocks.values()))) < 3 or time.perf_counter() < end:
+    while len(next(iter(measured.values()))) < 3 or time.perf_counter() < end:
         for name, call in calls.items():
             time.sleep(rest)
-            blocks[name].append(_block(call, lengths[name]))
-    return {name: statistics.median(times) for name, times in blocks.items()}
+            measured[name].append(_block(call, lengths[name]))
+    return measured
 
 
 def _block_length(call: Callable[[], Any]) -> int:

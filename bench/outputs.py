@@ -1,37 +1,11 @@
-"""Time per call, once prepared: alternating calls of both runtimes in one process."""
+"""How far apart the outputs of two peers are."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
-
-import onnx_numba.backend as backend
-from onnx_numba.cli import timing
-
-REST = 0.05
-"""Seconds before a block of calls with several threads: onnxruntime's spin on after a call and would take the other's cores."""
-
-
-def measure(path: Path, feed: Mapping[str, Any], threads: int, seconds: float) -> dict[str, float]:
-    """Median seconds per call of both, their ratio, and how far apart their outputs are."""
-    rep = backend.prepare(path, num_threads=threads)
-    session = _session(path, threads)
-    only = next(iter(feed.values())) if len(feed) == 1 else feed
-    distance = difference(list(rep.run(only)), session.run(None, dict(feed)))
-    calls = {"ours": lambda: rep.run(only), "theirs": lambda: session.run(None, feed)}
-    medians = timing.alternate(calls, seconds, rest=0.0 if threads == 1 else REST)
-    return {**medians, "ratio": medians["theirs"] / medians["ours"], "difference": distance}
-
-
-def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def difference(got: Any, want: Any) -> float:
@@ -39,6 +13,9 @@ def difference(got: Any, want: Any) -> float:
 
     For what is not floating it is the share that differs; another shape or type is infinitely far.
     """
+    if isinstance(want, list) and want and isinstance(want[0], Mapping):
+        same = len(got) == len(want) and all(list(one) == list(other) for one, other in zip(got, want, strict=True))
+        return difference(_table(got), _table(want)) if same else np.inf
     if isinstance(want, Mapping):
         return difference(list(got.values()), list(want.values())) if list(got) == list(want) else np.inf
     if isinstance(want, list):
@@ -49,6 +26,23 @@ def difference(got: Any, want: Any) -> float:
     got, want = np.asarray(got), np.asarray(want)
     if got.shape != want.shape or got.dtype != want.dtype:
         return np.inf
+    return _distance(got, want)
+
+
+def difference_of_values(got: list[Any], want: list[Any]) -> float:
+    """As ``difference`` where one of them is no ONNX runtime: of the outputs that both give, of any shape and type that hold the values."""
+    both = [(one, other) for one, other in zip(got, want, strict=False) if one is not None and other is not None]
+    pairs = [(np.ravel(_table(one)), np.ravel(_table(other))) for one, other in both]
+    return max((_distance(one.astype(other.dtype), other) if one.size == other.size else np.inf for one, other in pairs), default=np.inf)
+
+
+def _table(value: Any) -> np.ndarray:
+    """The values of a ZipMap's maps as a matrix; anything else as an array."""
+    maps = isinstance(value, list) and value and isinstance(value[0], Mapping)
+    return np.asarray([list(row.values()) for row in value] if maps else value)
+
+
+def _distance(got: np.ndarray, want: np.ndarray) -> float:
     if want.size == 0:
         return 0.0
     if want.dtype.kind != "f":

@@ -1,0 +1,1 @@
+"""The models, a module per family; each gives its cases."""
