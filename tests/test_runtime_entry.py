@@ -52,7 +52,7 @@ INDICES = np.array([2, -1, 0])
 @pytest.mark.parametrize("pack", [list, tuple, lambda pair: dict(zip("xi", pair, strict=True))])
 def test_it_takes_plain_arrays(session, pack):
     x = values(100)
-    result = session._fast(pack((x, INDICES)))
+    result = session._entry.function(pack((x, INDICES)))
     assert type(result) is tuple
     np.testing.assert_array_equal(result[0], 2 * x)
     np.testing.assert_array_equal(result[1], x[INDICES])
@@ -60,7 +60,7 @@ def test_it_takes_plain_arrays(session, pack):
 
 
 def test_a_single_input_may_stand_alone(single):
-    np.testing.assert_array_equal(single._fast(values(9))[0], 2 * values(9) + 1)
+    np.testing.assert_array_equal(single._entry.function(values(9))[0], 2 * values(9) + 1)
 
 
 class Sub(np.ndarray):
@@ -91,7 +91,7 @@ class Sub(np.ndarray):
     ],
 )
 def test_it_leaves_the_rest_alone(session, inputs):
-    assert session._fast(inputs) is entry.REFUSED
+    assert session._entry.function(inputs) is entry.REFUSED
 
 
 def test_the_general_path_takes_over(session):
@@ -108,16 +108,16 @@ def test_the_general_path_takes_over(session):
 @pytest.mark.parametrize("n", [0, 1, LARGE // 4 - 1, LARGE // 4, LARGE])
 def test_outputs_of_every_size(single, n):
     for _ in range(3):
-        np.testing.assert_array_equal(single._fast([values(n)])[0], 2 * values(n) + 1)
+        np.testing.assert_array_equal(single._entry.function([values(n)])[0], 2 * values(n) + 1)
 
 
 def test_large_outputs_are_recycled(single):
     def address():
-        return single._fast([values(LARGE)])[0].__array_interface__["data"][0]
+        return single._entry.function([values(LARGE)])[0].__array_interface__["data"][0]
 
     assert address() == address()
-    held = single._fast([values(LARGE)])[0]
-    other = single._fast([values(LARGE, 1)])[0]
+    held = single._entry.function([values(LARGE)])[0]
+    other = single._entry.function([values(LARGE, 1)])[0]
     assert not np.shares_memory(held, other)
     np.testing.assert_array_equal(held, 2 * values(LARGE) + 1)
 
@@ -125,9 +125,9 @@ def test_large_outputs_are_recycled(single):
 def test_errors_come_through(session):
     for _ in range(3):
         with pytest.raises(ExecutionError, match=r"take node: an index is out of range \(work item 1\)") as caught:
-            session._fast([values(4), np.array([0, 4, 9])])
+            session._entry.function([values(4), np.array([0, 4, 9])])
         assert caught.value.index == 1
-        assert session._fast([values(4), INDICES]) is not entry.REFUSED
+        assert session._entry.function([values(4), INDICES]) is not entry.REFUSED
 
 
 def test_negative_extents_are_an_error(compiled):
@@ -136,9 +136,9 @@ def test_negative_extents_are_an_error(compiled):
     b.output("y", dims=(b.op("sub", b.slot(1), x.dims[0]),))
     b.emit("out", 0)
     session = Session(b.plan(), [], compiled, Options(num_threads=1))
-    assert session._fast([values(1)])[0].shape == (0,)
+    assert session._entry.function([values(1)])[0].shape == (0,)
     with pytest.raises(ExecutionError, match=r"output 'y' would have the shape \[-1\]"):
-        session._fast([values(2)])
+        session._entry.function([values(2)])
 
 
 def test_references_are_kept_in_balance(session, single):
@@ -147,12 +147,12 @@ def test_references_are_kept_in_balance(session, single):
 
     def go():
         for _ in range(50):
-            session._fast([x, INDICES])
-            session._fast({"x": x, "i": INDICES})
-            session._fast((x, None))
-            single._fast(big)
+            session._entry.function([x, INDICES])
+            session._entry.function({"x": x, "i": INDICES})
+            session._entry.function((x, None))
+            single._entry.function(big)
             with pytest.raises(ExecutionError):
-                session._fast([x, np.array([99, 0, 0])])
+                session._entry.function([x, np.array([99, 0, 0])])
 
     go()
     gc.collect()
@@ -162,7 +162,7 @@ def test_references_are_kept_in_balance(session, single):
     after = [sys.getrefcount(item) for item in kept]
     assert all(abs(new - old) < 20 for new, old in zip(after, before, strict=True)), (before, after)
     assert abs(sys.getallocatedblocks() - blocks) < 200
-    result, fresh = session._fast([x, INDICES]), (np.empty(1), np.empty(1))
+    result, fresh = session._entry.function([x, INDICES]), (np.empty(1), np.empty(1))
     # The tuple's reference and the argument's, as for any item of a new tuple.
     assert sys.getrefcount(result[0]) == sys.getrefcount(result[1]) == sys.getrefcount(fresh[0])
 
@@ -186,7 +186,7 @@ def test_zero_dims(compiled):
     b.emit("out", 0)
     b.call(plans.double, n, (x.buffer, y.buffer), (n,))
     session = Session(b.plan(), [], compiled, Options(num_threads=1))
-    (result,) = session._fast([np.array(3, np.float32)])
+    (result,) = session._entry.function([np.array(3, np.float32)])
     assert isinstance(result, np.ndarray) and result.shape == () and result == 6
 
 
@@ -236,7 +236,7 @@ def test_python_steps_are_served(compiled):
     session = Session(b.plan(), [], compiled, Options(num_threads=1), {"split": split})
     for n in (3, 3, 5):
         given = values(n)
-        got, items = session._fast(given)
+        got, items = session._entry.function(given)
         np.testing.assert_array_equal(got, given)
         assert items == given.tolist() and not np.shares_memory(got, given)
 
@@ -249,12 +249,12 @@ def test_an_input_of_unknown_rank_is_for_the_general_path(compiled):
     y = b.output("y")
     b.host("same", (x,), (y,))
     session = Session(b.plan(), [], compiled, Options(num_threads=1), {"same": lambda params, value: (value,)})
-    assert session._entry is None and session._fast(values(3)) is entry.REFUSED
+    assert session._entry is None
     np.testing.assert_array_equal(session.run([values(3)])[0], values(3))
 
 
 def test_elsewhere_there_is_the_general_path(compiled, monkeypatch):
     monkeypatch.setattr("onnx_numba.runtime.engine.usable", lambda: False)
     session = Session(chain(), [], compiled, Options(num_threads=1))
-    assert session._fast([values(3)]) is entry.REFUSED
+    assert session._entry is None
     np.testing.assert_array_equal(session.run([values(3)])[0], 2 * values(3))
