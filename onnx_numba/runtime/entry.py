@@ -297,7 +297,7 @@ class _Ports:
         if port is None or port.buffer is None or not isinstance(port.type, TensorType):
             return [0] * BUILD_WORDS
         rank = len(port.dims)
-        taken = port.type.dtype is F32 and rank in (1, 2) if kind == BUILD_MAPS else port.type.dtype is I64
+        taken = port.type.dtype == F32 and rank in (1, 2) if kind == BUILD_MAPS else port.type.dtype == I64
         if not taken or not set(step.outputs[0].dims) <= set(port.dims):
             return [0] * BUILD_WORDS
         table, template = _table([id(item) for item in objects]), dict.fromkeys(objects)

@@ -23,7 +23,7 @@ from onnx_numba.runtime.assembler import steps_of
 from onnx_numba.runtime.binding import conform, readable
 from onnx_numba.runtime.frame import Frame
 from onnx_numba.runtime.host import Host, is_factory, objects_of
-from onnx_numba.runtime.outputs import OutputPool
+from onnx_numba.runtime.outputs import CACHE_LINE, LARGE, OutputPool, aligned_block
 
 Array = np.ndarray[Any, Any]
 
@@ -113,7 +113,7 @@ class Program:
     ) -> None:
         self.plan = plan
         self.outputs = OutputPool()
-        self._constants = {buffer: readable(weights[index]) for buffer, index in plan.constants.items()}
+        self._constants = {buffer: _aligned(readable(weights[index])) for buffer, index in plan.constants.items()}
         self.weight_bytes = sum(array.nbytes for array in self._constants.values())
         self._make = engine.frames(plan)
         self._idle: deque[Frame] = deque(maxlen=MAX_IDLE_FRAMES)
@@ -315,6 +315,16 @@ def _fetch(frame: Frame, place: Place) -> Any:
         return frame.objects[place.object]
     assert place.dtype is not None
     return frame.array(place.buffer, tuple([frame.slot(slot) for slot in place.dims]), place.dtype)
+
+
+def _aligned(weight: Array) -> Array:
+    """A weight, copied if it is small and begins inside a cache line: every vector load from there would touch two."""
+    if not weight.nbytes or weight.nbytes > LARGE or weight.dtype.hasobject or not weight.ctypes.data % CACHE_LINE:
+        return weight
+    copy = aligned_block(weight.nbytes).view(weight.dtype).reshape(weight.shape)
+    copy[...] = weight
+    copy.flags.writeable = False
+    return copy
 
 
 def _tensor(place: Place, value: Any, where: str) -> Array:

@@ -47,12 +47,20 @@ def walk_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
         for i in range(start * n_targets, (start + count) * n_targets):
             y[i] = X(0)
             seen[i] = bool_(0)
+        # Counting along is cheaper than a division per walk, which takes as long as two of its steps.
         pairs = n_trees * count
+        tree = i64(0)
+        begun = i64(0)
+        ended = i64(0)
         for group in range(0, pairs, 8):
             for j in range(8):
-                pair = min(group + j, pairs - 1)
-                ats[j] = i64(roots[udiv(pair, count)])
-                bases[j] = (start + urem(pair, count)) * n_features
+                ats[j] = i64(roots[tree])
+                bases[j] = (start + begun) * n_features
+                if group + j + 1 < pairs:  # the last walk fills up its group
+                    begun += 1
+                    if begun == count:
+                        begun = i64(0)
+                        tree += 1
             moved = i64(1)
             while moved != 0:
                 moved = i64(0)
@@ -81,7 +89,10 @@ def walk_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                     ats[j] = following
             for j in range(min(8, pairs - group)):
                 leaf = i64(nodes[4 * ats[j] + 3])
-                row = (start + urem(group + j, count)) * n_targets
+                row = (start + ended) * n_targets
+                ended += 1
+                if ended == count:
+                    ended = i64(0)
                 for k in range(i64(first[leaf]), i64(first[leaf + 1])):
                     place = row + targets[k]
                     w = weights[k]
