@@ -9,7 +9,7 @@ from typing import Any
 from onnx_numba.cli.timing import text
 
 GOALS = {
-    "iris_one_row": ("steady", 2.0, "one row of iris, ZipMap included: at most half of onnxruntime's time"),
+    "iris_one_row": ("steady", 5.0, "one row of iris, ZipMap included: at most a fifth of onnxruntime's time"),
     "matmul_1024": ("steady", 0.95, "MatMul 1024³ with a constant weight: at least 95 % of onnxruntime's rate"),
     "chain5_10m": ("steady", 2.0, "five elementwise operators on 10 M elements: at least twice onnxruntime's speed"),
     "chain6_sigmoid_10m": ("steady", 2.0, "six with a sigmoid: the same"),

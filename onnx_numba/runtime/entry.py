@@ -300,7 +300,7 @@ class _Ports:
         taken = port.type.dtype == F32 and rank in (1, 2) if kind == BUILD_MAPS else port.type.dtype == I64
         if not taken or not set(step.outputs[0].dims) <= set(port.dims):
             return [0] * BUILD_WORDS
-        table, template = _table([id(item) for item in objects]), dict.fromkeys(objects)
+        table, template = _table([id(item) for item in objects]), dict.fromkeys(objects if kind == BUILD_MAPS else ())
         self.kept += [objects, table, template]
         found = {
             B_KIND: kind, B_BUFFER: port.buffer, B_RANK: rank, B_DIMS: self._place(port), B_OUTPUT: output,
