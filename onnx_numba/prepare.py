@@ -57,7 +57,7 @@ class PreparedModel:
         self.session = Session(
             artefact.plan, artefact.weights, kernels, options, device=device, result=result, library=library, segments=segments
         )
-        self.run = self.session.run
+        self.run = self.session.call
 
     @property
     def inputs(self) -> tuple[Port, ...]:

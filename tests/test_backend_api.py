@@ -212,6 +212,28 @@ def test_run_takes_no_options(relu: backend.BackendRep) -> None:
         relu.run(X, fast=True)
 
 
+def test_a_class_of_ones_own_may_run_otherwise(relu: backend.BackendRep) -> None:
+    class Twice(backend.BackendRep):
+        def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
+            return super().run(2 * inputs, **kwargs)
+
+    np.testing.assert_array_equal(Twice(relu._prepared).run(X).y, np.maximum(2 * X, 0))
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_one_row_of_iris(portable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if portable:
+        monkeypatch.setattr("onnx_numba.runtime.engine.usable", lambda: False)
+    row = np.array([[5.1, 3.5, 1.4, 0.2]], np.float32)
+    for _ in range(2):  # built, then from the store
+        rep = backend.prepare(samples.path())
+        for inputs in (row, [row], {"X": row}, row.tolist(), pd.DataFrame(row)):
+            inputs = [inputs] if isinstance(inputs, list) and inputs[0] is not row else inputs
+            label, probabilities = rep.run(inputs)
+            assert label.tolist() == [0] and list(probabilities[0]) == [0, 1, 2]
+            assert sum(probabilities[0].values()) == pytest.approx(1)
+
+
 # What prepare refuses
 
 

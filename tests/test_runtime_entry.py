@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import gc
+import pickle
 import sys
 import threading
 
@@ -14,9 +15,11 @@ from runtime_plans import Builder, chain, values
 
 from onnx_numba.errors import ExecutionError, InputError, InputTypeError
 from onnx_numba.ir.plan import Port
-from onnx_numba.ir.types import F32, SequenceType, TensorType
+from onnx_numba.ir.types import F32, I64, STRING, MapType, SequenceType, TensorType
+from onnx_numba.native.layout import BUILD_ITEMS, BUILD_MAPS
 from onnx_numba.options import Options
 from onnx_numba.runtime import entry
+from onnx_numba.runtime.host import HOST, of_objects
 from onnx_numba.runtime.outputs import LARGE
 from onnx_numba.runtime.session import Session
 
@@ -52,7 +55,7 @@ INDICES = np.array([2, -1, 0])
 @pytest.mark.parametrize("pack", [list, tuple, lambda pair: dict(zip("xi", pair, strict=True))])
 def test_it_takes_plain_arrays(session, pack):
     x = values(100)
-    result = session._fast(pack((x, INDICES)))
+    result = session._entry.function(pack((x, INDICES)))
     assert type(result) is tuple
     np.testing.assert_array_equal(result[0], 2 * x)
     np.testing.assert_array_equal(result[1], x[INDICES])
@@ -60,7 +63,7 @@ def test_it_takes_plain_arrays(session, pack):
 
 
 def test_a_single_input_may_stand_alone(single):
-    np.testing.assert_array_equal(single._fast(values(9))[0], 2 * values(9) + 1)
+    np.testing.assert_array_equal(single._entry.function(values(9))[0], 2 * values(9) + 1)
 
 
 class Sub(np.ndarray):
@@ -91,7 +94,7 @@ class Sub(np.ndarray):
     ],
 )
 def test_it_leaves_the_rest_alone(session, inputs):
-    assert session._fast(inputs) is entry.REFUSED
+    assert session._entry.function(inputs) is entry.REFUSED
 
 
 def test_the_general_path_takes_over(session):
@@ -108,16 +111,16 @@ def test_the_general_path_takes_over(session):
 @pytest.mark.parametrize("n", [0, 1, LARGE // 4 - 1, LARGE // 4, LARGE])
 def test_outputs_of_every_size(single, n):
     for _ in range(3):
-        np.testing.assert_array_equal(single._fast([values(n)])[0], 2 * values(n) + 1)
+        np.testing.assert_array_equal(single._entry.function([values(n)])[0], 2 * values(n) + 1)
 
 
 def test_large_outputs_are_recycled(single):
     def address():
-        return single._fast([values(LARGE)])[0].__array_interface__["data"][0]
+        return single._entry.function([values(LARGE)])[0].__array_interface__["data"][0]
 
     assert address() == address()
-    held = single._fast([values(LARGE)])[0]
-    other = single._fast([values(LARGE, 1)])[0]
+    held = single._entry.function([values(LARGE)])[0]
+    other = single._entry.function([values(LARGE, 1)])[0]
     assert not np.shares_memory(held, other)
     np.testing.assert_array_equal(held, 2 * values(LARGE) + 1)
 
@@ -125,9 +128,9 @@ def test_large_outputs_are_recycled(single):
 def test_errors_come_through(session):
     for _ in range(3):
         with pytest.raises(ExecutionError, match=r"take node: an index is out of range \(work item 1\)") as caught:
-            session._fast([values(4), np.array([0, 4, 9])])
+            session._entry.function([values(4), np.array([0, 4, 9])])
         assert caught.value.index == 1
-        assert session._fast([values(4), INDICES]) is not entry.REFUSED
+        assert session._entry.function([values(4), INDICES]) is not entry.REFUSED
 
 
 def test_negative_extents_are_an_error(compiled):
@@ -136,9 +139,9 @@ def test_negative_extents_are_an_error(compiled):
     b.output("y", dims=(b.op("sub", b.slot(1), x.dims[0]),))
     b.emit("out", 0)
     session = Session(b.plan(), [], compiled, Options(num_threads=1))
-    assert session._fast([values(1)])[0].shape == (0,)
+    assert session._entry.function([values(1)])[0].shape == (0,)
     with pytest.raises(ExecutionError, match=r"output 'y' would have the shape \[-1\]"):
-        session._fast([values(2)])
+        session._entry.function([values(2)])
 
 
 def test_references_are_kept_in_balance(session, single):
@@ -147,12 +150,12 @@ def test_references_are_kept_in_balance(session, single):
 
     def go():
         for _ in range(50):
-            session._fast([x, INDICES])
-            session._fast({"x": x, "i": INDICES})
-            session._fast((x, None))
-            single._fast(big)
+            session._entry.function([x, INDICES])
+            session._entry.function({"x": x, "i": INDICES})
+            session._entry.function((x, None))
+            single._entry.function(big)
             with pytest.raises(ExecutionError):
-                session._fast([x, np.array([99, 0, 0])])
+                session._entry.function([x, np.array([99, 0, 0])])
 
     go()
     gc.collect()
@@ -162,7 +165,7 @@ def test_references_are_kept_in_balance(session, single):
     after = [sys.getrefcount(item) for item in kept]
     assert all(abs(new - old) < 20 for new, old in zip(after, before, strict=True)), (before, after)
     assert abs(sys.getallocatedblocks() - blocks) < 200
-    result, fresh = session._fast([x, INDICES]), (np.empty(1), np.empty(1))
+    result, fresh = session._entry.function([x, INDICES]), (np.empty(1), np.empty(1))
     # The tuple's reference and the argument's, as for any item of a new tuple.
     assert sys.getrefcount(result[0]) == sys.getrefcount(result[1]) == sys.getrefcount(fresh[0])
 
@@ -186,7 +189,7 @@ def test_zero_dims(compiled):
     b.emit("out", 0)
     b.call(plans.double, n, (x.buffer, y.buffer), (n,))
     session = Session(b.plan(), [], compiled, Options(num_threads=1))
-    (result,) = session._fast([np.array(3, np.float32)])
+    (result,) = session._entry.function([np.array(3, np.float32)])
     assert isinstance(result, np.ndarray) and result.shape == () and result == 6
 
 
@@ -236,7 +239,7 @@ def test_python_steps_are_served(compiled):
     session = Session(b.plan(), [], compiled, Options(num_threads=1), {"split": split})
     for n in (3, 3, 5):
         given = values(n)
-        got, items = session._fast(given)
+        got, items = session._entry.function(given)
         np.testing.assert_array_equal(got, given)
         assert items == given.tolist() and not np.shares_memory(got, given)
 
@@ -249,12 +252,170 @@ def test_an_input_of_unknown_rank_is_for_the_general_path(compiled):
     y = b.output("y")
     b.host("same", (x,), (y,))
     session = Session(b.plan(), [], compiled, Options(num_threads=1), {"same": lambda params, value: (value,)})
-    assert session._entry is None and session._fast(values(3)) is entry.REFUSED
+    assert session._entry is None
     np.testing.assert_array_equal(session.run([values(3)])[0], values(3))
 
 
 def test_elsewhere_there_is_the_general_path(compiled, monkeypatch):
     monkeypatch.setattr("onnx_numba.runtime.engine.usable", lambda: False)
     session = Session(chain(), [], compiled, Options(num_threads=1))
-    assert session._fast([values(3)]) is entry.REFUSED
+    assert session._entry is None
     np.testing.assert_array_equal(session.run([values(3)])[0], 2 * values(3))
+
+
+def test_unpickled_arrays_are_plain(single, session):
+    x, i = pickle.loads(pickle.dumps([values(9), INDICES]))
+    assert x.dtype is not values(9).dtype
+    np.testing.assert_array_equal(single._entry.function(x)[0], 2 * values(9) + 1)
+    np.testing.assert_array_equal(session._entry.function([x, i])[1], x[INDICES])
+    swapped = values(9).astype(">f4").view(pickle.loads(pickle.dumps(np.dtype(">f4"))))
+    assert single._entry.function(swapped) is entry.REFUSED
+    np.testing.assert_array_equal(single.call(swapped)[0], 2 * values(9) + 1)
+
+
+def test_calls_of_every_form(single):
+    x = values(9)
+    for result in (single.call(x), single.call([x.tolist()]), single.call(inputs=x), single.call(inputs={"x": x}), single.run(x)):
+        np.testing.assert_array_equal(result[0], 2 * x + 1)
+    with pytest.raises(TypeError, match=r"no options, got \['fast'\]"):
+        single.call(x, fast=True)
+    with pytest.raises(TypeError):
+        single.call()
+    with pytest.raises(TypeError):
+        single.call(x, x)
+
+
+def test_the_function_outlives_its_session(compiled):
+    call = Session(chain(2), [], compiled, Options(num_threads=1)).call
+    gc.collect()
+    np.testing.assert_array_equal(call(values(5))[0], 2 * values(5) + 1)
+    np.testing.assert_array_equal(call([values(5).tolist()])[0], 2 * values(5) + 1)
+
+
+def test_a_name_that_runs_the_model_while_it_is_looked_up(session):
+    class Name:
+        def __hash__(self):
+            return hash("x")
+
+        def __eq__(self, other):
+            session.call([values(7, 1), INDICES])
+            return other == "x"
+
+    result = session._entry.function({Name(): values(4), "i": INDICES})
+    np.testing.assert_array_equal(result[0], 2 * values(4))
+    np.testing.assert_array_equal(result[1], values(4)[INDICES])
+
+
+# Maps and strings
+
+SCORES = np.array([[0.5, -0.0], [np.inf, 1e-45], [0.25, 3.0]], np.float32)
+KEYS = [10**6, 10**6 + 1]
+NAMES = ["a long name of its own", "né"]
+
+
+def named_scores(**scores):
+    """A map of the scores per row, and the names at positions."""
+    b = Builder()
+    b.object_count = 2
+    x, i = b.input("x", rank=scores.get("rank", 2)), b.input("i", "i64")
+    maps = Port("maps", SequenceType(MapType(I64, TensorType(F32, ()))), object=0)
+    names = Port("names", TensorType(STRING, (1,)), object=1, dims=i.dims)
+    b.outputs += [maps, names]
+    b.host("zipmap", (x,), (maps,), labels=list(KEYS))
+    b.host("ml_labels", (i,), (names,), labels=np.array(NAMES, object))
+    return b.plan()
+
+
+def never(params, *inputs):
+    raise AssertionError("Python was called")
+
+
+NEVER = {
+    "zipmap": of_objects(BUILD_MAPS, lambda params: params["labels"])(lambda *inputs: never(*inputs)),
+    "ml_labels": of_objects(BUILD_ITEMS, lambda params: params["labels"].tolist())(lambda *inputs: never(*inputs)),
+}
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_compiled_code_makes_maps_and_strings(compiled, rows):
+    session = Session(named_scores(), [], compiled, Options(num_threads=1), NEVER)
+    maps, names = session.call([SCORES[:rows], np.arange(rows) % 2])
+    assert maps == [dict(zip(KEYS, row, strict=True)) for row in SCORES[:rows].tolist()]
+    assert all(type(value) is float for item in maps for value in item.values())
+    assert [np.signbit(value) for item in maps for value in item.values()] == np.signbit(SCORES[:rows]).reshape(-1).tolist()
+    assert names.tolist() == [NAMES[k % 2] for k in range(rows)]
+    assert names.dtype == object and names.flags.owndata and names.flags.writeable
+
+
+def test_one_map_for_a_single_row_of_scores(compiled):
+    session = Session(named_scores(rank=1), [], compiled, Options(num_threads=1), NEVER)
+    assert session.call([SCORES[0], INDICES[:0]])[0] == [dict(zip(KEYS, SCORES[0].tolist(), strict=True))]
+
+
+def test_maps_belong_to_the_caller(compiled):
+    session = Session(named_scores(), [], compiled, Options(num_threads=1), NEVER)
+    first, _ = session.call([SCORES, INDICES[2:]])
+    first[0].clear()
+    first[1]["new"] = 1
+    second, names = session.call([SCORES, INDICES[2:]])
+    assert list(second[0]) == list(second[1]) == KEYS and first[2] == second[2] and first[2] is not second[2]
+    names[:] = None
+    assert session.call([SCORES, INDICES[2:]])[1].tolist() == NAMES[:1]
+
+
+def test_what_is_odd_about_them_is_left_to_python(compiled):
+    session = Session(named_scores(), [], compiled, Options(num_threads=1), HOST)
+    assert session.call([SCORES, np.array([-1, 0])])[1].tolist() == NAMES[::-1]
+    with pytest.raises(ExecutionError, match="ml_labels node: IndexError"):
+        session.call([SCORES, np.array([2])])
+    with pytest.raises(ExecutionError, match="zipmap node: ValueError"):
+        session.call([SCORES[:, :1].copy(), INDICES[2:]])
+    assert session.call([SCORES[:1], INDICES[2:]])[0] == [dict(zip(KEYS, SCORES[0].tolist(), strict=True))]
+
+
+def test_without_an_entry_they_are_the_same(compiled, monkeypatch):
+    fast = Session(named_scores(), [], compiled, Options(num_threads=1))
+    monkeypatch.setattr("onnx_numba.runtime.engine.usable", lambda: False)
+    portable = Session(named_scores(), [], compiled, Options(num_threads=1))
+    assert portable._entry is None and fast._entry is not None
+    got, want = fast.call([SCORES, INDICES % 2]), portable.call([SCORES, INDICES % 2])
+    assert got[0] == want[0] and got[1].tolist() == want[1].tolist() and got[1].dtype == want[1].dtype
+
+
+def test_an_object_that_a_step_reads_is_left_to_python(compiled):
+    b = Builder()
+    b.object_count = 2
+    i = b.input("i", "i64")
+    names, again = (Port(name, TensorType(STRING, (1,)), object=k, dims=i.dims) for k, name in enumerate(["names", "again"]))
+    b.outputs += [names, again]
+    b.host("ml_labels", (i,), (names,), labels=np.array(NAMES, object))
+    b.host("upper", (names,), (again,))
+    upper = lambda params, names: (np.array([name.upper() for name in names], object),)  # noqa: E731
+    session = Session(b.plan(), [], compiled, Options(num_threads=1), {**HOST, "upper": upper})
+    got = session.call(np.array([1, 0]))
+    assert got[0].tolist() == NAMES[::-1] and got[1].tolist() == [name.upper() for name in NAMES[::-1]]
+
+
+def test_references_of_maps_and_strings_are_kept_in_balance(compiled):
+    session = Session(named_scores(), [], compiled, Options(num_threads=1))
+    x, i = SCORES.copy(), np.array([0, 1, 1])
+    wrong = np.array([5])
+    (kept,) = session.call([x, i])[:1]
+    held = [*KEYS, *NAMES, x, i, np.dtype(object), None, entry.REFUSED, *kept]
+
+    def go():
+        for _ in range(500):
+            session.call([x, i])
+            session.call({"x": x, "i": i})
+        for _ in range(20):
+            with pytest.raises(ExecutionError):
+                session.call([x, wrong])
+
+    go()
+    gc.collect()
+    before, blocks = [sys.getrefcount(item) for item in held], sys.getallocatedblocks()
+    go()
+    gc.collect()
+    after = [sys.getrefcount(item) for item in held]
+    assert all(abs(new - old) < 20 for new, old in zip(after, before, strict=True)), (before, after)
+    assert abs(sys.getallocatedblocks() - blocks) < 200

@@ -1,25 +1,25 @@
-"""The fast entry: what ``Session.run`` calls first, a builtin function made of compiled code.
+"""The fast entry: what ``run`` of a prepared model is, a builtin function made of compiled code.
 
 It takes the inputs as Python objects, looks whether they are exactly what the plan wants (plain arrays of the declared type, rank
 and fixed dims, contiguous and aligned, in an array, list, tuple or dict), runs the plan, makes small outputs through NumPy's C
-API and returns the tuple. Where an input is anything else it has touched nothing and returns a mark; the general path in Python
-then does everything and finds the words for what is wrong. What the runner leaves for (large outputs, growth, Python steps,
-errors) is served by Python through a callback, and the run goes on.
+API, maps and strings through CPython's, and returns the tuple. Where an input is anything else it has touched nothing; the general
+path in Python then does everything and finds the words for what is wrong. What the runner leaves for (large outputs, growth, Python
+steps, errors) is served by Python through a callback, and the run goes on.
 
 Objects are numbers here, their addresses. All words are described in ``onnx_numba.native.layout``.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from onnx_numba.native.emit import is_int, numba_type, plain
+from onnx_numba.native.address import call_c, halves_at, words_at
+from onnx_numba.native.build import build
 from onnx_numba.native.layout import (
     A_DATA,
     A_DIMS,
     A_DTYPE,
     A_FLAGS,
     A_RANK,
+    D_IDENTITY,
     F_ALLOC,
     F_BUSY,
     F_CALL,
@@ -29,6 +29,7 @@ from onnx_numba.native.layout import (
     F_DICT_GET,
     F_DICT_SIZE,
     F_DIMS,
+    F_GENERAL,
     F_HEAVY,
     F_HELD,
     F_IN,
@@ -59,6 +60,7 @@ from onnx_numba.native.layout import (
     F_TUPLE_NEW,
     F_TUPLE_SET,
     F_TUPLE_SIZE,
+    F_VECTORCALL,
     IN_BUFFER,
     IN_DIMS,
     IN_NAME,
@@ -67,6 +69,7 @@ from onnx_numba.native.layout import (
     IN_TYPE,
     IN_WORDS,
     LEFT_END,
+    LEFT_HOST,
     LEFT_OUT,
     O_TYPE,
     OUT_BUFFER,
@@ -92,7 +95,6 @@ from onnx_numba.native.layout import (
 )
 from onnx_numba.native.memory import POINTERS, atomic_load
 from onnx_numba.native.mode import choose, judge
-from onnx_numba.native.registry import Intrinsic, intrinsic
 
 i64_p = next(record for record in POINTERS if record.name == "i64_p")
 i64_at = next(record for record in POINTERS if record.name == "i64_at")
@@ -100,46 +102,15 @@ i64_at = next(record for record in POINTERS if record.name == "i64_at")
 _BUDGET = 1 << 12
 
 
-def _pointer(name: str, element: str) -> Intrinsic:
-    """``name(address)``: a pointer to elements at an address."""
-
-    def typing(*args: Any) -> Any:
-        from numba import types
-
-        fits = len(args) == 1 and is_int(args[0]) and plain(args[0]).bitwidth == 64
-        return types.CPointer(numba_type(element)) if fits else None
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
-
-    def twin(address: Any) -> Any:
-        raise NotImplementedError("addresses mean nothing to Python")
-
-    return Intrinsic(name, twin, typing, emit)
-
-
-words_at, halves_at = _pointer("words_at", "i64"), _pointer("halves_at", "i32")
-
-
-def _call_typing(*args: Any) -> Any:
-    return numba_type("i64") if args and all(is_int(a) and plain(a).bitwidth == 64 for a in args) else None
-
-
-def _emit_call(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    from llvmlite import ir
-
-    kind = ir.FunctionType(ir.IntType(64), [a.type for a in args[1:]])
-    return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
-
-
-@intrinsic(_call_typing, _emit_call)
-def call_c(address: Any, *args: Any) -> Any:
-    """Call a C function whose parameters are all integers or pointers.
-
-    Narrower integers are passed in 64-bit registers or slots by every calling convention there is; of a narrower result the upper
-    half is undefined.
-    """
-    return address(*args)
+def call(self, args, count, names):  # type: ignore[no-untyped-def]
+    """``METH_FASTCALL | METH_KEYWORDS`` function: `entry`, and where that refuses, the general path with the same arguments."""
+    front = words_at(words_at(self + A_DATA)[0])
+    if count == 1 and names == 0:
+        result = entry(self, words_at(args)[0])
+        if result != front[F_REFUSED]:
+            return result
+        call_c(front[F_DECREF], result)
+    return call_c(front[F_VECTORCALL], front[F_GENERAL], args, count, names)
 
 
 def entry(self, given):  # type: ignore[no-untyped-def]
@@ -147,10 +118,12 @@ def entry(self, given):  # type: ignore[no-untyped-def]
     front = words_at(words_at(self + A_DATA)[0])
     if front[F_BUSY] != 0:
         return refuse(front)
+    # Looking a name up in a dict may run Python, where somebody else's keys are odd.
+    front[F_BUSY] = 1
     total = take(front, given)
     if total < 0:
+        front[F_BUSY] = 0
         return refuse(front)
-    front[F_BUSY] = 1
     held = i64_p(front, F_HELD)
     for k in range(front[F_INPUTS]):
         call_c(front[F_INCREF], atomic_load(held, k))
@@ -205,7 +178,11 @@ def take(front, given):  # type: ignore[no-untyped-def]
 
 def bind(front, port, array):  # type: ignore[no-untyped-def]
     """Point an input's buffer at an array and set its dims; its bytes, or -1 if it is not as it should be."""
-    if array == 0 or words_at(array + O_TYPE)[0] != front[F_NDARRAY] or words_at(array + A_DTYPE)[0] != port[IN_TYPE]:
+    if array == 0 or words_at(array + O_TYPE)[0] != front[F_NDARRAY]:
+        return -1
+    dtype = words_at(array + A_DTYPE)[0]
+    # Arrays that were unpickled have element types of their own.
+    if dtype != port[IN_TYPE] and words_at(dtype + D_IDENTITY)[0] != words_at(port[IN_TYPE] + D_IDENTITY)[0]:
         return -1
     rank = port[IN_RANK]
     if halves_at(array + A_RANK)[0] != rank or (halves_at(array + A_FLAGS)[0] & READABLE) != READABLE:
@@ -254,7 +231,11 @@ def drive(front, heavy):  # type: ignore[no-untyped-def]
                 # Small inputs can make large tensors; now it is known that these do.
                 front[F_HEAVY] = 1
             return 0
-        made = make_output(front, state, state[S_OPERAND]) if reason == LEFT_OUT else 0
+        made = 0
+        if reason == LEFT_OUT:
+            made += make_output(front, state, state[S_OPERAND])
+        elif reason == LEFT_HOST:
+            made += build(front, state, state[S_OPERAND])
         if made < 0:
             return 1
         if made == 0:

@@ -133,13 +133,32 @@ MAX_CHUNKS = 1 << 31
     F_DECREF,
     F_SAVE,
     F_RESTORE,
-) = range(39)
-FRONT_WORDS = 48
+    F_VECTORCALL,
+    F_DICT_COPY,
+    F_DICT_SET,
+    F_LIST_NEW,
+    F_LIST_SET,
+    F_FLOAT,
+    F_GENERAL,  # object: the general path, called like the entry itself
+    F_OBJECT,  # object: the element type of arrays of objects
+    F_BUILDS,  # *BUILD_WORDS words per Python step: how compiled code makes its output
+) = range(48)
+FRONT_WORDS = 64
 IN_TYPE, IN_RANK, IN_BUFFER, IN_NAME, IN_SIZE, IN_DIMS, IN_WORDS = range(7)
 OUT_TYPE, OUT_RANK, OUT_BUFFER, OUT_SIZE, OUT_DIMS, OUT_WORDS = range(6)
 
+# A Python step whose output compiled code can make from a tensor and a table of objects: its kind, the tensor's buffer, rank and
+# place of its dims, the number of the output, *the objects and how many, and for maps a dict that has them as keys.
+B_KIND, B_BUFFER, B_RANK, B_DIMS, B_OUTPUT, B_TABLE, B_COUNT, B_MAP, BUILD_WORDS = range(9)
+BUILD_MAPS = 1
+"""A list with a map for every row of float32: the objects are the keys of its elements."""
+BUILD_ITEMS = 2
+"""An array of objects: those at the int64 positions."""
+
 # Byte offsets in CPython's and NumPy's objects; `onnx_numba.runtime.entry` looks whether this process has them.
 O_TYPE, A_DATA, A_RANK, A_DIMS, A_DTYPE, A_FLAGS = 8, 16, 24, 32, 56, 64
+D_IDENTITY = 24
+"""In an element type: kind, character, byte order and number, eight bytes that are the same in every copy of a plain type."""
 READABLE = 0x0101
 """Flags of an array that is C-contiguous and aligned."""
 

@@ -110,7 +110,7 @@ class CudaEngine:
                     launches[kernel].compile([plan.buffer_types[buffer] for buffer in buffers])
         return lambda: CudaFrame(plan, launches, self)
 
-    def entry(self, program: Any, result: type[tuple[Any, ...]]) -> None:
+    def entry(self, program: Any, result: type[tuple[Any, ...]], general: Any = None) -> None:
         """There is no fast way."""
 
     def weight(self, array: Array) -> DeviceArray:

@@ -15,7 +15,8 @@ import numpy as np
 from onnx_numba.ir.plan import Plan
 from onnx_numba.options import Options
 from onnx_numba.runtime.assembler import assemble, resolve
-from onnx_numba.runtime.entry import Entry, MethodDef, fits, method, usable
+from onnx_numba.runtime.entry import ANY_ARGUMENTS, ONE_ARGUMENT, RUN_TEXT, Entry, MethodDef, fits, method, usable
+from onnx_numba.runtime.program import refuse
 from onnx_numba.runtime.state import State
 from onnx_numba.runtime.threads import Pool, pool_for, thread_count
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _NATIVE = Path(__file__).resolve().parent.parent / "native"
 _FUNCTIONS = {
     "runner": {"run": "int32(int64*)"},
-    "front": {"entry": "int64(int64, int64)"},
+    "front": {"entry": "int64(int64, int64)", "call": "int64(int64, int64, int64, int64)"},
     "mode": {"choose": "int32(int64*)", "judge": "int32(int64*, int64)"},
     "pool": {"worker": "int32(int64*, int64)", "spin": "int32(int64)"},
 }
@@ -47,6 +48,7 @@ class NativeCode:
     judge: Callable[[int, int], int]
     run_address: int
     entry: MethodDef
+    call: MethodDef
 
 
 class NativeEngine:
@@ -72,9 +74,9 @@ class NativeEngine:
         addresses = np.array([*resolve(plan, self._kernels), 0], np.int64)
         return lambda: State(plan, assembly, addresses, self.code, self.pool)
 
-    def entry(self, program: Program, result: type[tuple[Any, ...]]) -> Entry | None:
+    def entry(self, program: Program, result: type[tuple[Any, ...]], general: Callable[..., Any] = refuse) -> Entry | None:
         """The fast entry of a program, where this process and its plan allow one."""
-        return Entry(program, self.code, result) if usable() and fits(program.plan) else None
+        return Entry(program, self.code, result, general) if usable() and fits(program.plan) else None
 
 
 @functools.cache
@@ -97,7 +99,8 @@ def native_code(cpu: str, cache: Path | str | bool | None) -> NativeCode:
         ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(addresses["choose"]),
         ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64)(addresses["judge"]),
         addresses["run"],
-        method(b"run", addresses["entry"]),
+        method(b"run", addresses["entry"], ONE_ARGUMENT),
+        method(b"run", addresses["call"], ANY_ARGUMENTS, RUN_TEXT),
     )
 
 

@@ -17,22 +17,38 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnx_numba.ir.plan import OPS, Plan
-from onnx_numba.ir.types import TensorType
+from onnx_numba.ir.plan import OPS, HostStep, Plan, Port
+from onnx_numba.ir.types import F32, I64, TensorType
 from onnx_numba.native.layout import (
     A_DATA,
     A_DIMS,
     A_DTYPE,
     A_FLAGS,
     A_RANK,
+    B_BUFFER,
+    B_COUNT,
+    B_DIMS,
+    B_KIND,
+    B_MAP,
+    B_OUTPUT,
+    B_RANK,
+    B_TABLE,
+    BUILD_MAPS,
+    BUILD_WORDS,
+    D_IDENTITY,
     F_ALLOC,
+    F_BUILDS,
     F_CALL,
     F_CLOCK,
     F_DECREF,
     F_DICT,
+    F_DICT_COPY,
     F_DICT_GET,
+    F_DICT_SET,
     F_DICT_SIZE,
     F_DIMS,
+    F_FLOAT,
+    F_GENERAL,
     F_HEAVY,
     F_HELD,
     F_IN,
@@ -40,11 +56,14 @@ from onnx_numba.native.layout import (
     F_INPUTS,
     F_LIST,
     F_LIST_GET,
+    F_LIST_NEW,
+    F_LIST_SET,
     F_LIST_SIZE,
     F_LONG,
     F_MADE,
     F_NDARRAY,
     F_NEW_ARRAY,
+    F_OBJECT,
     F_OUT,
     F_OUTPUTS,
     F_REFUSED,
@@ -62,6 +81,7 @@ from onnx_numba.native.layout import (
     F_TUPLE_NEW,
     F_TUPLE_SET,
     F_TUPLE_SIZE,
+    F_VECTORCALL,
     FRONT_WORDS,
     LEFT_END,
     LEFT_ERROR,
@@ -71,7 +91,7 @@ from onnx_numba.native.layout import (
     OUT_WORDS,
     SERVE_VALUE,
 )
-from onnx_numba.runtime.program import REFUSED, Program
+from onnx_numba.runtime.program import REFUSED, Program, lone_objects
 from onnx_numba.runtime.state import State, address_of, words
 
 if TYPE_CHECKING:
@@ -86,7 +106,9 @@ _CPYTHON = {
     F_ALLOC: "PyType_GenericAlloc", F_TUPLE_NEW: "PyTuple_New", F_TUPLE_SET: "PyTuple_SetItem", F_TUPLE_GET: "PyTuple_GetItem",
     F_LIST_GET: "PyList_GetItem", F_DICT_GET: "PyDict_GetItem", F_TUPLE_SIZE: "PyTuple_Size", F_LIST_SIZE: "PyList_Size",
     F_DICT_SIZE: "PyDict_Size", F_CALL: "PyObject_CallOneArg", F_LONG: "PyLong_FromLong", F_INCREF: "Py_IncRef",
-    F_DECREF: "Py_DecRef", F_SAVE: "PyEval_SaveThread", F_RESTORE: "PyEval_RestoreThread",
+    F_DECREF: "Py_DecRef", F_SAVE: "PyEval_SaveThread", F_RESTORE: "PyEval_RestoreThread", F_VECTORCALL: "PyObject_Vectorcall",
+    F_DICT_COPY: "PyDict_Copy", F_DICT_SET: "PyDict_SetItem", F_LIST_NEW: "PyList_New", F_LIST_SET: "PyList_SetItem",
+    F_FLOAT: "PyFloat_FromDouble",
 }  # fmt: skip
 
 
@@ -101,9 +123,15 @@ class MethodDef(ctypes.Structure):
     )
 
 
-def method(name: bytes, address: int) -> MethodDef:
-    """The definition of a builtin function of one argument."""
-    return MethodDef(name, address, 0x8, None)  # METH_O
+ONE_ARGUMENT, ANY_ARGUMENTS = 0x8, 0x82
+"""How C functions are called: ``METH_O``, and ``METH_FASTCALL | METH_KEYWORDS``."""
+
+RUN_TEXT = b"run($self, inputs)\n--\n\nRun the model; see onnx_numba.backend.BackendRep.run."
+
+
+def method(name: bytes, address: int, flags: int, text: bytes | None = None) -> MethodDef:
+    """The definition of a builtin function; its ``text`` is signature and docstring."""
+    return MethodDef(name, address, flags, text)
 
 
 @functools.cache
@@ -121,7 +149,12 @@ def usable() -> bool:
         )  # fmt: skip
         if found != (id(np.ndarray), expected["data"][0], array.ndim, id(array.dtype), array.flags.num, array.shape):
             return False
-    return True
+    return all(_identity_found(np.dtype(name)) for name in ("f4", ">f4", "i8", "?", "O"))
+
+
+def _identity_found(dtype: np.dtype[Any]) -> bool:
+    data = ctypes.string_at(id(dtype) + D_IDENTITY, 8)
+    return data[:3] == f"{dtype.kind}{dtype.char}{dtype.byteorder}".encode() and int.from_bytes(data[4:], sys.byteorder) == dtype.num
 
 
 def _read(kind: Any, address: int) -> Any:
@@ -171,25 +204,28 @@ class Entry:
     ----------
     function : callable
         Takes the inputs and gives the result, or ``REFUSED`` when the general path has to do it.
+    call : callable
+        The same, and it calls the general path itself. Both keep alive all they need.
     """
 
-    def __init__(self, program: Program, code: NativeCode, result: type[tuple[Any, ...]]) -> None:
+    def __init__(self, program: Program, code: NativeCode, result: type[tuple[Any, ...]], general: Callable[..., Any]) -> None:
         state = program.new_frame()
         assert isinstance(state, State)
         server = _Server(program, state)
         state.begin()
         plan = program.plan
         ranks = [len(port.dims) for port in plan.outputs]
-        inputs, outputs, dims = self._ports(plan)
+        ports = _Ports(program)
         tables = {
-            F_IN: inputs, F_OUT: outputs, F_DIMS: dims, F_HELD: words(len(plan.inputs)), F_MADE: words(len(plan.outputs)),
-            F_SHAPE: words(max(ranks, default=0)), F_TIME_ROOM: words(2),
+            F_IN: _table(ports.inputs), F_OUT: _table(ports.outputs), F_BUILDS: _table(ports.builds), F_DIMS: _table(ports.dims),
+            F_HELD: words(len(plan.inputs)), F_MADE: words(len(plan.outputs)), F_SHAPE: words(max(ranks, default=0)),
+            F_TIME_ROOM: words(2),
         }  # fmt: skip
         objects = {
             F_RESULT: result, F_REFUSED: REFUSED, F_SERVE: server.serve, F_NDARRAY: np.ndarray, F_LIST: list, F_TUPLE: tuple,
-            F_DICT: dict,
+            F_DICT: dict, F_GENERAL: general, F_OBJECT: np.dtype(object),
         }  # fmt: skip
-        front = words(FRONT_WORDS)
+        front = words(FRONT_WORDS).view(_Front)
         for word, table in tables.items():
             front[word] = address_of(table)
         for word, value in objects.items():
@@ -200,34 +236,77 @@ class Entry:
         front[F_INPUTS], front[F_OUTPUTS] = len(plan.inputs), len(plan.outputs)
         front[F_HEAVY] = program.weight_bytes > _HEAVY_WEIGHTS or len(plan.code) > _HEAVY_WORDS
         front[F_TIME] = getattr(time, "CLOCK_MONOTONIC", 0)
-        self._kept = (tables, objects, code, [port.name for port in plan.inputs])
+        front.kept = (program, state, tables, objects, code, ports)
         make = ctypes.pythonapi.PyCFunction_NewEx
         make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
         self.function: Callable[[Any], Any] = make(ctypes.addressof(code.entry), front, None)
+        self.call: Callable[..., Any] = make(ctypes.addressof(code.call), front, None)
 
-    def _ports(self, plan: Plan) -> tuple[Any, Any, Any]:
-        """The tables of inputs, outputs and dims; element types are kept, for the tables hold only their addresses."""
-        dims: list[int] = []
-        inputs: list[int] = []
-        outputs: list[int] = []
-        self._types = []
-        for port in plan.inputs:
-            assert isinstance(port.type, TensorType) and port.buffer is not None
-            dtype = port.type.dtype.numpy
-            self._types.append(dtype)
-            inputs += [id(dtype), len(port.dims), port.buffer, id(port.name), dtype.itemsize, len(dims)]
-            declared = port.declared or (None,) * len(port.dims)
-            for slot, extent in zip(port.dims, declared, strict=True):
-                dims += [slot, extent if isinstance(extent, int) else -1]
-        for port in plan.outputs:
-            if port.buffer is None or not isinstance(port.type, TensorType):
-                outputs += [0] * OUT_WORDS  # no ``out`` makes it
-                continue
-            dtype = port.type.dtype.numpy
-            self._types.append(dtype)
-            outputs += [id(dtype), len(port.dims), port.buffer, dtype.itemsize, len(dims)]
-            dims += port.dims
-        return tuple(_table(numbers) for numbers in (inputs, outputs, dims))
+
+class _Front(np.ndarray[Any, Any]):
+    """The words of an entry, with all that their addresses point at: a function that somebody kept outlives its session."""
+
+    kept: tuple[Any, ...]
+
+
+class _Ports:
+    """The tables of inputs, outputs, dims and Python steps that compiled code can do.
+
+    The tables hold only addresses of element types, names and labels; ``kept`` keeps these.
+    """
+
+    def __init__(self, program: Program) -> None:
+        plan = program.plan
+        self.dims: list[int] = []
+        self.kept: list[Any] = []
+        self.inputs = [word for port in plan.inputs for word in self._input(port)]
+        self.outputs = [word for port in plan.outputs for word in self._output(port)]
+        alone = lone_objects(plan)
+        objects = [port.object for port in plan.outputs]
+        self.builds: list[int] = []
+        for step, made_of in zip(plan.hosts, program.objects, strict=True):
+            fits = made_of is not None and len(step.outputs) == 1 and step.outputs[0].object in alone
+            number = objects.index(step.outputs[0].object) if fits else -1
+            self.builds += self._build(step, number, *made_of) if fits and made_of is not None else [0] * BUILD_WORDS
+
+    def _input(self, port: Port) -> list[int]:
+        assert isinstance(port.type, TensorType)
+        assert port.buffer is not None
+        dtype, first = port.type.dtype.numpy, len(self.dims)
+        self.kept += [dtype, port.name]
+        declared = port.declared or (None,) * len(port.dims)
+        for slot, extent in zip(port.dims, declared, strict=True):
+            self.dims += [slot, extent if isinstance(extent, int) else -1]
+        return [id(dtype), len(port.dims), port.buffer, id(port.name), dtype.itemsize, first]
+
+    def _output(self, port: Port) -> list[int]:
+        if port.buffer is None or not isinstance(port.type, TensorType):
+            return [0] * OUT_WORDS  # no ``out`` makes it
+        dtype = port.type.dtype.numpy
+        self.kept.append(dtype)
+        return [id(dtype), len(port.dims), port.buffer, dtype.itemsize, self._place(port)]
+
+    def _place(self, port: Port) -> int:
+        """Put a port's dims into the table; where they begin."""
+        self.dims += port.dims
+        return len(self.dims) - len(port.dims)
+
+    def _build(self, step: HostStep, output: int, kind: int, objects: list[Any]) -> list[int]:
+        """How compiled code does a Python step; zeros if the step's tensor is none that it takes."""
+        (port,) = step.inputs
+        if port is None or port.buffer is None or not isinstance(port.type, TensorType):
+            return [0] * BUILD_WORDS
+        rank = len(port.dims)
+        taken = port.type.dtype == F32 and rank in (1, 2) if kind == BUILD_MAPS else port.type.dtype == I64
+        if not taken or not set(step.outputs[0].dims) <= set(port.dims):
+            return [0] * BUILD_WORDS
+        table, template = _table([id(item) for item in objects]), dict.fromkeys(objects if kind == BUILD_MAPS else ())
+        self.kept += [objects, table, template]
+        found = {
+            B_KIND: kind, B_BUFFER: port.buffer, B_RANK: rank, B_DIMS: self._place(port), B_OUTPUT: output,
+            B_TABLE: address_of(table), B_COUNT: len(objects), B_MAP: id(template),
+        }  # fmt: skip
+        return [found[word] for word in range(BUILD_WORDS)]
 
 
 def _table(numbers: list[int]) -> Any:

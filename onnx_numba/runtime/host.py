@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 Host = Callable[..., Any]
-_FACTORY = "__host_factory__"
+_FACTORY, _OBJECTS = "__host_factory__", "__host_objects__"
 
 
 def factory(function: Host) -> Host:
@@ -27,6 +27,32 @@ def factory(function: Host) -> Host:
 def is_factory(function: Host) -> bool:
     """Whether `factory` has marked a function."""
     return getattr(function, _FACTORY, False)
+
+
+def of_objects(kind: int, objects: Callable[[Mapping[str, Any]], list[Any]]) -> Callable[[Host], Host]:
+    """Mark a host function whose output is made of a tensor and objects that ``params`` name.
+
+    Compiled code can then do its work where the output is one of the model's, see ``onnx_numba.native.build``.
+
+    Parameters
+    ----------
+    kind : int
+        ``layout.BUILD_MAPS`` or ``BUILD_ITEMS``.
+    objects : callable
+        From ``params`` to the objects.
+    """
+
+    def mark(function: Host) -> Host:
+        setattr(function, _OBJECTS, (kind, objects))
+        return function
+
+    return mark
+
+
+def objects_of(function: Host, params: Mapping[str, Any]) -> tuple[int, list[Any]] | None:
+    """Kind and objects, for a function that `of_objects` has marked."""
+    kind, objects = getattr(function, _OBJECTS, (0, None))
+    return (kind, objects(params)) if objects else None
 
 
 @cache

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from onnx_numba.runtime.host import factory
+from onnx_numba.native.layout import BUILD_ITEMS, BUILD_MAPS
+from onnx_numba.runtime.host import factory, of_objects
 
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Any]
@@ -16,6 +17,7 @@ MOST_SPELT_OUT = 64
 """Classes up to which a map is spelt out in code."""
 
 
+@of_objects(BUILD_MAPS, lambda params: list(params["labels"]))
 @factory
 def zipmap(params: Params) -> Callable[[Array], tuple[list[dict[Any, float]]]]:
     """A map from class to score for every row.
@@ -42,6 +44,7 @@ def zipmap(params: Params) -> Callable[[Array], tuple[list[dict[Any, float]]]]:
     return step
 
 
+@of_objects(BUILD_ITEMS, lambda params: params["labels"].tolist())
 def ml_labels(params: Params, positions: Array) -> tuple[Array]:
     """Class names at positions."""
     return (params["labels"][positions],)

@@ -70,7 +70,7 @@ class PythonEngine:
         functions = resolve(plan, self._kernels)
         return lambda: Interpreter(plan, functions)
 
-    def entry(self, program: Any, result: type[tuple[Any, ...]]) -> None:
+    def entry(self, program: Any, result: type[tuple[Any, ...]], general: Any = None) -> None:
         """There is no fast way."""
 
 

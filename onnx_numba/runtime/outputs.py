@@ -20,13 +20,13 @@ Array = np.ndarray[Any, Any]
 LARGE = 64 * 1024
 """Outputs of at least so many bytes are recycled."""
 
-_ALIGN = 64
+CACHE_LINE = 64
 
 
 def aligned_block(size: int) -> Array:
     """An uninitialised byte array that begins on a cache line."""
-    block = np.empty(size + _ALIGN, np.uint8)
-    begin = -block.__array_interface__["data"][0] % _ALIGN
+    block = np.empty(size + CACHE_LINE, np.uint8)
+    begin = -block.__array_interface__["data"][0] % CACHE_LINE
     return block[begin : begin + size]
 
 
@@ -67,7 +67,7 @@ class OutputPool:
         with self._lock:
             block = self._take(size)
             # The view is made under the lock: it is what marks the block as taken.
-            return np.ndarray(shape, dtype, buffer=block, offset=-block.__array_interface__["data"][0] % _ALIGN)
+            return np.ndarray(shape, dtype, buffer=block, offset=-block.__array_interface__["data"][0] % CACHE_LINE)
 
     def trim(self) -> None:
         """Forget every block; those in callers' hands live on with their arrays."""
@@ -81,7 +81,7 @@ class OutputPool:
     def _take(self, size: int) -> Array:
         """A block that is free and neither too small nor more than twice too large, else a new one."""
         blocks = self._blocks
-        need = size + _ALIGN
+        need = size + CACHE_LINE
         for index in range(len(blocks)):
             if need <= blocks[index].size <= 2 * need and _references(blocks, index) == self._idle:
                 return blocks[index]

@@ -22,8 +22,8 @@ from onnx_numba.native.layout import LEFT_END, LEFT_ERROR, LEFT_OUT
 from onnx_numba.runtime.assembler import steps_of
 from onnx_numba.runtime.binding import conform, readable
 from onnx_numba.runtime.frame import Frame
-from onnx_numba.runtime.host import Host, is_factory
-from onnx_numba.runtime.outputs import OutputPool
+from onnx_numba.runtime.host import Host, is_factory, objects_of
+from onnx_numba.runtime.outputs import CACHE_LINE, LARGE, OutputPool, aligned_block
 
 Array = np.ndarray[Any, Any]
 
@@ -66,6 +66,7 @@ class FastEntry(Protocol):
     """A program's shortcut for inputs that need no care."""
 
     function: Callable[[Any], Any]
+    call: Callable[..., Any]
 
 
 class Engine(Protocol):
@@ -74,8 +75,8 @@ class Engine(Protocol):
     def frames(self, plan: Plan) -> Callable[[], Frame]:
         """A function that makes frames for a plan."""
 
-    def entry(self, program: Program, result: type[tuple[Any, ...]]) -> FastEntry | None:
-        """A fast entry of a program, if it can have one."""
+    def entry(self, program: Program, result: type[tuple[Any, ...]], general: Callable[..., Any] = ...) -> FastEntry | None:
+        """A fast entry of a program, if it can have one; ``general`` is what its ``call`` falls back on."""
 
 
 def refuse(inputs: Any) -> Any:
@@ -96,6 +97,11 @@ class Program:
         Makes frames, and fast entries where it can.
     hosts : mapping
         Host steps by name.
+
+    Attributes
+    ----------
+    objects : list
+        Per host step what `onnx_numba.runtime.host.objects_of` says of it.
     """
 
     def __init__(
@@ -107,7 +113,7 @@ class Program:
     ) -> None:
         self.plan = plan
         self.outputs = OutputPool()
-        self._constants = {buffer: readable(weights[index]) for buffer, index in plan.constants.items()}
+        self._constants = {buffer: _aligned(readable(weights[index])) for buffer, index in plan.constants.items()}
         self.weight_bytes = sum(array.nbytes for array in self._constants.values())
         self._make = engine.frames(plan)
         self._idle: deque[Frame] = deque(maxlen=MAX_IDLE_FRAMES)
@@ -118,6 +124,7 @@ class Program:
         self._fresh = _fresh_objects(plan)
         bodies = _Bodies(weights, engine, hosts)
         self._hosts = [_resolve(step, plan.steps[step.step], hosts, bodies) for step in plan.hosts]
+        self.objects = [objects_of(hosts[step.function], step.params) for step in plan.hosts]
 
     def run(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """Run on one value per input port, already made to conform to it, and give one per output port."""
@@ -310,6 +317,16 @@ def _fetch(frame: Frame, place: Place) -> Any:
     return frame.array(place.buffer, tuple([frame.slot(slot) for slot in place.dims]), place.dtype)
 
 
+def _aligned(weight: Array) -> Array:
+    """A weight, copied if it is small and begins inside a cache line: every vector load from there would touch two."""
+    if not weight.nbytes or weight.nbytes > LARGE or weight.dtype.hasobject or not weight.ctypes.data % CACHE_LINE:
+        return weight
+    copy = aligned_block(weight.nbytes).view(weight.dtype).reshape(weight.shape)
+    copy[...] = weight
+    copy.flags.writeable = False
+    return copy
+
+
 def _tensor(place: Place, value: Any, where: str) -> Array:
     """What a host step gave, as kernels can read it."""
     array, dtype, rank = np.asarray(value), place.dtype, len(place.dims)
@@ -322,10 +339,16 @@ def _tensor(place: Place, value: Any, where: str) -> Array:
 
 def _fresh_objects(plan: Plan) -> frozenset[int]:
     """Objects that a step makes for one output alone, of maps and numbers: handed out as they are."""
-    made = {port.object for step in plan.hosts for port in step.outputs} - {port.object for port in plan.inputs}
-    read = {port.object for step in plan.hosts for port in step.inputs if port is not None}
-    given = [port.object for port in plan.outputs if isinstance(port.type, SequenceType) and isinstance(port.type.element, MapType)]
-    return frozenset(n for n in given if n is not None and n in made and n not in read and given.count(n) == 1)
+    maps = [port.object for port in plan.outputs if isinstance(port.type, SequenceType) and isinstance(port.type.element, MapType)]
+    return lone_objects(plan) & {number for number in maps if number is not None}
+
+
+def lone_objects(plan: Plan) -> frozenset[int]:
+    """Objects that one step makes for one output, and that nothing else reads."""
+    made = [port.object for step in plan.hosts for port in step.outputs]
+    read = {port.object for step in plan.hosts for port in step.inputs if port is not None} | {port.object for port in plan.inputs}
+    given = [port.object for port in plan.outputs]
+    return frozenset(n for n in given if n is not None and n not in read and given.count(n) == made.count(n) == 1)
 
 
 def _own(value: Any) -> Any:

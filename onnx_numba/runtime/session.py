@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from onnx_numba.ir.plan import Plan, Port
 from onnx_numba.options import Options
-from onnx_numba.runtime.binding import conform, in_order
 from onnx_numba.runtime.device import CPU, Device
+from onnx_numba.runtime.general import General
 from onnx_numba.runtime.host import HOST, Host
 from onnx_numba.runtime.interpreter import PythonEngine
-from onnx_numba.runtime.program import REFUSED, Engine, Program, refuse
+from onnx_numba.runtime.program import Engine, Program
 from onnx_numba.runtime.segments import Segments, WithSegments
 
 Array = np.ndarray[Any, Any]
@@ -44,6 +44,11 @@ class Session:
         What keeps the kernels' code loaded; it lives as long as the session.
     segments : Segments, optional
         What prepares the segments that the plan leaves to the run.
+
+    Attributes
+    ----------
+    call : callable
+        What `run` calls, without its Python frame: a builtin function where there can be a fast entry.
     """
 
     def __init__(
@@ -58,15 +63,14 @@ class Session:
         library: object = None,
         segments: Segments | None = None,
     ) -> None:
-        self._library = library
         self._segments = segments
         self.plan = plan
         self.options = options or Options()
-        self._result = result
         engine = _engine(kernels, self.options, device)
         self._program = Program(plan, weights, engine, hosts if segments is None else WithSegments(hosts, segments))
-        self._entry = engine.entry(self._program, result)
-        self._fast = refuse if self._entry is None else self._entry.function
+        general = General(self._program, result, library)
+        self._entry = engine.entry(self._program, result, general)
+        self.call: Callable[..., tuple[Any, ...]] = general if self._entry is None else self._entry.call
 
     @property
     def inputs(self) -> tuple[Port, ...]:
@@ -83,7 +87,7 @@ class Session:
 
         Parameters
         ----------
-        inputs : mapping, list, tuple or array
+        inputs : mapping, list, tuple, array or DataFrame
             Values by name; or in the order of `inputs`, absent optional ones as None; or the one input. A list or tuple is
             always one entry per input.
 
@@ -93,12 +97,7 @@ class Session:
             Of the type given as ``result``, a value per output: arrays that the caller owns alone, lists for sequences, dicts
             for maps.
         """
-        result = self._fast(inputs)
-        if result is not REFUSED:
-            return result
-        ports = self.plan.inputs
-        values = [conform(value, port) for value, port in zip(in_order(inputs, ports), ports, strict=True)]
-        return tuple.__new__(self._result, self._program.run(values))
+        return self.call(inputs)
 
     def cancel(self) -> None:
         """Make the runs in progress, in whatever threads, end soon with an `ExecutionError`."""
