@@ -45,21 +45,29 @@ def _on_cpu(category: str, case: type[unittest.TestCase]) -> type[unittest.TestC
 globals().update({category: _on_cpu(category, case) for category, case in CASES.items()})
 
 
+UNPASSABLE = {f"test_bernoulli{kind}_cpu" for kind in ("", "_expanded", "_double", "_double_expanded", "_seed", "_seed_expanded")} | {
+    "test_loop16_seq_none_cpu"
+}
+"""What no backend can pass: six compare random bits, one raises in onnx's own comparison; test_ops_random.py has what they are about."""
+
+
 @pytest.mark.parametrize(
-    ("category", "total", "least"),
+    ("category", "total"),
     [
-        ("OnnxBackendNodeModelTest", 1884, 1870),
-        ("OnnxBackendPyTorchConvertedModelTest", 82, 82),
-        ("OnnxBackendPyTorchOperatorModelTest", 35, 35),
-        ("OnnxBackendRealModelTest", 9, 9),
+        ("OnnxBackendNodeModelTest", 1884),
+        ("OnnxBackendPyTorchConvertedModelTest", 82),
+        ("OnnxBackendPyTorchOperatorModelTest", 35),
+        ("OnnxBackendRealModelTest", 9),
+        ("OnnxBackendSimpleModelTest", 23),
     ],
 )
-def test_enough_pass(category: str, total: int, least: int) -> None:
+def test_every_test_there_is(category: str, total: int) -> None:
     """Failures are strict and skips are failures, so what is not listed has passed once this file is green."""
-    names = _tests(CASES[category])
-    failing = set(names) & set(expected_failures.read("test_onnx_suite"))
-    assert len(names) >= total
-    assert len(names) - len(failing) >= least
+    assert len(_tests(CASES[category])) >= total
+
+
+def test_all_pass_but_those_that_cannot() -> None:
+    assert set(expected_failures.read("test_onnx_suite")) == UNPASSABLE
 
 
 def test_list_names_only_real_tests() -> None:

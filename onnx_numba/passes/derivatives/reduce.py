@@ -109,7 +109,7 @@ def _batch_normalization(c: Call) -> Sequence[Term | None]:
     rank = x.rank
     if c.attribute("training_mode", 0):
         moments = _moments(c, x, [0, *range(2, rank)])
-    elif c.node.since_version < 14 and any(c.node.outputs[1:]) or c.attribute("spatial", 1) != 1:
+    elif (c.node.since_version < 14 and any(c.node.outputs[1:])) or c.attribute("spatial", 1) != 1:
         raise c.unsupported("training in this version, and statistics of single activations")
     else:
         moments = _channels(c, mean, rank).cast_like(x), _channels(c, variance, rank).cast_like(x)
