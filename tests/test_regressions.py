@@ -115,9 +115,9 @@ def test_a_negative_dim_wraps_in_a_type_without_sign() -> None:
     "step", ["h{k} = Div({p}, c) t{k} = Add(h{k}, {p})", "h{k} = Max({p}, c) i{k} = Sub({p}, c) t{k} = Max(h{k}, i{k})"]
 )
 def test_nested_arithmetic_on_dims_is_planned_quickly(step: str) -> None:
-    """Bounds of shared parts were worked out anew for every use: time doubled with every step."""
+    """Bounds of shared parts were worked out anew for every use, and sums grew with every step: time doubled, then squared."""
     text, previous = "", "s"
-    for k in range(13):
+    for k in range(150):
         text += step.format(k=k, p=previous) + " "
         previous = f"t{k}"
     started = time.perf_counter()

@@ -58,16 +58,21 @@ Variables = tuple[Sym, ...]
 def dim_tensors(values: Iterable[Dim | int]) -> set[Tensor]:
     """Stored tensors whose elements or run-time shape these dims are read from."""
     found: set[Tensor] = set()
-    for value in values:
-        for symbol in d.symbols(value):
-            if isinstance(symbol.source, ElementSource):
-                found.add(root(symbol.source.tensor))
-            elif isinstance(symbol.source, tuple) and isinstance(symbol.source[0], Tensor):
-                found.add(symbol.source[0])
-            elif isinstance(symbol.source, DimSource):
-                found |= dim_tensors([symbol.source.value])
-            elif symbol.extent is not None:
-                found |= dim_tensors([symbol.extent])
+    seen: set[Sym] = set()
+    stack = [symbol for value in values for symbol in d.symbols(value)]
+    while stack:
+        symbol = stack.pop()
+        if symbol in seen:
+            continue
+        seen.add(symbol)
+        if isinstance(symbol.source, ElementSource):
+            found.add(root(symbol.source.tensor))
+        elif isinstance(symbol.source, tuple) and isinstance(symbol.source[0], Tensor):
+            found.add(symbol.source[0])
+        elif isinstance(symbol.source, DimSource):
+            stack += d.symbols(symbol.source.value)
+        elif symbol.extent is not None:
+            stack += d.symbols(symbol.extent)
     return found
 
 
