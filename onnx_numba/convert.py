@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from onnx import FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, ValueInfoProto
+from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, ValueInfoProto
 
 from onnx_numba import decode, schemas
 from onnx_numba.decode import ExternalData, plain_attribute, sparse, tensor, value_type
@@ -295,7 +295,7 @@ def _attributes(
         what = f"{where}: attribute {decode.name(attribute.name, where)!r}"
         spec = schema.attributes.get(attribute.name) if schema else None
         if schema and schema.onnx and not spec:
-            context.notes[f"{what} is not one of this version of the operator and is ignored"] = None
+            _check_foreign(attribute, schema, context, what)
             continue
         declared = spec.type if spec else None
         if attribute.HasField("g") and not attribute.ref_attr_name:
@@ -307,6 +307,20 @@ def _attributes(
     if schema:
         _check_required(schema, attributes, bodies, where)
     return attributes, bodies
+
+
+def _check_foreign(attribute: AttributeProto, schema: Schema, context: Context, what: str) -> None:
+    """Let an attribute of another version of the operator pass that says what its absence means; refuse any other."""
+    known = schemas.elsewhere(schema.op, schema.domain, attribute.name)
+    versions = ", ".join(map(str, sorted(known)))
+    if not known:
+        raise ModelError(f"{what} is one that no version of the operator has")
+    if attribute.name not in schemas.HINTS:
+        spec = known[max(known)]
+        value = None if attribute.HasField("g") or attribute.graphs else plain_attribute(attribute, context.files, spec.type, what)
+        if spec.default is None or not schemas.same(value, spec.default):
+            raise ModelError(f"{what} is one of version {versions} of the operator, the model's opset has version {schema.since_version}")
+    context.notes[f"{what} is one of version {versions} of the operator, not of the model's opset, and is ignored"] = None
 
 
 def _check_required(schema: Schema, attributes: dict[str, Any], bodies: dict[str, Graph], where: str) -> None:

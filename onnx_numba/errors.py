@@ -6,9 +6,26 @@ that a caller would think of first, so that code which knows nothing of this pac
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class OnnxNumbaError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package.
+
+    Attributes
+    ----------
+    node : str or None
+        The node of the model that is to blame, where there is one.
+    """
+
+    node: str | None = None
+
+    @classmethod
+    def of(cls, node: str, reason: str) -> Self:
+        """An error of one node, which its message names."""
+        error = cls(f"{node}: {reason}")
+        error.node = node
+        return error
 
 
 class ModelError(OnnxNumbaError, ValueError):
@@ -68,3 +85,7 @@ class ExecutionError(OnnxNumbaError, RuntimeError):
         error = cls(f"{place}{reason}{where}")
         error.code, error.index, error.step = code, index, step
         return error
+
+
+class OutOfMemoryError(ExecutionError, MemoryError):
+    """A run needs more memory than there is."""

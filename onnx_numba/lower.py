@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_numba.complaints import mistyped, refused
 from onnx_numba.errors import DeferredError, ModelError, OnnxNumbaError, UnsupportedError
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
@@ -133,7 +134,12 @@ class Lowering:
 
     def node(self, node: Node, function: bool = False) -> None:
         """Lower one node; ``function`` says that it comes from the body of another's operator."""
-        how = self._lowered(node)
+        try:
+            how = self._lowered(node)
+        except OnnxNumbaError as error:
+            if function or not error.node or error.node == str(node) or node.bodies:
+                raise
+            raise type(error).of(str(node), str(error)) from None  # of a node in the operator's body
         if not function:
             self.program.served.append((node.name, node.op, node.domain, node.since_version, how))
 
@@ -144,24 +150,34 @@ class Lowering:
             return self._deferred(node)
         inputs = [self.value(name) if name else None for name in node.inputs]
         unknown = any(v is not None and unranked(type_of(v)) for v in inputs)
+        types = [None if v is None else type_of(v) for v in inputs]
+        wrong = mistyped(node, types)
+        if wrong is not None:
+            raise ModelError.of(str(node), wrong)
         if implementation is None:
             return self._deferred(node) if unknown and self.deferring and is_function(node) else self._expanded(node, inputs)
         try:
             with self.builder.at_node(str(node), _label(node), tuple(map(bool, node.outputs)), node.opset):
                 results = self._results(node, implementation.call(self.builder, node, inputs))
-        except ModelError:
-            raise
+        except ModelError as error:
+            raise _named(error, node) from None
         except DeferredError:
             if not self.deferring:
                 raise
             return self._deferred(node, last=True)
-        except (OnnxNumbaError, TypeError, ValueError, IndexError, KeyError, AttributeError, AssertionError) as error:
+        except RecursionError:
+            raise
+        except Exception as error:
             # Without a rank an implementation fails in any way; with it, it works or says what is wrong.
             if unknown and self.deferring:
                 return self._deferred(node)
             if isinstance(error, OnnxNumbaError):
-                raise
-            raise UnsupportedError(f"{node}: inputs {_types(inputs)} are not supported ({type(error).__name__}: {error})") from error
+                raise _named(error, node) from None
+            reason = refused(node, types)
+            if reason is not None:
+                raise ModelError.of(str(node), f"{reason}; its inputs are {_types(inputs)}") from error
+            shown = f"inputs {_types(inputs)} are not supported ({type(error).__name__}: {error})"
+            raise UnsupportedError.of(str(node), shown) from error
         self.env.update(results)
         return _how(list(results.values()))
 
@@ -275,6 +291,11 @@ def type_of(value: Value) -> ValueType:
     if isinstance(value, Object):
         return value.type
     return TensorType(value.dtype, tuple(x if isinstance(x, int) else repr(x) for x in value.shape))  # type: ignore[misc]
+
+
+def _named(error: OnnxNumbaError, node: Node) -> OnnxNumbaError:
+    """An error that names a node."""
+    return error if error.node else type(error).of(str(node), str(error))
 
 
 def _label(node: Node) -> str:

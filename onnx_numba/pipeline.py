@@ -110,11 +110,12 @@ class Build:
         try:
             made = compile_module(edited or source, digests, self.target, self.store, count)
         except Exception as error:
-            if edited is None or isinstance(error, OnnxNumbaError):
+            if isinstance(error, OnnxNumbaError):
                 raise
             lines = [line for line in str(error).splitlines() if line.strip()]
+            what = "a kernel of the model" if edited is None else "the edited module"
             # numba's first line names its own pass, the next one the reason.
-            raise CompileError(f"the edited module does not compile: {' '.join(lines[:2])}") from error
+            raise CompileError(f"{what} does not compile: {' '.join(lines[:2])}") from error
         return {k.digest: (symbol_of(digests[k.name]), made[digests[k.name]]) for k in kernels if k.name in digests}
 
     def evaluate(self, program: Program, work: int) -> Sequence[Array]:

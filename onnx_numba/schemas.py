@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.defs
 
 from onnx_numba.decode import plain_attribute
 from onnx_numba.errors import ModelError, UnsupportedError
 from onnx_numba.ir.graph import describe
+
+HINTS = frozenset({"consumed_inputs"})
+"""Attributes that never change a result: opset 1 let nodes say which inputs may be overwritten."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,13 @@ class Schema:
     outputs: range
     onnx: Any
     needed: tuple[int, ...] = ()
+
+
+def same(value: Any, default: Any) -> bool:
+    """Whether two values of an attribute are equal."""
+    if isinstance(value, np.ndarray) or isinstance(default, np.ndarray):
+        return isinstance(value, np.ndarray) and isinstance(default, np.ndarray) and np.array_equal(value, default)
+    return bool(value == default)
 
 
 def normal_domain(domain: str) -> str:
@@ -102,6 +113,13 @@ def resolve(name: str, op: str, domain: str, opset: int) -> Schema | None:
         hint = f"; it came with opset {_first_version(op, domain)}" if later else ""
         raise ModelError(f"{where}: there is no such operator in this opset{hint}")
     return schema
+
+
+@lru_cache(maxsize=4096)
+def elsewhere(op: str, domain: str, attribute: str) -> Mapping[int, AttributeSpec]:
+    """The versions of an operator that have an attribute."""
+    every = [s for s in onnx.defs.get_all_schemas_with_history() if (s.name, s.domain) == (op, domain)]
+    return {s.since_version: _convert(s).attributes[attribute] for s in every if attribute in s.attributes}
 
 
 def _convert(schema: Any) -> Schema:

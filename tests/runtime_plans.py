@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnx_numba.ir.plan import BAD_VALUE, INDEX_RANGE, HostStep, Kernel, Plan, Port
+from onnx_numba.ir.plan import BAD_VALUE, INDEX_RANGE, SHAPE_MISMATCH, HostStep, Kernel, Plan, Port, Reason
 from onnx_numba.ir.types import DTYPES, TensorType
 from onnx_numba.native.memory import RECORDS, check_index, fail
 from onnx_numba.options import Options
@@ -111,6 +111,7 @@ class Builder:
         self.outputs: list[Port] = []
         self.constants: dict[int, int] = {}
         self.object_count = 0
+        self.reasons: list[Reason] = []
         self.code: list[tuple[Any, ...]] = []
 
     def slot(self, value: int | None = None) -> int:
@@ -140,6 +141,10 @@ class Builder:
     def emit(self, *instruction: Any) -> None:
         self.code.append(instruction)
 
+    def check(self, a: int, b: int, code: int = SHAPE_MISMATCH, step: str = "") -> None:
+        self.reasons.append(Reason(step, "{a} is not {b}"))
+        self.emit("check", a, b, code, len(self.reasons) - 1)
+
     def op(self, name: str, *operands: int) -> int:
         dst = self.slot()
         self.emit(name, dst, *operands)
@@ -165,7 +170,7 @@ class Builder:
             inputs=tuple(self.inputs), outputs=tuple(self.outputs), slots=self.slot_count, slot_values=dict(self.slots),
             buffers=len(self.types), buffer_types=dict(enumerate(self.types)), constants=self.constants,
             objects=self.object_count, object_constants={}, kernels=tuple(self.kernels), hosts=tuple(self.hosts),
-            steps=tuple(self.steps), code=(*self.code, ("end",)),
+            steps=tuple(self.steps), code=(*self.code, ("end",)), reasons=tuple(self.reasons),
         )  # fmt: skip
 
 

@@ -103,7 +103,7 @@ def test_sequence_inputs(jit: bool) -> None:
          [X[None], np.ones((1, 12, 3), np.float32), np.ones((1, 12, 4), np.float32), np.ones((1, 1, 4), np.float32)], ["GRU", "shapes"]),
         ("g (float[n,m] x, int64[k] s) => (float[n,m] y) { y = ReverseSequence<batch_axis=0, time_axis=1>(x, s) }",
          [X, np.array([2])], ["ReverseSequence", "shapes"]),
-        ("g (float[n,3] x, float[n,3] z) => (float[n,3] y) { y = Add(x, z) }", [X, X[:1].repeat(5, 0)], ["Add", "shapes"]),
+        ("g (float[n,3] x, float[n,3] z) => (float[n,3] y) { y = Add(x, z) }", [X, X[:1].repeat(5, 0)], ["'z'", "shapes", "5", "2"]),
         ("g (float[a] x, float[b] z) => (float[c] y) { y = Mul(x, z) }", [X[0], X[0].repeat(2)], ["Mul", "broadcast"]),
         ("g (float[a,b] x, float[c,d] z) => (float[a,d] y) { y = MatMul(x, z) }", [X, X], ["MatMul"]),
         ("g (float[n] x, int64[2] s) => (float[a,b] y) { y = Reshape(x, s) }", [X[0], np.array([2, 2])], ["shapes"]),
@@ -161,6 +161,143 @@ def test_static_index() -> None:
     holds(raised, "Gather", "out of range")
 
 
+# Values that only the run knows: nothing is read or written outside a tensor, and the error names the node and the reason
+
+
+def f32(*shape: int) -> np.ndarray[Any, Any]:
+    return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+
+
+def i64(*values: int) -> np.ndarray[Any, Any]:
+    return np.array(values, np.int64)
+
+
+RANGE = "(int64 s, int64 l, int64 d) => (int64[n] y) { y = Range(s, l, d) }"
+FLOAT_RANGE = "(float s, float l, float d) => (float[n] y) { y = Range(s, l, d) }"
+SLICE = "(float[n,m] x, int64[2] a, int64[2] b, int64[2] st) => (float[p,q] y) { y = Slice(x, a, b, , st) }"
+SPLIT = "(float[n] x, int64[2] s) => (float[p] y, float[q] z) { y, z = Split(x, s) }"
+TOPK = "(float[n] x, int64[1] k) => (float[a] y, int64[b] z) { y, z = TopK(x, k) }"
+RESIZE = "(float[n,m] x, float[2] s) => (float[a,b] y) { y = Resize(x, , s) }"
+SIZES = "(float[n,m] x, int64[2] s) => (float[a,b] y) { y = Resize<mode = \"linear\">(x, , , s) }"
+RESHAPE = "(float[n,m] x, int64[2] s) => (float[a,b] y) { y = Reshape(x, s) }"
+UNPOOL = "(float[1,1,w] x, int64[1,1,v] i) => (float[1,1,b] y) { y = MaxUnpool<kernel_shape = [2], strides = [2]>(x, i) }"
+NMS = "(float[a,b,k] x, float[c,d,e] s) => (int64[n,3] y) { m = Constant<value_ints = [5]>() y = NonMaxSuppression(x, s, m) }"
+ROI = (
+    "(float[n,c,h,w] x, float[r,4] b, int64[q] i) => (float[r,c,u,v] y) "
+    "{ y = RoiAlign<output_height = 2, output_width = 2, sampling_ratio = 1>(x, b, i) }"
+)
+CACHE = "(float[n,s,d] x, float[n,t,d] u, int64[n] i) => (float[n,s,d] y) { y = TensorScatter<axis = 1>(x, u, i) }"
+COLUMNS = "(float[n,k,l] x, int64[2] a, int64[2] b) => (float[n,p,q,r] y) { y = Col2Im(x, a, b) }"
+DFT = "(float[n,k,1] x, int64 l, int64 a) => (float[n,p,q] y) { y = DFT<onesided = 1>(x, l, a) }"
+STFT = "(float[n,k,1] x, int64 s, int64 l) => (float[n,p,q,r] y) { y = STFT(x, s, , l) }"
+RNN = "(float[t,b,3] x, float[1,4,3] w, float[1,4,4] r, int32[k] s) => (float[t,1,b,4] y) { y = RNN<hidden_size = 4>(x, w, r, , s) }"
+LOSS = "(float[n,c] x, int64[n] t, float[k] w) => (float y) { y = NegativeLogLikelihoodLoss(x, t, w) }"
+REVERSE = "(float[n,m] x, int64[k] s) => (float[n,m] y) { y = ReverseSequence<batch_axis = 0, time_axis = 1>(x, s) }"
+PAD = "(float[n,m] x, int64[4] p) => (float[a,b] y) { y = Pad(x, p) }"
+EDGE = "(float[n,m] x, int64[4] p) => (float[a,b] y) { y = Pad<mode = \"edge\">(x, p) }"
+GATHER = "(float[n,m] x, int64[k] i) => (float[k,m] y) { y = Gather(x, i) }"
+RNN_INPUTS = [f32(2, 1, 3), f32(1, 4, 3), f32(1, 4, 4)]
+
+BAD_VALUES: list[tuple[str, list[Any], list[str]]] = [
+    (RANGE, [np.int64(0), np.int64(5), np.int64(0)], ["Range", "delta"]),
+    (RANGE, [np.int64(0), np.int64(2**62), np.int64(1)], ["Range", "bytes"]),
+    (FLOAT_RANGE, [np.float32(0), np.float32(5), np.float32(0)], ["Range", "delta"]),
+    (FLOAT_RANGE, [np.float32(0), np.float32(5), np.float32(np.nan)], ["Range", "delta"]),
+    (FLOAT_RANGE, [np.float32(0), np.float32(np.inf), np.float32(1)], ["Range"]),
+    (SLICE, [f32(3, 4), i64(0, 0), i64(9, 9), i64(1, 0)], ["Slice", "step"]),
+    (SPLIT, [f32(3), i64(-2, 5)], ["Split", "-2"]),
+    (SPLIT, [f32(3), i64(1, 5)], ["Split", "expected 3, got 6"]),
+    ("(float[n,m] x, int64[2] r) => (float[p,q] y) { y = Tile(x, r) }", [f32(2, 3), i64(-1, -2)], ["Tile", "-1"]),
+    ("(float[n,m] x, int64[2] r) => (float[p,q] y) { y = Expand(x, r) }", [f32(1, 1), i64(-2, -3)], ["Expand", "-2"]),
+    ("(int64[2] r) => (float[p,q] y) { y = ConstantOfShape(r) }", [i64(-2, -3)], ["ConstantOfShape", "-2"]),
+    ("(int64[2] r) => (float[p,q] y) { y = ConstantOfShape(r) }", [i64(2**40, 2**40)], ["ConstantOfShape"]),
+    (RESHAPE, [f32(2, 3), i64(-5, 2)], ["Reshape", "negative"]),
+    (RESHAPE, [f32(1, 1), i64(-1, -1)], ["Reshape", "negative"]),
+    (RESHAPE, [f32(2, 3), i64(-1, 4)], ["Reshape", "6"]),
+    (GATHER, [f32(0, 100_000), i64(0)], ["Gather", "axis 0"]),
+    (GATHER, [f32(2, 3), i64(2**63 - 1)], ["Gather", "index"]),
+    ("(float[n,m] x, int64[a,2] i) => (float[c] y) { y = GatherND(x, i) }", [f32(2, 0), np.zeros((1, 2), np.int64)],
+     ["GatherND", "axis 1"]),
+    ("(float[n,m] x, int64[a,b] i) => (float[c,m] y) { y = GatherElements(x, i) }", [f32(2, 3), np.zeros((1, 5), np.int64)],
+     ["GatherElements", "dim 1"]),
+    ("(float[n,m] x, bool[k] c) => (float[p,q] y) { y = Compress<axis = 0>(x, c) }", [f32(2, 3), np.array([0, 0, 1], bool)], ["Compress"]),
+    (PAD, [f32(2, 2), i64(-3, -3, 0, 0)], ["Pad", "negative"]),
+    (EDGE, [f32(0, 5), i64(1, 1, 2, 2)], ["Pad", "axis 0"]),
+    ("(float[n,m] x, int64[2] a) => (float[p,q] y) { y = CenterCropPad(x, a) }", [f32(2, 1), i64(-1, 3)], ["CenterCropPad", "-1"]),
+    (RESIZE, [f32(2, 2), np.array([-1, 2], np.float32)], ["Resize", "scales"]),
+    (RESIZE, [f32(2, 2), np.array([np.nan, 2], np.float32)], ["Resize", "scales"]),
+    (RESIZE, [f32(2, 2), np.array([np.inf, 2], np.float32)], ["Resize"]),
+    (SIZES, [f32(3, 4), i64(-3, -4)], ["Resize", "-3"]),
+    (SIZES, [f32(0, 1000), i64(3, 1000)], ["Resize", "axis 0"]),
+    (TOPK, [f32(3), i64(-1)], ["TopK", "-1"]),
+    (TOPK, [f32(3), i64(4)], ["TopK", "axis 0"]),
+    ("(int64[n] x, int64 k) => (float[a,b] y) { v = Constant<value_floats = [0.0, 1.0]>() y = OneHot(x, k, v) }",
+     [i64(0, 1), np.int64(-3)], ["OneHot", "-3"]),
+    ("(int64[n] x, int64 k, float[m] v) => (float[a,b] y) { y = OneHot(x, k, v) }", [i64(0, 1), np.int64(3), f32(1)], ["OneHot", "values"]),
+    (REVERSE, [f32(2, 3), i64(-1, 2)], ["ReverseSequence", "index"]),
+    (REVERSE, [f32(2, 3), i64(4, 2)], ["ReverseSequence", "index"]),
+    ("(float[n,m] x, int64 a) => (float[n,m] y) { y = CumSum(x, a) }", [f32(2, 3), np.int64(2)], ["CumSum", "axis"]),
+    ("(float[n,m] x, int64[1] a) => (float[k] y) { y = ReduceSum<keepdims = 0>(x, a) }", [f32(2, 3), i64(2)], ["ReduceSum", "axis"]),
+    ("(float[n,m] x) => (int64[k] y) { y = ArgMax<axis = 1, keepdims = 0>(x) }", [f32(2, 0)], ["ArgMax", "axis 1"]),
+    ("(float[n,m] x, int64[1] a) => (float[p,q,r] y) { y = Unsqueeze(x, a) }", [f32(2, 3), i64(5)], ["Unsqueeze", "axis"]),
+    ("(float[n,m] x, int64[1] a) => (float[p] y) { y = Squeeze(x, a) }", [f32(2, 1), i64(5)], ["Squeeze", "axis"]),
+    ("(float[1,2,w] x, float[3,2,2] k, float[n] c) => (float[1,3,b] y) { y = Conv(x, k, c) }", [f32(1, 2, 4), f32(3, 2, 2), f32(2)],
+     ["Conv", "bias"]),
+    ("(float[1,2,w] x, float[f,1,2] k) => (float[1,f,b] y) { y = Conv<group = 2>(x, k) }", [f32(1, 2, 5), f32(3, 1, 2)],
+     ["Conv", "groups"]),
+    (UNPOOL, [f32(1, 1, 2), i64(0, 4).reshape(1, 1, 2)], ["MaxUnpool", "index"]),
+    (UNPOOL, [f32(1, 1, 2), i64(0, -1).reshape(1, 1, 2)], ["MaxUnpool", "index"]),
+    (UNPOOL, [f32(1, 1, 2), i64(0, 1, 2).reshape(1, 1, 3)], ["MaxUnpool", "indices"]),
+    (NMS, [f32(1, 3, 3), f32(1, 2, 3)], ["NonMaxSuppression", "box"]),
+    (ROI, [f32(1, 1, 4, 4), f32(1, 4), i64(1)], ["RoiAlign", "index"]),
+    (ROI, [f32(0, 1, 4, 4), f32(1, 4), i64(0)], ["RoiAlign", "axis 0"]),
+    (CACHE, [f32(2, 4, 1), f32(2, 2, 1), i64(0, 3)], ["TensorScatter", "index"]),
+    (CACHE, [f32(2, 4, 1), f32(2, 2, 1), i64(0, -1)], ["TensorScatter", "index"]),
+    (CACHE, [f32(2, 1, 1), f32(2, 2, 1), i64(0, 0)], ["TensorScatter", "update"]),
+    (COLUMNS, [f32(1, 4, 4), i64(4, 4), i64(0, 2)], ["Col2Im", "block_shape"]),
+    (COLUMNS, [f32(1, 4, 4), i64(3, 4), i64(2, 2)], ["Col2Im", "expected 4, got 6"]),
+    (DFT, [f32(1, 4, 1), np.int64(0), np.int64(1)], ["DFT", "dft_length"]),
+    (DFT, [f32(1, 4, 1), np.int64(-4), np.int64(1)], ["DFT", "-4"]),
+    (DFT, [f32(1, 4, 1), np.int64(4), np.int64(7)], ["DFT", "axis"]),
+    (STFT, [f32(1, 4, 1), np.int64(0), np.int64(2)], ["STFT", "frame_step"]),
+    (STFT, [f32(1, 4, 1), np.int64(1), np.int64(9)], ["STFT", "frames"]),
+    ("(int64 n) => (float[k] y) { y = HannWindow(n) }", [np.int64(-1)], ["HannWindow", "-1"]),
+    (RNN, [*RNN_INPUTS, np.array([-1], np.int32)], ["RNN", "index"]),
+    (RNN, [*RNN_INPUTS, np.array([3], np.int32)], ["RNN", "index"]),
+    (LOSS, [f32(2, 3), i64(0, -1), f32(3)], ["NegativeLogLikelihoodLoss", "index"]),
+    (LOSS, [f32(2, 3), i64(0, 2), f32(1)], ["NegativeLogLikelihoodLoss", "weight"]),
+    ("(float[n,m] x, float[a,b] s) => (uint8[n,m] y) { y = QuantizeLinear<axis = 1, block_size = 2>(x, s) }", [f32(2, 4), f32(1, 2) + 1],
+     ["QuantizeLinear", "scale"]),
+]  # fmt: skip
+
+
+@MODES
+@pytest.mark.parametrize("number", range(len(BAD_VALUES)), ids=[f"{words[0]}-{k}" for k, (*_, words) in enumerate(BAD_VALUES)])
+def test_values_at_run_time(number: int, jit: bool) -> None:
+    text, inputs, words = BAD_VALUES[number]
+    rep = backend.prepare(parser.parse_model(HEAD.replace("21", "24") + "g " + text), jit=jit)
+    with pytest.raises(errors.ExecutionError) as raised:
+        rep.run(inputs)
+    holds(raised, *words)
+
+
+def test_more_memory_than_there_is_has_its_own_error() -> None:
+    rep = prepared("g " + RANGE)
+    for limit in (2**44, 2**62):
+        with pytest.raises(MemoryError) as raised:
+            rep.run([np.int64(0), np.int64(limit), np.int64(1)])
+        holds(raised, "Range", "bytes")
+    np.testing.assert_array_equal(rep.run([np.int64(0), np.int64(3), np.int64(1)]).y, [0, 1, 2])
+
+
+@MODES
+def test_a_check_behind_the_last_kernel_names_its_node(jit: bool) -> None:
+    rep = prepared("g (float[n] x, int64[2] s) => (float[a,b] y) { r = Relu(x) y = Reshape(r, s) }", jit)
+    with pytest.raises(errors.ExecutionError) as raised:
+        rep.run([X[0], i64(2, 2)])
+    holds(raised, "Reshape", "expected 4, got 3")
+
+
 # Models
 
 
@@ -193,6 +330,110 @@ def test_nodes(model: onnx.ModelProto, words: list[str]) -> None:
     with pytest.raises(errors.OnnxNumbaError) as raised:
         backend.prepare(model)
     holds(raised, *words)
+
+
+def ml_node(op: str, columns: int | str = 2, **attributes: Any) -> onnx.ModelProto:
+    outputs = ["y", "z"] if op.endswith("Classifier") else ["y"]
+    return one_node(op, [("x", "float", ["n", columns])], outputs, "ai.onnx.ml", 3, **attributes)
+
+
+def forest(**changes: Any) -> dict[str, Any]:
+    """A tree of one test and two leaves."""
+    return {
+        "nodes_treeids": [0, 0, 0], "nodes_nodeids": [0, 1, 2], "nodes_featureids": [1, 0, 0], "nodes_values": [0.5, 0.0, 0.0],
+        "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"], "nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0],
+        "target_treeids": [0, 0], "target_nodeids": [1, 2], "target_ids": [0, 0], "target_weights": [1.0, 2.0], "n_targets": 1, **changes,
+    }  # fmt: skip
+
+
+IMAGE = [("x", "float", [1, 2, 5])]
+MATRIX = [("x", "float", [2, 3])]
+MALFORMED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
+    "attribute of no version": (one_node("Relu", MATRIX, ["y"], slope=1.0), ["Relu", "'slope'", "no version"]),
+    "attribute of a later version": (one_node("Cast", MATRIX, ["y"], to=1, round_mode="down"), ["Cast", "'round_mode'", "version"]),
+    "attribute of an earlier version": (one_node("ReduceSum", MATRIX, ["y"], axes=[0]), ["ReduceSum", "'axes'", "version"]),
+    "types": (one_node("Concat", [("x", "float", [2]), ("z", "int64", [2])], ["y"], axis=0), ["Concat", "float", "int64"]),
+    "index type": (one_node("Reshape", [*MATRIX, ("s", "int32", [1])], ["y"]), ["Reshape", "shape", "int32", "int64"]),
+    "a scalar has no axis": (one_node("Gather", [("x", "float", []), ("i", "int64", [1])], ["y"]), ["Gather", "axis 0"]),
+    "axes twice": (one_node("Squeeze", [("x", "float", [1, 1])], ["y"], opset=11, axes=[0, -2]), ["twice"]),
+    "perm": (one_node("Transpose", MATRIX, ["y"], perm=[2, 3]), ["Transpose", "perm"]),
+    "pads": (one_node("MaxPool", IMAGE, ["y"], kernel_shape=[2], pads=[-2, 0]), ["MaxPool", "pads"]),
+    "strides": (one_node("MaxPool", IMAGE, ["y"], kernel_shape=[2], strides=[0]), ["MaxPool", "strides"]),
+    "kernel": (one_node("AveragePool", IMAGE, ["y"], kernel_shape=[2, 2]), ["AveragePool", "kernel"]),
+    "groups": (one_node("Conv", [*IMAGE, ("w", "float", [3, 1, 2])], ["y"], group=2), ["Conv", "groups"]),
+    "no groups": (one_node("Conv", [*IMAGE, ("w", "float", [3, 1, 2])], ["y"], group=0), ["Conv", "groups"]),
+    "no image": (one_node("GlobalMaxPool", MATRIX, ["y"]), ["GlobalMaxPool", "rank 2"]),
+    "blocks": (one_node("DepthToSpace", [("x", "float", [1, 4, 2, 2])], ["y"], blocksize=0), ["DepthToSpace", "blocksize"]),
+    "norm groups": (one_node("GroupNormalization", [("x", "float", [1, 4, 2]), ("s", "float", [4]), ("b", "float", [4])], ["y"],
+                             num_groups=0), ["GroupNormalization", "groups"]),
+    "channels": (one_node("BatchNormalization", [("x", "float", [2, 1, 2]), *((n, "float", [5]) for n in "sbmv")], ["y"]),
+                 ["BatchNormalization", "expected 1, got 5"]),
+    "size": (one_node("LRN", [("x", "float", [1, 2, 3])], ["y"], size=0), ["LRN", "size"]),
+    "condition": (one_node("Compress", [*MATRIX, ("c", "bool", [2, 1])], ["y"]), ["Compress", "rank 2"]),
+    "pieces": (one_node("Split", MATRIX, ["y", "z"], num_outputs=0), ["Split", "num_outputs"]),
+    "hidden size": (one_node("GRU", [("x", "float", [2, 1, 3]), ("w", "float", [1, 12, 3]), ("r", "float", [1, 12, 4])], ["y"],
+                             hidden_size=5), ["GRU", "hidden_size"]),
+    "pattern": (one_node("RegexFullMatch", [("x", "string", ["n"])], ["y"], pattern="("), ["RegexFullMatch", "'('"]),
+    "case": (one_node("StringNormalizer", [("x", "string", ["n"])], ["y"], case_change_action="TITLE"), ["StringNormalizer", "TITLE"]),
+    "grams": (one_node("TfIdfVectorizer", [("x", "int64", ["n"])], ["y"], max_gram_length=1, max_skip_count=0, min_gram_length=1, mode="TF",
+                       ngram_counts=[0], ngram_indexes=[0, 1, -7], pool_int64s=[1, 2, 3]), ["TfIdfVectorizer", "ngram_indexes"]),
+    "random shape": (one_node("RandomNormal", [], ["y"], shape=[2, -3]), ["RandomNormal", "negative"]),
+    "scaler": (ml_node("Scaler", scale=[1.0]), ["Scaler", "offset"]),
+    "scaler sizes": (ml_node("Scaler", scale=[1.0], offset=[1.0, 2.0, 3.0]), ["Scaler", "offset", "expected 2, got 3"]),
+    "coefficients": (ml_node("LinearRegressor", coefficients=[1.0, 2.0, 3.0], targets=2), ["LinearRegressor", "3 coefficients"]),
+    "labels": (ml_node("LinearClassifier", coefficients=[1.0] * 6, intercepts=[0.0] * 3, classlabels_ints=[0, 1]),
+               ["LinearClassifier", "2 class labels"]),
+    "support vectors": (ml_node("SVMRegressor", coefficients=[1.0, 2.0], n_supports=2, support_vectors=[1.0, 2.0, 3.0], rho=[0.0]),
+                        ["SVMRegressor", "support vectors"]),
+    "features": (ml_node("SVMRegressor", 1, coefficients=[1.0], n_supports=1, support_vectors=[1.0, 2.0], rho=[0.0], kernel_type="RBF",
+                         kernel_params=[1.0, 0.0, 0.0]), ["SVMRegressor", "features"]),
+    "cast_to": (one_node("CastMap", [("x", "float", [1])], ["y"], "ai.onnx.ml", 3, cast_to="TO_BOOL"), ["CastMap"]),
+    "feature": (ml_node("TreeEnsembleRegressor", **forest(nodes_featureids=[7, 0, 0])), ["TreeEnsembleRegressor", "feature 7"]),
+    "feature below 0": (ml_node("TreeEnsembleRegressor", **forest(nodes_featureids=[-1, 0, 0])), ["TreeEnsembleRegressor", "negative"]),
+    "target": (ml_node("TreeEnsembleRegressor", **forest(target_ids=[0, 5])), ["TreeEnsembleRegressor", "targets [0, 5]"]),
+    "target below 0": (ml_node("TreeEnsembleRegressor", **forest(target_ids=[0, -1])), ["TreeEnsembleRegressor", "targets [-1, 0]"]),
+    "circle": (ml_node("TreeEnsembleRegressor", **forest(nodes_modes=["BRANCH_LEQ", "BRANCH_LT", "LEAF"], nodes_truenodeids=[1, 1, 0],
+                                                         nodes_falsenodeids=[2, 2, 0])), ["TreeEnsembleRegressor", "circle"]),
+    "its own child": (ml_node("TreeEnsembleRegressor", **forest(nodes_truenodeids=[0, 0, 0])), ["TreeEnsembleRegressor", "circle"]),
+    "child": (ml_node("TreeEnsembleRegressor", **forest(nodes_truenodeids=[9, 0, 0])), ["TreeEnsembleRegressor", "child"]),
+    "lists": (ml_node("TreeEnsembleRegressor", **forest(nodes_values=[0.5])), ["TreeEnsembleRegressor", "nodes_values"]),
+    "aggregate": (ml_node("TreeEnsembleRegressor", **forest(aggregate_function="MEDIAN")), ["TreeEnsembleRegressor", "MEDIAN"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_nodes(case: str) -> None:
+    model, words = MALFORMED[case]
+    with pytest.raises(errors.ModelError) as raised:
+        backend.prepare(model)
+    holds(raised, "the_node", *words)
+
+
+def test_features_that_only_the_run_counts() -> None:
+    rep = backend.prepare(ml_node("TreeEnsembleRegressor", "c", **forest(nodes_featureids=[7, 0, 0])))
+    with pytest.raises(errors.ExecutionError) as raised:
+        rep.run(X)
+    holds(raised, "TreeEnsembleRegressor", "feature 7")
+
+
+def test_a_circle_among_nodes_and_leaves_of_a_tree_ensemble() -> None:
+    values = {"nodes_splits": [0.5, 0.5], "leaf_weights": [1.0]}
+    tensors = {k: helper.make_tensor(k, TensorProto.FLOAT, [len(v)], v) for k, v in values.items()}
+    attributes = {
+        "tree_roots": [0], "nodes_featureids": [0, 0], "nodes_modes": helper.make_tensor("m", TensorProto.UINT8, [2], [0, 0]),
+        "nodes_truenodeids": [1, 0], "nodes_trueleafs": [0, 0], "nodes_falsenodeids": [0, 0], "nodes_falseleafs": [1, 1],
+        "leaf_targetids": [0],
+    }  # fmt: skip
+    changes: dict[str, Any]
+    for changes, words in [
+        ({}, ["circle"]),
+        ({"nodes_falsenodeids": [3, 0]}, ["nodes_falsenodeids", "3"]),
+        ({"tree_roots": [-1]}, ["tree_roots"]),
+    ]:
+        node = one_node("TreeEnsemble", [("x", "float", ["n", 2])], ["y"], "ai.onnx.ml", 5, **{**tensors, **attributes, **changes})
+        with pytest.raises(errors.ModelError) as raised:
+            backend.prepare(node)
+        holds(raised, "TreeEnsemble", *words)
 
 
 def _graph(nodes: list[onnx.NodeProto], outputs: tuple[str, ...] = ("y",), inputs: tuple[str, ...] = ("x",)) -> onnx.ModelProto:

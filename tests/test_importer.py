@@ -209,14 +209,22 @@ class TestAttributes:
         node.attribute.append(AttributeProto(name="alpha", f=3.0))
         assert load(model_of([node])).graph.nodes[0].attributes == {"alpha": 3.0}
 
-    def test_of_later_versions_are_noted_and_ignored(self) -> None:
-        model = load(
-            text_model(
-                "agraph (float[N] x) => (int64[1] y) { y = Shape<start = 1>(x) }", 'ir_version: 8, opset_import: ["" : 13]'
-            )
-        )
+    def test_of_other_versions_are_ignored_where_they_say_nothing(self) -> None:
+        model = load(shape_13("start = 0"))
         assert model.graph.nodes[0].attributes == {}
-        assert "'start'" in model.notes[0] and "ignored" in model.notes[0]
+        assert "'start'" in model.notes[0] and "15" in model.notes[0] and "ignored" in model.notes[0]
+
+    @pytest.mark.parametrize(("text", "words"), [("start = 1", ["'start'", "version 15"]), ("first = 1", ["'first'", "no version"])])
+    def test_others_are_refused(self, text: str, words: list[str]) -> None:
+        with pytest.raises(ModelError) as raised:
+            load(shape_13(text))
+        assert all(word in str(raised.value) for word in ["Shape", *words])
+
+
+def shape_13(attribute: str) -> onnx.ModelProto:
+    return text_model(
+        f"agraph (float[N] x) => (int64[1] y) {{ y = Shape<{attribute}>(x) }}", 'ir_version: 8, opset_import: ["" : 13]'
+    )
 
 
 def model_of(nodes: list[onnx.NodeProto], opset: int = 17) -> onnx.ModelProto:

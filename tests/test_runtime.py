@@ -42,10 +42,10 @@ def test_slot_arithmetic(make):
     }  # fmt: skip
     for left, right in [(7, 2), (-7, 2), (7, -2), (-7, -2), (6, 3), (0, 5), (-1, 4), (-8, 4), (2**40, 3)]:
         for name, function in expected.items():
-            b.emit("check", b.op(name, b.slot(left), b.slot(right)), b.slot(int(function(left, right))), SHAPE_MISMATCH)
+            b.check(b.op(name, b.slot(left), b.slot(right)), b.slot(int(function(left, right))))
     for left, right, common in [(1, 5, 5), (5, 1, 5), (3, 3, 3), (0, 1, 0), (1, 0, 0)]:
-        b.emit("check", b.op("bcast", b.slot(left), b.slot(right)), b.slot(common), SHAPE_MISMATCH)
-    b.emit("check", b.op("move", b.slot(42)), b.slot(42), SHAPE_MISMATCH)
+        b.check(b.op("bcast", b.slot(left), b.slot(right)), b.slot(common))
+    b.check(b.op("move", b.slot(42)), b.slot(42))
     assert make(b.plan()).run([]) == ()
 
 
@@ -58,7 +58,7 @@ def test_errors_of_the_plan_name_the_next_step(make, instruction, code):
     x = b.input("x")
     zero, six = b.slot(0), b.slot(6)
     if instruction == "check":
-        b.emit("check", zero, six, code)
+        b.check(zero, six, code, "Reshape 'r'")
     elif instruction == "alloc":
         b.emit("alloc", b.buffer(), b.slot(-8))
     else:
@@ -77,7 +77,7 @@ def test_load_reads_every_integer_type(make, kind):
     wanted = extremes.get(kind, -(2**60))
     got = b.slot()
     b.emit("load", got, x.buffer, b.slot(2), kind)
-    b.emit("check", got, b.slot(wanted), SHAPE_MISMATCH)
+    b.check(got, b.slot(wanted))
     array = np.zeros(3, x.type.dtype.numpy)
     array[2] = wanted
     make(b.plan()).run([array])

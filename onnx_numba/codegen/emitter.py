@@ -181,7 +181,7 @@ class Emitter:
         if atom.op == "value":
             return self.value(atom.args[0])
         a, b = (self.dim(x) for x in atom.args)
-        nonneg = d._at_least_zero(atom.args[0])
+        nonneg = d.at_least_zero(atom.args[0])
         text = {
             "div": f"udiv({a}, {b})" if nonneg else f"floordiv({a}, {b})",
             "mod": f"urem({a}, {b})" if nonneg else f"imod({a}, {b})",

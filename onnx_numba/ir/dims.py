@@ -21,11 +21,15 @@ DimLike = "Dim | int"
 
 
 class Sym:
-    """A symbol: a run-time dim (``extent`` None, at least 0) or a loop variable (0 ≤ it < ``extent``). Compared by identity."""
+    """A symbol: a run-time dim (``extent`` None; at least 0 unless ``signed``) or a loop variable (0 ≤ it < ``extent``).
 
-    __slots__ = ("extent", "key", "name", "source")
+    Compared by identity.
+    """
 
-    def __init__(self, name: str, extent: Dim | int | None = None, source: Any = None) -> None:
+    __slots__ = ("extent", "key", "name", "signed", "source")
+
+    def __init__(self, name: str, extent: Dim | int | None = None, source: Any = None, signed: bool = False) -> None:
+        self.signed = signed
         self.name = name
         self.key = name
         self.extent = extent
@@ -200,17 +204,17 @@ def floordiv(a: Dim | int, c: Dim | int) -> Dim | int:
     """Floor division by a positive ``c``, taking out of ``a`` what ``c`` divides exactly and what is provably below ``c``."""
     if isinstance(a, int) and isinstance(c, int):
         return a // c if c else 0
-    if c == 1:
-        return a
+    if c == 1 or c == 0:  # nothing is divided by 0 but what nobody reads
+        return a if c else 0
     quotient, rest = _divide(a, c)
-    if rest == 0 or (_at_least_zero(rest, c) and _below(rest, c)):
+    if rest == 0 or (at_least_zero(rest, c) and _below(rest, c)):
         return quotient
     return quotient + dim(Opaque("div", (rest, c)))
 
 
 def truncdiv(a: Dim | int, c: Dim | int) -> Dim | int:
     """Division by a positive ``c`` rounded towards zero."""
-    if _at_least_zero(a):
+    if at_least_zero(a):
         return floordiv(a, c)
     return dmax(floordiv(a, c), 0) + dmin(ceildiv(a, c), 0)
 
@@ -219,10 +223,10 @@ def mod(a: Dim | int, c: Dim | int) -> Dim | int:
     """The remainder of `floordiv`, of the sign of ``c``."""
     if isinstance(a, int) and isinstance(c, int):
         return a % c if c else 0
-    if c == 1:
+    if c == 1 or c == 0:
         return 0
     _, rest = _divide(a, c)
-    if rest == 0 or (_at_least_zero(rest, c) and _below(rest, c)):
+    if rest == 0 or (at_least_zero(rest, c) and _below(rest, c)):
         return rest
     if isinstance(rest, int) and isinstance(c, int):
         return rest % c
@@ -243,7 +247,7 @@ def opaque(op: str, a: Dim | int, b: Dim | int, fold: Callable[[int, int], int])
 
 def dmax(a: Dim | int, b: Dim | int) -> Dim | int:
     """The greater of two."""
-    return a if a == b or (b == 0 and _at_least_zero(a)) else b if a == 0 and _at_least_zero(b) else opaque("max", a, b, max)
+    return a if a == b or (b == 0 and at_least_zero(a)) else b if a == 0 and at_least_zero(b) else opaque("max", a, b, max)
 
 
 def dmin(a: Dim | int, b: Dim | int) -> Dim | int:
@@ -338,7 +342,8 @@ def _below(value: Dim | int, divisor: Dim | int) -> bool:
     return top is not None and nonnegative(divisor - 1 - top, value, divisor)
 
 
-def _at_least_zero(value: Dim | int, divisor: Dim | int = 1) -> bool:
+def at_least_zero(value: Dim | int, divisor: Dim | int = 1) -> bool:
+    """Whether value ≥ 0 provably holds inside the loops that its variables belong to, where the divisor is at least 1."""
     if isinstance(value, int):
         return value >= 0
     if divisor != 1:
@@ -357,6 +362,8 @@ def nonnegative(value: Dim | int, inside: Dim | int = 1, divisor: Dim | int = 1)
     """
     if isinstance(value, int):
         return value >= 0
+    if any(isinstance(a, Sym) and a.signed for m in value.terms for a in m):
+        return False
     if all(f >= 0 for f in value.terms.values()):
         return True
     positive = _factors(divisor)
@@ -410,7 +417,7 @@ def _atom_bound(atom: Atom, upper: bool) -> Dim | int | None:
         if atom.extent is None:
             return dim(atom)
         return bound(atom.extent - 1, True) if upper else 0
-    if atom.op == "div" and _at_least_zero(atom.args[0]):
+    if atom.op == "div" and at_least_zero(atom.args[0]):
         if not upper:
             return 0
         if not atom.holds_values and not any(s.extent is not None for s in symbols(dim(atom))):
@@ -425,5 +432,5 @@ def _atom_bound(atom: Atom, upper: bool) -> Dim | int | None:
         tops = [top for a in atom.args if (top := bound(a, True)) is not None]
         return next((top for top in tops if isinstance(top, int)), tops[0] if tops else None)
     if not upper and atom.op in ("max", "bcast", "min"):
-        return 0 if any(_at_least_zero(a) for a in atom.args) and (atom.op == "max" or all(map(_at_least_zero, atom.args))) else None
+        return 0 if any(at_least_zero(a) for a in atom.args) and (atom.op == "max" or all(map(at_least_zero, atom.args))) else None
     return dim(atom) if atom.op in ("max", "min", "bcast") and not any(s.extent is not None for s in symbols(dim(atom))) else None

@@ -270,7 +270,7 @@ def _fold_ints(name: str, a: Dim | int, b: Dim | int) -> Dim | int | None:
         return {"div": quotient, "mod": a % b, "fmod": a - quotient * b}.get(name)
     if name == "mod" and isinstance(b, int) and b > 0:
         return d.mod(a, b)
-    if name in ("div", "fmod") and b != 0 and d._at_least_zero(b):
+    if name in ("div", "fmod") and b != 0 and d.at_least_zero(b):
         whole = d.truncdiv(a, b)
         return whole if name == "div" else a - whole * b
     return None
@@ -379,7 +379,7 @@ def cast(a: Scalar, dtype: DType) -> Expr:
     if isinstance(a, Lit) and (target.kind in "fb" or a.dtype.kind in "iub"):
         return lit(a.value, target)
     # Extents fit every type; a difference may be negative, which wraps where a type has no sign.
-    fits = isinstance(a, DimVal) and ("u" not in (a.dtype.kind, target.kind) or d._at_least_zero(a.value))
+    fits = isinstance(a, DimVal) and ("u" not in (a.dtype.kind, target.kind) or d.at_least_zero(a.value))
     if isinstance(a, DimVal) and fits and target.is_int and target.size >= 4:
         return DimVal(a.value, target)
     if target.kind == "b":

@@ -23,6 +23,7 @@ import numpy as np
 
 from onnx_numba.ir.dims import Dim, Sym, product
 from onnx_numba.ir.expr import Expr, Load, as_index, values_in
+from onnx_numba.ir.plan import Reason
 from onnx_numba.ir.types import DType, ValueType
 
 Shape = tuple[Dim | int, ...]
@@ -156,10 +157,11 @@ Definition = Input | Weight | Map | Reshape | Reduce | Concat | Result
 
 @dataclass(frozen=True)
 class ElementSource:
-    """A run-time dim read from element ``index`` of an integer tensor."""
+    """A run-time dim read from element ``index`` of an integer tensor, for the nodes that ``origin`` names."""
 
     tensor: Tensor
     index: int
+    origin: str
 
 
 @dataclass(frozen=True)
@@ -178,11 +180,12 @@ class DimSource:
 
 @dataclass(frozen=True)
 class Check:
-    """A condition on dims that only the run can decide: ``a == b``, else status ``code``."""
+    """A condition on dims that only the run can decide: ``a == b``, else status ``code``, for the reason given."""
 
     a: Dim | int
     b: Dim | int
     code: int
+    reason: Reason
 
 
 class Tensor:

@@ -18,7 +18,7 @@ Instructions are tuples whose first item is the operation (``OPS`` gives the ope
 ``("move", dst, a)``            slots[dst] = slots[a]
 ``("bcast", dst, a, b)``        slots[dst] = the common extent of two broadcast dims; status BROADCAST if there is none
 ``("load", dst, buf, index, type)``  slots[dst] = the integer element ``index`` (a slot) of a buffer; type names its storage
-``("check", a, b, code)``       status ``code`` unless slots[a] == slots[b]
+``("check", a, b, code, reason)``  status ``code`` unless slots[a] == slots[b]; ``reasons[reason]`` says what that means
 ``("alloc", buf, bytes)``       buffers[buf] points to a block of at least slots[bytes] bytes; kept from run to run
 ``("alias", dst, src)``         buffers[dst] = buffers[src]
 ``("out", k)``                  leave: allocate output k, whose dims are in slots by now, and point its buffer at it
@@ -50,7 +50,7 @@ OPS: dict[str, str] = {
     # operand letters: d slot written, s slot read, b buffer, n literal number, t type name, S tuple of slots, B of buffers
     "add": "dss", "sub": "dss", "mul": "dss", "div": "dss", "mod": "dss", "max": "dss", "min": "dss",
     "eq": "dss", "ne": "dss", "lt": "dss", "le": "dss", "move": "ds", "bcast": "dss",
-    "load": "dbst", "check": "ssn", "alloc": "bs", "alias": "bb", "out": "n", "copy": "bbs", "scratch": "s",
+    "load": "dbst", "check": "ssnn", "alloc": "bs", "alias": "bb", "out": "n", "copy": "bbs", "scratch": "s",
     "call": "nnssBS", "host": "n", "end": "",
 }  # fmt: skip
 
@@ -112,6 +112,14 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class Reason:
+    """What a check demands, for people: of which nodes, and in words, among which ``{a}`` and ``{b}`` stand for what was compared."""
+
+    step: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """A scheduled model; see the module's docstring."""
 
@@ -128,3 +136,4 @@ class Plan:
     hosts: tuple[HostStep, ...]
     steps: tuple[str, ...]  # step id → the nodes it came from, for messages
     code: tuple[tuple[Any, ...], ...]
+    reasons: tuple[Reason, ...]

@@ -136,7 +136,7 @@ def run(state):  # type: ignore[no-untyped-def]
         elif operation == OP_CHECK:
             if slots[code[pc + 1]] != slots[code[pc + 2]]:
                 return error(state, pc, code[pc + 3])
-            pc += 4
+            pc += 5
         elif operation == OP_ALIAS:
             buffers[code[pc + 1]] = buffers[code[pc + 2]]
             pc += 3

@@ -8,7 +8,7 @@ expressions that the kernels are made of: a small integer tensor's expression is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -41,6 +41,7 @@ from onnx_numba.ir.loop import (
     Tensor,
     Weight,
 )
+from onnx_numba.ir.plan import Reason
 from onnx_numba.ir.types import I64, STRING, DType, TensorType, ValueType, dtype_of
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ CONTENT_LIMIT = 64
 
 DEPTH_LIMIT = 3
 """Dims of more nested divisions, maxima and the like than this get a name of their own."""
+
+TERMS_LIMIT = 24
+"""And those that are sums of more terms."""
+
+CONTENT_DEPTH_LIMIT = 8
+"""Likewise the numbers in a tensor, whose expressions are worth more: what is divided may be multiplied again."""
 
 Array = np.ndarray[Any, Any]
 
@@ -81,60 +88,85 @@ class Builder:
         self.scope = scope
         self.opset = 0
         self._checks: list[Check] = []
+        self._attached = 0
         self._count = 0
         self._names: dict[Dim, Dim] = {}
 
     @contextmanager
     def at_node(self, node: str, label: str, wanted: tuple[bool, ...], opset: int = 0) -> Iterator[None]:
-        """Name the node whose values are being made."""
+        """Name the node whose values are being made. What it demands is demanded by all that it makes from then on."""
         before = self.node, self.label, self.wanted, self.opset
+        outer, attached = self._checks, self._attached
+        self._checks, self._attached = list(outer), 0
         self.node, self.label, self.wanted, self.opset = node, label, wanted, opset
         try:
             yield
         except Exception:
-            self._checks = []  # conditions of a tensor that is not made
+            self._checks = outer
             raise
+        else:
+            # A node that made nothing after a demand leaves it to the next one.
+            self._checks = [*(outer if before[0] else ()), *self._checks[self._attached :]]
         finally:
+            self._attached = attached if before[0] else 0
             self.node, self.label, self.wanted, self.opset = before
 
     # -- errors ------------------------------------------------------------------------------------------------------
 
     def fail(self, message: str) -> NoReturn:
         """Refuse the node: its inputs or attributes break the standard."""
-        raise ModelError(f"{self.node}: {message}")
+        raise ModelError.of(self.node, message)
 
     def unsupported(self, message: str) -> NoReturn:
         """Refuse the node: the standard allows it, this version does not run it."""
-        raise UnsupportedError(f"{self.node}: {message}")
+        raise UnsupportedError.of(self.node, message)
 
     def deferred(self, message: str) -> NoReturn:
         """Leave the node to the run: its inputs' types, shapes or values there will say what is missing here."""
-        raise DeferredError(f"{self.node}: {message}")
+        raise DeferredError.of(self.node, message)
 
-    def require_equal(self, a: Dim | int, b: Dim | int, what: str, code: int = plan.SHAPE_MISMATCH) -> None:
+    def require_equal(self, a: Dim | int, b: Dim | int, what: str) -> None:
         """Demand that two dims are equal: now if both are numbers, else when the next tensor made here is computed."""
         if a == b:
             return
         if isinstance(a, int) and isinstance(b, int):
             self.fail(f"{what}: expected {b}, got {a}")
-        self._checks.append(Check(a, b, code))
+        self._checks.append(Check(a, b, plan.SHAPE_MISMATCH, Reason(self.label, f"{what}: expected {{b}}, got {{a}}")))
+
+    def require(self, holds: Dim | int, what: str) -> None:
+        """Demand that a dim that is 0 or 1 is 1, likewise; ``what`` says what is wrong where it is not."""
+        if holds == 1:
+            return
+        if isinstance(holds, int):
+            self.fail(what)
+        self._checks.append(Check(holds, 1, plan.BAD_VALUE, Reason(self.label, what)))
+
+    def require_elements(self, extent: Dim | int, readers: Dim | int, what: str = "the input") -> None:
+        """Demand that an axis is not empty if there is something that reads it at clamped or given positions."""
+        if not isinstance(extent, int) or extent < 1:
+            self.require(d.compare("le", d.dmin(readers, 1), extent), f"{what} has no elements to read from")
 
     # -- leaves ------------------------------------------------------------------------------------------------------
 
     def _new(self, dtype: DType, shape: Shape, definition: Any, content: tuple[Expr, ...] | None = None, name: str = "") -> Tensor:
         self._count += 1
-        checks, self._checks = tuple(self._checks), []
-        shape = tuple(map(self._short, shape))
+        for extent in shape:
+            if not d.at_least_zero(extent):
+                self.require(d.compare("le", 0, extent), f"a result of shape {list(shape)} would have a negative dim")
+        checks: tuple[Check, ...] = ()
+        if not isinstance(definition, (Input, Weight)):  # those are not computed, so that nothing would be checked
+            checks, self._attached = tuple(self._checks), len(self._checks)
+        shape = tuple(self._short(extent, DEPTH_LIMIT) for extent in shape)
         tensor = Tensor(name or f"t{self._count}", dtype, shape, definition, self.label, content, checks)
         self.program.values.append(tensor)
         return tensor
 
-    def _short(self, value: Dim | int) -> Dim | int:
-        """A name for a dim whose expression has grown deep: reshapes of reshapes would make it grow without end."""
-        if isinstance(value, int) or value.depth <= DEPTH_LIMIT:
+    def _short(self, value: Dim | int, limit: int) -> Dim | int:
+        """A name for a dim whose expression has grown deep or long: reshapes of reshapes would make it grow without end."""
+        if isinstance(value, int) or (value.depth <= limit and len(value.terms) <= TERMS_LIMIT):
             return value
         if value not in self._names:
-            self._names[value] = d.dim(Sym(f"d{len(self._names)}", source=DimSource(value)))
+            self._names[value] = d.dim(Sym(f"d{len(self._names)}", source=DimSource(value), signed=not d.at_least_zero(value)))
         return self._names[value]
 
     def input(self, name: str, type_: ValueType, dims: dict[str, Sym], optional: bool = False) -> Tensor | Object:
@@ -212,14 +244,18 @@ class Builder:
             self.deferred(f"{what} must be known before the run")
         return [int(v) for v in known.reshape(-1)]
 
-    def dims(self, tensor: Tensor) -> list[Dim | int]:
-        """The elements of an integer tensor of known size as dims; those that only the run knows are read from it there."""
+    def dims(self, tensor: Tensor, signed: Collection[int] = ()) -> list[Dim | int]:
+        """The elements of an integer tensor of known size as dims; those that only the run knows are read from it there.
+
+        They are sizes, of which the run refuses negative ones, but for those at the positions in ``signed``.
+        """
         if not isinstance(tensor.size, int):
             self.deferred(f"the number of elements of {tensor.name} must be known before the run")
         result: list[Dim | int] = []
         for k in range(tensor.size):
             known = e.as_dim(tensor.content[k]) if tensor.content is not None else None
-            result.append(known if known is not None else d.dim(Sym(f"{tensor.name}_{k}", source=ElementSource(tensor, k))))
+            source = ElementSource(tensor, k, self.label)
+            result.append(known if known is not None else d.dim(Sym(f"{tensor.name}_{k}", source=source, signed=k in signed)))
         return result
 
     def from_dims(self, values: Sequence[Dim | int], dtype: DType = I64) -> Tensor:
@@ -255,8 +291,11 @@ class Builder:
             element = _through_loads(element)
             if not isinstance(element, (e.Lit, e.DimVal)) or (isinstance(element, e.DimVal) and _depends_on_values(element)):
                 return None
-            content.append(element)
+            content.append(self._short_element(element))
         return tuple(content)
+
+    def _short_element(self, element: Expr) -> Expr:
+        return e.dimval(self._short(element.value, CONTENT_DEPTH_LIMIT), element.dtype) if isinstance(element, e.DimVal) else element
 
     def map(self, function: Callable[..., Expr], *tensors: Tensor, dtype: DType | None = None) -> Tensor:
         """Elementwise ``function`` over broadcast tensors; the result has ``dtype`` (default: that of the first)."""
@@ -404,7 +443,7 @@ class Builder:
                 if e.as_dim(item) is None:
                     return None
                 total = item if total is None else e.binary(combine, total, item)
-            content.append(total if total is not None else e.lit(int(reduce.kind == "prod"), result.dtype))
+            content.append(self._short_element(total) if total is not None else e.lit(int(reduce.kind == "prod"), result.dtype))
         return tuple(content)
 
     # -- calls -------------------------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def _heads(
 
 def _lengths(b: Builder, last: Tensor, total: Tensor, valid: Tensor | None, query: Tensor) -> _Lengths:
     batch, length = query.shape[0], query.shape[2]
-    (most,) = settle(b, [e.cast(scalar(total), I64)])
+    (most,) = settle(b, [e.cast(scalar(b, total), I64)])
     b.require_equal(last.size, batch, "elements of seqlens_k")
     flat = b.reshape(last, (batch,))
     keys = b.compute((batch,), lambda n: _number(natural_index(b, flat[(n,)], most)) + 1, I64)

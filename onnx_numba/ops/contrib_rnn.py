@@ -37,7 +37,7 @@ def dynamic_quantize_lstm(
     if w.rank != 3 or r.rank != 3:
         b.fail(f"W and R of rank 3 are expected, W of rank {w.rank} and R of rank {r.rank} came")
     upright = b.transpose(w, (0, 2, 1)), b.transpose(r, (0, 2, 1))
-    inputs = inputs_of(b, cell, x, *upright, bias, sequence_lens, [initial_h, initial_c], peepholes)
+    inputs = inputs_of(b, cell, x, *upright, bias, sequence_lens, [initial_h, initial_c], hidden_size, peepholes)
     parameters = {"W_scale": w_scale, "W_zero_point": w_zero, "R_scale": r_scale, "R_zero_point": r_zero}
     for name, parameter in parameters.items():
         _check_parameter(b, name, parameter, (w.shape[0], w.shape[2]))

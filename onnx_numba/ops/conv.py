@@ -28,15 +28,23 @@ def conv(
 ) -> Tensor:  # fmt: skip
     """Sums over windows of all channels of a group, weighted."""
     _check_kernel(b, x, w, kernel_shape)
+    require_groups(b, w.shape[0], group, "output channels")
     b.require_equal(w.shape[1] * group, x.shape[1], "input channels")
     view = window(b, x.shape[2:], w.shape[2:], strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad)
     result = contract(b, x, w, lambda image, filters: _convolve(b, image, filters, view, group))
-    return result if bias is None else _biased(b, result, bias)
+    return result if bias is None else biased(b, result, bias)
+
+
+def require_groups(b: Builder, channels: Extent, group: int, what: str) -> None:
+    """Demand that groups share channels equally."""
+    if group < 1:
+        b.fail(f"{group} groups")
+    b.require_equal(d.floordiv(channels, group) * group, channels, f"{what} that {group} groups share")
 
 
 def _check_kernel(b: Builder, x: Tensor, w: Tensor, kernel_shape: Ints) -> None:
-    if x.rank < 3 or w.rank != x.rank:
-        b.fail(f"an image of rank {x.rank} and weights of rank {w.rank}")
+    if x.rank < 3 or w.rank != x.rank or len(kernel_shape or w.shape[2:]) != x.rank - 2:
+        b.fail(f"an image of rank {x.rank}, weights of rank {w.rank} and kernel_shape {kernel_shape} do not fit each other")
     for k, extent in enumerate(kernel_shape or ()):
         b.require_equal(w.shape[2 + k], extent, f"kernel_shape[{k}]")
 
@@ -58,7 +66,10 @@ def _group(feature: Extent, features: Extent, group: int) -> Extent:
     return 0 if group == 1 else d.floordiv(feature, d.floordiv(features, group))
 
 
-def _biased(b: Builder, x: Tensor, bias: Tensor) -> Tensor:
+def biased(b: Builder, x: Tensor, bias: Tensor) -> Tensor:
+    """The tensor with a number added to every channel."""
+    if bias.rank != 1:
+        b.fail(f"a bias of rank 1 is expected, one of rank {bias.rank} came")
     b.require_equal(bias.size, x.shape[1], "elements of the bias")
     return b.compute(x.shape, lambda *i: x[i] + bias[(i[1],)], x.dtype)
 
@@ -72,13 +83,18 @@ def conv_transpose(
     """What a convolution's gradient is: every input spreads over a window of the output."""
     _check_kernel(b, x, w, kernel_shape)
     b.require_equal(w.shape[0], x.shape[1], "input channels")
+    require_groups(b, x.shape[1], group, "input channels")
     rank = x.rank - 2
     steps, gaps, extra = (tuple(v or [fill] * rank) for v, fill in ((strides, 1), (dilations, 1), (output_padding, 0)))
+    if not len(steps) == len(gaps) == len(extra) == rank or len(pads or [0] * 2 * rank) != 2 * rank or len(output_shape or steps) < rank:
+        b.fail(f"strides {steps}, dilations {gaps}, output_padding {extra}, pads {pads}, output_shape {output_shape} for {rank} axes")
+    if min(*steps, *gaps) < 1 or min(extra) < 0 or auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER", ""):
+        b.fail(f"strides {steps} and dilations {gaps} must be at least 1, output_padding {extra} at least 0, auto_pad {auto_pad!r} known")
     outputs, before = _transposed_extents(x.shape[2:], w.shape[2:], steps, gaps, extra, auto_pad, pads, output_shape)
     columns = _columns(b, x, w, group)
     place = [_Spread(*v) for v in zip(x.shape[2:], w.shape[2:], steps, gaps, before, strict=True)]
     result = _gathered(b, columns, place, (x.shape[0], w.shape[1] * group, *outputs))
-    return result if bias is None else _biased(b, result, bias)
+    return result if bias is None else biased(b, result, bias)
 
 
 def _columns(b: Builder, x: Tensor, w: Tensor, group: int) -> Tensor:
@@ -161,7 +177,11 @@ def col2im(
     strides: Ints = None,
 ) -> Tensor:  # fmt: skip
     """Blocks of an image, given as columns, added up where they overlap."""
+    if x.rank != 3:
+        b.fail(f"columns of rank 3 are expected, an input of rank {x.rank} came")
     extents, kernel = settle(b, elements(b, image_shape)), settle(b, elements(b, block_shape))
+    for extent in kernel:
+        b.require(d.compare("lt", 0, extent), f"block_shape {kernel} must be at least 1")
     view = window(b, extents, kernel, strides=strides, pads=pads, dilations=dilations)
     size = d.product(kernel)
     channels = d.floordiv(x.shape[1], size)

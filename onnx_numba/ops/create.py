@@ -57,6 +57,8 @@ def constant_of_shape(b: Builder, shape: Tensor, *, value: Array | None = None) 
     extents = tuple(settle(b, elements(b, shape, "shape")))
     if value is None:
         return b.full(extents, 0.0, F32)
+    if value.size != 1:
+        b.fail(f"value must have one element, it has {value.size}")
     one = b.weight(value.reshape(()))
     return b.compute(extents, lambda *_: one[()], one.dtype)
 
@@ -65,8 +67,11 @@ def constant_of_shape(b: Builder, shape: Tensor, *, value: Array | None = None) 
 def range_(b: Builder, start: Tensor, limit: Tensor, delta: Tensor, *, stash_type: int = 1) -> Tensor:
     """Numbers from ``start`` up to ``limit`` in steps of ``delta``."""
     dtype = start.dtype
-    first, last, step = scalar(start), scalar(limit), scalar(delta)
-    (count,) = settle(b, [_float_count(b, start, limit, delta) if dtype.is_float else _int_count(first, last, step)])
+    first, last, step = scalar(b, start), scalar(b, limit), scalar(b, delta)
+    size = _float_count(b, start, limit, delta) if dtype.is_float else _int_count(first, last, step)
+    # Neither a step that leads nowhere nor one that is no number.
+    count, moves = settle(b, [size, e.cast((step > 0) | (step < 0), I64)])
+    b.require(moves, "delta must not be 0 or NaN")
     # Whole numbers up to 2**53 are exact in float64, and a float32 product would be rounded twice.
     return b.compute((count,), lambda i: first + e.cast(e.dimval(i), dtype) * step, dtype)
 
@@ -88,7 +93,7 @@ def _float_count(b: Builder, start: Tensor, limit: Tensor, delta: Tensor) -> Exp
     if all(k is not None for k in known):
         first, last, step = (float(k.reshape(-1)[0]) for k in known if k is not None)
         return e.lit(max(int(np.ceil((last - first) / step)), 0) if step else 0, I64)
-    first_, last_, step_ = (e.cast(scalar(t), F64) for t in (start, limit, delta))
+    first_, last_, step_ = (e.cast(scalar(b, t), F64) for t in (start, limit, delta))
     return e.binary("max", e.cast(e.unary("ceil", (last_ - first_) / step_), I64), 0)
 
 
@@ -108,7 +113,7 @@ def trilu(b: Builder, x: Tensor, k: Tensor | None = None, *, upper: int = 1) -> 
     """The upper or lower triangle of matrices, zero elsewhere."""
     if x.rank < 2:
         b.fail(f"a matrix is expected, an input of rank {x.rank} came")
-    diagonal = e.lit(0, I64) if k is None else e.cast(scalar(k), I64)
+    diagonal = e.lit(0, I64) if k is None else e.cast(scalar(b, k), I64)
 
     def element(*i: Dim) -> Expr:
         offset = e.dimval(i[-1]) - e.dimval(i[-2])
@@ -124,10 +129,13 @@ def trilu(b: Builder, x: Tensor, k: Tensor | None = None, *, upper: int = 1) -> 
 def one_hot(b: Builder, indices: Tensor, depth: Tensor, values: Tensor, *, axis: int = -1) -> Tensor:
     """``values[1]`` where an index says, ``values[0]`` elsewhere, along a new axis."""
     rank = indices.rank + 1
+    b.require_equal(values.size, 2, "elements of values")
+    if values.rank != 1:
+        b.fail(f"values of rank 1 are expected, of rank {values.rank} came")
     if not -rank <= axis < rank:
         b.fail(f"axis {axis} is out of range for rank {rank}")
     axis %= rank
-    (extent,) = settle(b, [e.cast(scalar(depth), I64)])
+    (extent,) = settle(b, [e.cast(scalar(b, depth), I64)])
     shape = (*indices.shape[:axis], extent, *indices.shape[axis:])
 
     def element(*i: Dim) -> Expr:

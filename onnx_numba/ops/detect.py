@@ -13,6 +13,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import DTYPES, I64
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.conv import biased, require_groups
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.window import window
 from onnx_numba.templates import detect as kernels
@@ -40,6 +41,8 @@ def roi_align(
     output_height: int, output_width: int, sampling_ratio: int, spatial_scale: float,
 ) -> Tensor:  # fmt: skip
     """Samples of regions."""
+    if rois.rank != 2 or batch_indices.rank != 1 or sampling_ratio < 0:
+        b.fail(f"rois of rank {rois.rank}, batch_indices of rank {batch_indices.rank}, sampling_ratio {sampling_ratio}")
     if mode not in ("avg", "max") or coordinate_transformation_mode not in ("half_pixel", "output_half_pixel"):
         b.fail(f"mode {mode!r} with coordinate_transformation_mode {coordinate_transformation_mode!r} is unknown")
     half = coordinate_transformation_mode == "half_pixel"
@@ -53,6 +56,8 @@ def roi_align(
 @op("MaxRoiPool", since=1, reviewed=22)
 def max_roi_pool(b: Builder, x: Tensor, rois: Tensor, *, pooled_shape: Sequence[int], spatial_scale: float) -> Tensor:
     """The greatest elements of the bins of regions."""
+    if rois.rank != 2:
+        b.fail(f"rois of rank 2 are expected, they have rank {rois.rank}")
     b.require_equal(rois.shape[1], 5, "numbers of a region")
     return _pool_regions(b, kernels.max_roi_pool, x, [rois], tuple(pooled_shape), {"SCALE": spatial_scale})
 
@@ -60,8 +65,10 @@ def max_roi_pool(b: Builder, x: Tensor, rois: Tensor, *, pooled_shape: Sequence[
 def _pool_regions(
     b: Builder, body: Any, x: Tensor, inputs: Sequence[Tensor], size: tuple[int, ...], constants: dict[str, Any]
 ) -> Tensor:  # fmt: skip
-    if x.rank != 4 or len(size) != 2:
-        b.fail(f"an image of rank 4 is expected, one of rank {x.rank} came")
+    if x.rank != 4 or len(size) != 2 or min(size) < 1:
+        b.fail(f"an image of rank 4 and two extents of at least 1 are expected, rank {x.rank} and {size} came")
+    for axis in (0, 2, 3):
+        b.require_elements(x.shape[axis], inputs[0].shape[0] * x.shape[1], f"axis {axis} of the image")
     kind = DTYPES[x.dtype.compute]
     regions = inputs[0].shape[0]
     channels = x.shape[1]
@@ -81,7 +88,13 @@ def deform_conv(
 ) -> Tensor:  # fmt: skip
     """A convolution that reads every element of a window at a place of its own, between elements by linear interpolation."""
     rank = x.rank - 2
+    if rank < 1 or w.rank != x.rank:
+        b.fail(f"an image of rank {x.rank} and weights of rank {w.rank}")
+    require_groups(b, w.shape[0], group, "output channels")
+    require_groups(b, x.shape[1], offset_group, "input channels")
     kernel = w.shape[2:]
+    for k, extent in enumerate(kernel_shape or kernel):
+        b.require_equal(kernel[k], extent, f"kernel_shape[{k}]")
     view = window(b, x.shape[2:], kernel, strides=strides, pads=pads, dilations=dilations)
     b.require_equal(w.shape[1] * group, x.shape[1], "input channels")
     offsets = b.reshape(offset, (x.shape[0], offset_group, *kernel, rank, *view.outputs))
@@ -110,6 +123,4 @@ def deform_conv(
 
     extents = (channels, *kernel, *[2] * rank)
     result = b.reduction("sum", (x.shape[0], features, *view.outputs), extents, element, x.dtype)
-    if bias is None:
-        return result
-    return b.compute(result.shape, lambda *i: result[i] + bias[(i[1],)], x.dtype)
+    return result if bias is None else biased(b, result, bias)

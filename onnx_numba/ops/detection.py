@@ -21,14 +21,17 @@ def non_max_suppression(
     least: Tensor | None = None, *, center_point_box: int,
 ) -> Tensor:  # fmt: skip
     """Boxes of every image and class, best first, without those that overlap a better one too much."""
-    images, count, _ = boxes.shape
+    if boxes.rank != 3 or scores.rank != 3:
+        b.fail(f"boxes and scores of rank 3 are expected, of rank {boxes.rank} and {scores.rank} came")
+    images, count, numbers = boxes.shape
+    b.require_equal(numbers, 4, "numbers of a box")
     classes = scores.shape[1]
     b.require_equal(scores.shape[0], images, "images of the scores")
     b.require_equal(scores.shape[2], count, "boxes of the scores")
     units = images * classes
     limit: Dim | int = 0
     if most is not None:
-        (given,) = b.dims(b.reshape(most, (1,)))
+        (given,) = b.dims(b.reshape(most, (1,)), signed=[0])
         limit = d.dmin(d.dmax(given, 0), count)
     chosen, counts, _heap = b.template(
         select_boxes, [boxes, scores, _threshold(b, overlap), _threshold(b, least)],

@@ -23,6 +23,7 @@ Extent = Dim | int
 def gather(b: Builder, data: Tensor, indices: Tensor, *, axis: int) -> Tensor:
     """Slices of ``data`` along an axis, by index."""
     axis = wrap_axis(b, axis, data.rank)
+    b.require_elements(data.shape[axis], indices.size, f"axis {axis} of the data")
     rank = indices.rank
     shape = (*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :])
 
@@ -39,6 +40,7 @@ def gather_elements(b: Builder, data: Tensor, indices: Tensor, *, axis: int) -> 
     """Elements of ``data`` at the position of the index, but for one axis, which the index gives."""
     axis = wrap_axis(b, axis, data.rank)
     fits_inside(b, indices.shape, data.shape, axis)
+    b.require_elements(data.shape[axis], indices.size, f"axis {axis} of the data")
 
     def element(*i: Dim) -> Expr:
         return data[(*i[:axis], checked_index(b, indices[i], data.shape[axis]), *i[axis + 1 :])]
@@ -52,7 +54,7 @@ def fits_inside(b: Builder, inner: Shape, outer: Shape, axis: int) -> None:
         b.fail(f"indices of rank {len(inner)} for data of rank {len(outer)}")
     for k, (small, large) in enumerate(zip(inner, outer, strict=True)):
         if k != axis:
-            b.require_equal(d.compare("le", small, large), 1, f"dim {k} of the indices ({small}) within that of the data ({large})")
+            b.require(d.compare("le", small, large), f"dim {k} of the indices ({small}) is greater than that of the data ({large})")
 
 
 @op("GatherND", since=11, reviewed=11)
@@ -70,10 +72,12 @@ def gather_nd(b: Builder, data: Tensor, indices: Tensor, *, batch_dims: int) -> 
     depth = indices.shape[-1] if indices.rank else 0
     if not isinstance(depth, int):
         b.deferred("the last dim of the indices must be known before the run")
-    if not 1 <= depth <= data.rank - batch_dims:
+    if not indices.rank or not 0 <= batch_dims < min(indices.rank, data.rank) or not 1 <= depth <= data.rank - batch_dims:
         b.fail(f"index tuples of {depth} for data of rank {data.rank} with {batch_dims} batch dims")
     for k in range(batch_dims):
         b.require_equal(indices.shape[k], data.shape[k], f"batch dim {k}")
+    for k in range(batch_dims, batch_dims + depth):
+        b.require_elements(data.shape[k], d.product(indices.shape[:-1]), f"axis {k} of the data")
     outer = indices.rank - 1
     shape = (*indices.shape[:-1], *data.shape[batch_dims + depth :])
 
@@ -86,6 +90,8 @@ def gather_nd(b: Builder, data: Tensor, indices: Tensor, *, batch_dims: int) -> 
 
 def true_positions(b: Builder, mask: Tensor) -> Tensor:
     """The positions at which a 1-d boolean tensor holds."""
+    if mask.rank != 1:
+        b.fail(f"a condition of rank 1 is expected, one of rank {mask.rank} came")
     (count,) = b.template(count_true, [mask], [(I64, (1,))], dims=mask.shape)
     (found,) = b.dims(count)
     return b.template(find_true, [mask], [(I64, (found,))], dims=mask.shape)[0]
@@ -124,6 +130,7 @@ def compress(b: Builder, x: Tensor, condition: Tensor, *, axis: int | None = Non
         x, axis = b.reshape(x, (x.size,)), 0
     axis = wrap_axis(b, axis, x.rank)
     positions = true_positions(b, condition)
+    b.require_elements(x.shape[axis], positions.shape[0])
     shape = (*x.shape[:axis], positions.shape[0], *x.shape[axis + 1 :])
 
     def element(*i: Dim) -> Expr:

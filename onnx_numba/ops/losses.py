@@ -12,6 +12,7 @@ from onnx_numba.ir.types import I64
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import wide
 from onnx_numba.ops.registry import op
+from onnx_numba.ops.settle import natural_index
 from onnx_numba.ops.softmax import log_softmax_over
 
 
@@ -19,12 +20,17 @@ def _nll(b: Builder, x: Tensor, target: Tensor, weight: Tensor | None, ignore: i
     """Minus the weighted element of each position's class; positions of class ``ignore`` count for nothing."""
     if reduction not in ("none", "sum", "mean"):
         b.fail(f"reduction must be none, sum or mean, not {reduction!r}")
+    if x.rank < 2 or target.rank != x.rank - 1:
+        b.fail(f"scores of rank {x.rank} and a target of rank {target.rank}")
     kind, classes = wide(x.dtype), x.shape[1]
+    if weight is not None:
+        b.require_equal(weight.size, classes, "elements of the weight")
+    b.require_elements(classes, target.size, "the axis of classes")
     for k, (have, want) in enumerate(zip(target.shape, (x.shape[0], *x.shape[2:]), strict=True)):
         b.require_equal(have, want, f"dim {k} of the target")
 
     def place(i: tuple[Dim, ...]) -> Expr:
-        return e.Op("check_index", (e.cast(target[i], I64), e.dimval(classes)), I64)
+        return natural_index(b, target[i], classes)
 
     def counted(i: tuple[Dim, ...], value: Expr) -> Expr:
         return value if ignore is None else e.guard(e.ne(e.cast(target[i], I64), ignore), value, 0.0)

@@ -17,6 +17,7 @@ from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import is_string, shape_of, tensor, tensor_type
 from onnx_numba.ops.ml_linear import ML
 from onnx_numba.ops.registry import op
+from onnx_numba.ops.settle import natural_index
 from onnx_numba.templates.lookup import lookup_sorted
 
 Array = np.ndarray[Any, Any]
@@ -51,6 +52,8 @@ def imputer(
     given: Sequence[float] | None = imputed_value_floats if x.dtype.is_float else imputed_value_int64s
     if not given:
         b.fail(f"there are no values to put into an input of type {x.dtype.onnx_name}")
+    if len(given) != 1:
+        b.require_equal(len(given), x.shape[-1] if x.rank else 1, "imputed values")
     values = b.weight(np.array(given, x.dtype.numpy))
     replaced = replaced_value_float if x.dtype.is_float else replaced_value_int64
 
@@ -64,6 +67,10 @@ def imputer(
 @op("FeatureVectorizer", since=1, domain=ML)
 def feature_vectorizer(b: Builder, *xs: Tensor, inputdimensions: Sequence[int] | None = None) -> Tensor:
     """Features side by side as float32, each input cut or filled up with zeros to the width stated for it."""
+    if inputdimensions and (len(inputdimensions) != len(xs) or min(inputdimensions) < 0):
+        b.fail(f"inputdimensions {inputdimensions} for {len(xs)} inputs")
+    if any(x.rank == 0 for x in xs):
+        b.fail("an input is a scalar, a row of features is expected")
     parts = []
     for k, x in enumerate(xs):
         table = b.reshape(x, (1, *x.shape)) if x.rank == 1 else b.reshape(x, (x.shape[0], d.product(x.shape[1:])))
@@ -91,13 +98,15 @@ def array_feature_extractor(b: Builder, x: Tensor | Object, places: Tensor) -> A
         result = None if shape is None else ((1,) if len(shape) == 1 else shape[:-1]) + (places.size,)
         return b.host("extract_strings", [x, places], [tensor_type(STRING, result)])
     table = tensor(b, x)
+    if table.rank == 0:
+        b.fail("a scalar has no features")
+    b.require_elements(table.shape[-1], places.size, "the last axis")
     if table.rank == 1:
         table = b.reshape(table, (1, *table.shape))
     columns = b.reshape(places, (places.size,))
-    extent = e.dimval(table.shape[-1])
 
     def element(*i: Dim) -> Expr:
-        column = e.Op("check_index", (e.cast(columns[(i[-1],)], I64), extent), I64)
+        column = natural_index(b, columns[(i[-1],)], table.shape[-1])
         return table[(*i[:-1], column)]
 
     return b.compute((*table.shape[:-1], columns.size), element, table.dtype)
@@ -229,7 +238,10 @@ def category_mapper(
 @op("CastMap", since=1, domain=ML)
 def cast_map(b: Builder, x: Object, *, cast_to: str, map_form: str, max_map: int) -> Any:
     """A map from int64 to a row of numbers or strings."""
-    dtype = DTYPES[{"TO_FLOAT": "f32", "TO_STRING": "string", "TO_INT64": "i64"}[cast_to]]
+    kinds = {"TO_FLOAT": "f32", "TO_STRING": "string", "TO_INT64": "i64"}
+    if cast_to not in kinds or map_form not in ("DENSE", "SPARSE") or (map_form == "SPARSE" and max_map < 1):
+        b.fail(f"cast_to {cast_to!r} with map_form {map_form!r} and max_map {max_map} is not allowed")
+    dtype = DTYPES[kinds[cast_to]]
     dense = map_form == "DENSE"
     fill: Any = "" if dtype is STRING else 0
     return b.host(
@@ -247,5 +259,7 @@ def dict_vectorizer(
     if not isinstance(x.type, MapType) or not isinstance(x.type.value, TensorType):
         b.fail(f"the input must be a map, not {x.type}")
     dtype = x.type.value.dtype
+    if not vocabulary:
+        b.fail("there is no vocabulary")
     shape = (1, len(vocabulary))
     return b.host("dict_vectorizer", [x], [tensor_type(dtype, shape)], vocabulary=list(vocabulary), dtype=dtype.name)

@@ -34,7 +34,12 @@ def rows(b: Builder, x: Tensor) -> Tensor:
 @op("Scaler", since=1, domain=ML)
 def scaler(b: Builder, x: Tensor, *, offset: Floats, scale: Floats) -> Tensor:
     """``(x - offset) * scale`` as float32, with numbers for all features or one for each."""
+    if not offset or not scale:
+        b.fail("offset and scale are needed")
     kind = F64 if x.dtype is F64 else F32
+    for name, values in (("offset", offset), ("scale", scale)):
+        if len(values) != 1:
+            b.require_equal(len(values), x.shape[-1] if x.rank else 1, f"numbers of {name}")
     shift, factor = (b.weight(np.array(v, np.float32)) for v in (offset, scale))
     if x.rank == 0:
         shift, factor = b.reshape(shift, ()), b.reshape(factor, ())
@@ -64,6 +69,8 @@ def normalizer(b: Builder, x: Tensor, *, norm: str) -> Tensor:
 
 def _linear(b: Builder, x: Tensor, coefficients: Floats, intercepts: Floats | None, targets: int) -> Tensor:
     """``x @ coefficients.T + intercepts`` in float32."""
+    if targets < 1 or not coefficients or len(coefficients) % targets or len(intercepts or [0] * targets) != targets:
+        b.fail(f"{len(coefficients or ())} coefficients and {len(intercepts or ())} intercepts for {targets} targets")
     matrix = np.array(coefficients, np.float32).reshape(targets, -1)
     result = product(b, b.cast(rows(b, x), F32), b.weight(np.ascontiguousarray(matrix.T)))
     if not intercepts:
@@ -92,6 +99,8 @@ def linear_classifier(
     if not labels:
         b.fail("there are no class labels")
     count = len(intercepts) if intercepts else len(labels)
+    if count > 1 and count != len(labels):
+        b.fail(f"{len(labels)} class labels for {count} intercepts")
     scores = _linear(b, x, coefficients, intercepts, count)
     if count > 1:
         winner = b.reduce("argmax", scores, [1])

@@ -69,6 +69,8 @@ def _softmax_zero(b: Builder, scores: Tensor) -> Tensor:
 
 def labels_of(b: Builder, positions: Tensor, ints: Sequence[int] | None, strings: Sequence[Any] | None) -> Any:
     """The class labels at positions (int64), strings by a step in Python."""
+    if not strings and not ints:
+        b.fail("there are no class labels")
     if strings:
         names = np.array([_text(s) for s in strings], object)
         (labels,) = b.host("ml_labels", [positions], [tensor_type(STRING, positions.shape)], labels=names)

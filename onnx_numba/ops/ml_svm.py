@@ -27,6 +27,7 @@ def _kernel(b: Builder, x: Tensor, vectors: Array, kind: str, parameters: Floats
     """The kernel function of every row and every vector: [rows, vectors]."""
     gamma, coef0, degree = (*(parameters or ()), 0.0, 0.0, 0.0)[:3]
     if kind == "RBF":
+        b.require_equal(x.shape[1], vectors.shape[1], "features of a row")
         table = b.weight(vectors)
 
         def square(p: tuple[Dim, ...], r: tuple[Dim, ...]) -> Expr:
@@ -56,6 +57,9 @@ def svm_regressor(
     table = b.cast(rows(b, x), F32)
     weights = np.array(coefficients or (), np.float32)
     origin = (rho or (0.0,))[0]
+    vector = len(support_vectors or ())
+    if not len(weights) or (n_supports and (n_supports < 0 or len(weights) != n_supports or not vector or vector % n_supports)):
+        b.fail(f"{len(weights)} coefficients and {vector} numbers of support vectors for n_supports {n_supports}")
     if n_supports:
         vectors = np.array(support_vectors, np.float32).reshape(n_supports, -1)
         values = product(b, _kernel(b, table, vectors, kernel_type, kernel_params), b.weight(weights.reshape(-1, 1)))
@@ -78,6 +82,7 @@ def svm_classifier(
     labels: Sequence[Any] = classlabels_strings or classlabels_ints or ()
     table, count = b.cast(rows(b, x), F32), len(labels)
     weights, origins = np.array(coefficients or (), np.float32), list(rho or ())
+    _check_sizes(b, count, len(weights), len(support_vectors or ()), vectors_per_class or (), len(origins), prob_a or (), prob_b or ())
     if not vectors_per_class:
         scores = _kernel(b, table, weights.reshape(count, -1), "LINEAR", None, origins[0])
         winner = b.reduce("argmax", scores, [1])
@@ -94,6 +99,23 @@ def svm_classifier(
     else:
         result = _two(b, decisions, post_transform) if count == 2 else transformed(b, decisions, post_transform)
     return labels_of(b, winner, classlabels_ints, classlabels_strings), result
+
+
+def _check_sizes(
+    b: Builder, count: int, weights: int, numbers: int, sizes: Sequence[int], origins: int, slopes: Sequence[float], shifts: Sequence[float]
+) -> None:  # fmt: skip
+    """Demand that the attributes of a classifier fit each other."""
+    pairs, vectors = count * (count - 1) // 2, sum(sizes)
+    if not count:
+        b.fail("there are no class labels")
+    if not sizes and (not weights or weights % count or not origins):
+        b.fail(f"{weights} coefficients and {origins} numbers of rho for {count} classes")
+    if sizes and (len(sizes) != count or count < 2 or min(sizes) < 0 or not vectors or not numbers or numbers % vectors):
+        b.fail(f"{numbers} numbers of support vectors for vectors_per_class {list(sizes)} and {count} classes")
+    if sizes and (weights != (count - 1) * vectors or origins < pairs):
+        b.fail(f"{weights} coefficients and {origins} numbers of rho for {vectors} support vectors of {count} classes")
+    if slopes and (len(slopes) < pairs or len(shifts) < pairs):
+        b.fail(f"{len(slopes)} numbers of prob_a and {len(shifts)} of prob_b for {pairs} pairs of classes")
 
 
 def _linear_winner(b: Builder, scores: Tensor, best: Tensor, positive: bool) -> Tensor:

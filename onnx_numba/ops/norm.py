@@ -83,6 +83,8 @@ def _group_normalization(
     b: Builder, x: Tensor, scale: Tensor, bias: Tensor, epsilon: float, groups: int, per_channel: bool
 ) -> Tensor:
     """Over the channels of a group and all positions, in a view [N, groups, channels of a group, positions]."""
+    if x.rank < 3 or groups < 1:
+        b.fail(f"an input of rank {x.rank} and {groups} groups")
     n, channels = x.shape[:2]
     size = d.floordiv(channels, groups)
     b.require_equal(size * groups, channels, f"channels that {groups} groups share")
@@ -146,6 +148,8 @@ def _channel_moments(b: Builder, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _views(b: Builder, x: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    for t in parameters:
+        b.require_equal(t.size, x.shape[1] if x.rank > 1 else 1, "numbers for the channels")
     return [channel_view(b, t, x.rank, min(1, x.rank - 1)) for t in parameters]
 
 
@@ -230,6 +234,8 @@ def mean_variance_normalization(b: Builder, x: Tensor, *, axes: tuple[int, ...])
 @op("LRN", since=1, reviewed=13)
 def lrn(b: Builder, x: Tensor, *, alpha: float, beta: float, bias: float, size: int) -> Tensor:
     """Divided by a power of the sum of squares over neighbouring channels."""
+    if x.rank < 2 or size < 1:
+        b.fail(f"an input of rank {x.rank} and a size of {size}")
     kind, before, channels = wide(x.dtype), (size - 1) // 2, x.shape[1]
 
     def square(p: tuple[Dim, ...], r: tuple[Dim, ...]) -> Expr:

@@ -12,7 +12,7 @@ from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import I64
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.registry import op
-from onnx_numba.ops.settle import by_axis, elements, scalar, settle, strings_too
+from onnx_numba.ops.settle import by_axis, elements, scalar, settle, strings_too, wrap_axes
 
 Extent = Dim | int
 
@@ -36,12 +36,13 @@ def pad_2(b: Builder, x: Tensor, *, pads: Sequence[int], mode: str, value: float
 def pad(b: Builder, x: Tensor, pads: Tensor, value: Tensor | None = None, axes: Tensor | None = None, *, mode: str) -> Tensor:
     """Elements around a tensor; negative pads take away."""
     given = elements(b, pads, "pads")
+    b.require_equal(len(given), 2 * (x.rank if axes is None else axes.size), "number of pads")
     half = len(given) // 2
     none = [e.lit(0, I64)] * x.rank
     before = by_axis(b, axes, given[:half], x.rank, none)
     after = by_axis(b, axes, given[half:], x.rank, none)
-    settled = settle(b, [*before, *after])
-    fill = e.lit(0, x.dtype) if value is None else scalar(value)
+    settled = settle(b, [*before, *after], signed=range(2 * x.rank))
+    fill = e.lit(0, x.dtype) if value is None else scalar(b, value)
     return padded(b, x, settled[: x.rank], settled[x.rank :], mode, fill)
 
 
@@ -54,6 +55,8 @@ def padded(b: Builder, x: Tensor, before: Sequence[Extent], after: Sequence[Exte
         return _constant(b, x, before, after, shape, fill)
     if mode not in _SOURCE:
         b.fail(f"mode {mode!r} is unknown")
+    for k, extent in enumerate(x.shape):
+        b.require_elements(extent, shape[k], f"axis {k} of the input")
     source = _SOURCE[mode]
 
     def element(*i: Dim) -> Expr:
@@ -106,7 +109,10 @@ def center_crop_pad(b: Builder, x: Tensor, shape: Tensor, *, axes: Sequence[int]
     """Cropped or padded with zeros around the centre to a given shape."""
     target = list(x.shape)
     wanted = settle(b, elements(b, shape, "shape"))
-    for axis, extent in zip(range(x.rank) if axes is None else axes, wanted, strict=True):
+    places = list(range(x.rank)) if axes is None else wrap_axes(b, axes, x.rank)
+    if len(places) != len(wanted):
+        b.fail(f"{len(wanted)} extents for {len(places)} axes")
+    for axis, extent in zip(places, wanted, strict=True):
         target[axis] = extent
     before: list[Extent] = []
     for n, m in zip(x.shape, target, strict=True):

@@ -15,7 +15,7 @@ from onnx_numba.ir.types import DTYPES, I64, DType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.scatter import scatter_flat
-from onnx_numba.ops.settle import elements, flat_index, settle, unflatten
+from onnx_numba.ops.settle import elements, flat_index, natural_index, settle, unflatten
 from onnx_numba.ops.window import Window, window
 from onnx_numba.templates.pool import fold_windows
 
@@ -141,21 +141,23 @@ def lp_pool(
     return _norm(b, total, p, x.dtype)
 
 
-def _spatial(x: Tensor) -> range:
+def _spatial(b: Builder, x: Tensor) -> range:
+    if x.rank < 3:
+        b.fail(f"an image of at least rank 3 is expected, an input of rank {x.rank} came")
     return range(2, x.rank)
 
 
 @op("GlobalMaxPool", since=1, reviewed=22)
 def global_max_pool(b: Builder, x: Tensor) -> Tensor:
     """The greatest element of every channel."""
-    return b.reduce("max", x, _spatial(x), keepdims=True)
+    return b.reduce("max", x, _spatial(b, x), keepdims=True)
 
 
 @op("GlobalAveragePool", since=1, reviewed=22)
 def global_average_pool(b: Builder, x: Tensor) -> Tensor:
     """The mean of every channel."""
     wide = DTYPES[x.dtype.compute]
-    total = b.reduce("sum", x, _spatial(x), keepdims=True, dtype=wide)
+    total = b.reduce("sum", x, _spatial(b, x), keepdims=True, dtype=wide)
     count = d.product(x.shape[2:])
     return b.map(lambda v: v / e.cast(e.dimval(count), wide), total, dtype=x.dtype)
 
@@ -163,7 +165,7 @@ def global_average_pool(b: Builder, x: Tensor) -> Tensor:
 @op("GlobalLpPool", since=1, reviewed=22)
 def global_lp_pool(b: Builder, x: Tensor, *, p: float = 2) -> Tensor:
     """The p-norm of every channel."""
-    total = b.reduce("sum", x, _spatial(x), keepdims=True, dtype=DTYPES[x.dtype.compute], function=lambda v: _power(v, p))
+    total = b.reduce("sum", x, _spatial(b, x), keepdims=True, dtype=DTYPES[x.dtype.compute], function=lambda v: _power(v, p))
     return _norm(b, total, p, x.dtype)
 
 
@@ -174,21 +176,29 @@ def max_unpool(
 ) -> Tensor:  # fmt: skip
     """Elements put back where MaxPool found them, zeros elsewhere."""
     rank = x.rank - 2
+    if not rank == len(kernel_shape) == len(strides or kernel_shape) or len(pads or [0] * 2 * rank) != 2 * rank or rank < 1:
+        b.fail(f"kernel_shape {kernel_shape}, strides {strides} and pads {pads} for an input of rank {x.rank}")
+    if indices.rank != x.rank:
+        b.fail(f"indices of rank {indices.rank} for an input of rank {x.rank}")
+    for k, (got, wanted) in enumerate(zip(indices.shape, x.shape, strict=True)):
+        b.require_equal(got, wanted, f"dim {k} of the indices")
     steps, cut = strides or [1] * rank, pads or [0] * (2 * rank)
     spatial = [(n - 1) * s - cut[k] - cut[rank + k] + kernel_shape[k] for k, (n, s) in enumerate(zip(x.shape[2:], steps, strict=True))]
     shape = (*x.shape[:2], *spatial)
     size = d.product(shape)
 
     def position(*i: Dim) -> Expr:
-        return e.Op("check_index", (e.cast(indices[i], I64), e.dimval(size)), I64)
+        return natural_index(b, indices[i], size)
 
     filled = scatter_flat(b, b.full(shape, 0, x.dtype), b.compute(indices.shape, position, I64), x, 1)
     if output_shape is None:
         return filled
-    wanted = tuple(settle(b, elements(b, output_shape, "output_shape")))
+    given = tuple(settle(b, elements(b, output_shape, "output_shape")))
+    if len(given) != x.rank:
+        b.fail(f"output_shape has {len(given)} numbers for an input of rank {x.rank}")
 
     def element(*i: Dim) -> Expr:
         inside = e.all_of(*(e.dimval(k) < e.dimval(n) for k, n in zip(i, shape, strict=True)))
         return e.guard(inside, filled[i], 0)
 
-    return b.compute(wanted, element, x.dtype)
+    return b.compute(given, element, x.dtype)

@@ -32,7 +32,10 @@ def _parameter(b: Builder, p: Tensor, x: Tensor, axis: int, block: int) -> Tenso
     axis = normal_axis(b, axis, x.rank)
     if not block:
         return channel_view(b, p, x.rank, axis) if p.rank == 1 else p
-    b.require_equal(p.shape[axis], d.ceildiv(x.shape[axis], block), "blocks of the scale")
+    if block < 0 or p.rank != x.rank:
+        b.fail(f"blocks of {block}, with a scale or zero point of rank {p.rank} for an input of rank {x.rank}")
+    for k, extent in enumerate(x.shape):
+        b.require_equal(p.shape[k], d.ceildiv(extent, block) if k == axis else extent, f"dim {k} of the scale or zero point")
     return b.compute(x.shape, lambda *i: p[(*i[:axis], d.floordiv(i[axis], block), *i[axis + 1 :])], p.dtype)
 
 

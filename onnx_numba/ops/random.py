@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from onnx_numba.ir.loop import Object, Tensor
-from onnx_numba.ir.types import BOOL, BY_ONNX, DType
+from onnx_numba.ir.types import BOOL, BY_ONNX, F32, I32, DType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import shape_of, tensor_type
 from onnx_numba.ops.registry import op
@@ -29,6 +29,8 @@ def _like(b: Builder, number: int | None, x: Tensor | Object) -> DType:
 
 
 def _draw(b: Builder, step: str, inputs: list[Any], dtype: DType, shape: Any, **params: Any) -> Any:
+    if any(isinstance(x, int) and x < 0 for x in shape or ()):
+        b.fail(f"shape {list(shape)} has a negative dim")
     return b.host(step, inputs, [tensor_type(dtype, shape)], dtype=dtype.name, shape=shape if not inputs else None, **params)
 
 
@@ -37,7 +39,7 @@ def random_normal(
     b: Builder, *, dtype: int, mean: float, scale: float, shape: tuple[int, ...], seed: float | None = None
 ) -> Any:
     """Normally distributed numbers of a fixed shape."""
-    return _draw(b, "random_normal", [], BY_ONNX[dtype], tuple(shape), mean=mean, scale=scale, seed=seed)
+    return _draw(b, "random_normal", [], _dtype(b, dtype, F32), tuple(shape), mean=mean, scale=scale, seed=seed)
 
 
 @op("RandomUniform", since=1, reviewed=22)
@@ -45,7 +47,7 @@ def random_uniform(
     b: Builder, *, dtype: int, high: float, low: float, shape: tuple[int, ...], seed: float | None = None
 ) -> Any:
     """Evenly distributed numbers of a fixed shape."""
-    return _draw(b, "random_uniform", [], BY_ONNX[dtype], tuple(shape), low=low, high=high, seed=seed)
+    return _draw(b, "random_uniform", [], _dtype(b, dtype, F32), tuple(shape), low=low, high=high, seed=seed)
 
 
 @op("RandomNormalLike", since=1, reviewed=22)
@@ -73,7 +75,10 @@ def bernoulli(b: Builder, x: Tensor, *, dtype: int | None = None, seed: float | 
 @op("Multinomial", since=7, reviewed=22)
 def multinomial(b: Builder, x: Tensor, *, dtype: int, sample_size: int, seed: float | None = None) -> Any:
     """Classes drawn by unnormalised logarithms of probabilities."""
-    return _draw(b, "multinomial", [x], BY_ONNX[dtype], (x.shape[0], sample_size), samples=sample_size, seed=seed)
+    if x.rank != 2:
+        b.fail(f"scores of rank 2 are expected, of rank {x.rank} came")
+    b.require_elements(x.shape[1], x.shape[0], "the axis of classes")
+    return _draw(b, "multinomial", [x], _dtype(b, dtype, I32), (x.shape[0], sample_size), samples=sample_size, seed=seed)
 
 
 # ---- dropout

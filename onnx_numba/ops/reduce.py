@@ -41,7 +41,10 @@ def axes_input(b: Builder, axes: Tensor | None, rank: int, noop: int) -> Axes:
     known = b.constant(axes)
     if known is not None:
         return axes_known(b, [int(a) for a in known.reshape(-1)], rank, noop)
-    wanted = [a + d.compare("lt", a, 0) * rank for a in b.dims(axes)]
+    given = b.dims(axes, signed=range(axes.size if isinstance(axes.size, int) else 0))
+    for a in given:
+        b.require(d.compare("le", -rank, a) * d.compare("lt", a, rank), f"an axis is out of range for rank {rank}")
+    wanted = [a + d.compare("lt", a, 0) * rank for a in given]
     flags = []
     for axis in range(rank):
         hits: Dim | int = 0
@@ -227,7 +230,9 @@ reduce_sum_square = op("ReduceSumSquare", since=18)(_by_input("ReduceSumSquare")
 def _position(b: Builder, kind: str, x: Tensor, axis: int, keepdims: int, last: int) -> Tensor:
     if x.rank == 0:
         return b.full((), 0, I64)
-    return b.reduce(f"{kind}_last" if last else kind, x, [normal_axis(b, axis, x.rank)], bool(keepdims))
+    axis = normal_axis(b, axis, x.rank)
+    b.require_elements(x.shape[axis], d.product(s for k, s in enumerate(x.shape) if k != axis), f"axis {axis}")
+    return b.reduce(f"{kind}_last" if last else kind, x, [axis], bool(keepdims))
 
 
 @op("ArgMax", since=1, reviewed=13)

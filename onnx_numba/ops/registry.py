@@ -32,8 +32,6 @@ from functools import cached_property, lru_cache
 from types import ModuleType
 from typing import Any, TypeVar
 
-import numpy as np
-
 from onnx_numba import schemas
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Node
@@ -42,8 +40,6 @@ from onnx_numba.schemas import Schema
 
 Lowering = TypeVar("Lowering", bound=Callable[..., Any])
 _MARK = "__onnx_operators__"
-_HINTS = frozenset({"consumed_inputs"})
-"""Attributes that never change a result: opset 1 let nodes say which inputs may be overwritten."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +78,9 @@ class Implementation:
         schema = schemas.find(node.op, node.domain, node.opset)
         specs = schema.attributes if schema else {}
         for name, value in node.attributes.items():
-            if name in _HINTS or name in keywords:
+            if name in schemas.HINTS or name in keywords:
                 continue
-            if not (name in specs and _same(value, specs[name].default)):
+            if not (name in specs and schemas.same(value, specs[name].default)):
                 raise UnsupportedError(f"{node}: attribute {name!r} = {_short(value)} is not supported")
         for name in node.bodies:
             if name not in keywords:
@@ -254,12 +250,6 @@ def _service(registry: Registry, schema: Any) -> str:
     except UnsupportedError:
         return ""
     return "function" if schema.has_function or schema.has_context_dependent_function else ""
-
-
-def _same(value: Any, default: Any) -> bool:
-    if isinstance(value, np.ndarray) or isinstance(default, np.ndarray):
-        return isinstance(value, np.ndarray) and isinstance(default, np.ndarray) and np.array_equal(value, default)
-    return bool(value == default)
 
 
 def _short(value: Any) -> str:

@@ -169,8 +169,12 @@ def _axes(
 def _by_scales(b: Builder, x: Tensor, numbers: Sequence[int], scales: Sequence[Expr]) -> list[Axis]:
     if len(scales) != len(numbers):
         b.fail(f"{len(scales)} scales for {len(numbers)} axes")
-    wanted = [_scaled(x.shape[k], s) for k, s in zip(numbers, scales, strict=True)]
-    return [Axis(k, x.shape[k], n, s) for k, n, s in zip(numbers, settle(b, wanted), scales, strict=True)]
+    if any(isinstance(s, e.Lit) and not 0 < s.value < math.inf for s in scales):
+        b.fail(f"scales {[getattr(s, 'value', '?') for s in scales]} must be greater than 0, and finite")
+    positive = e.cast(e.all_of(*(s > 0.0 for s in scales)), I64)
+    *wanted, holds = settle(b, [*(_scaled(x.shape[k], s) for k, s in zip(numbers, scales, strict=True)), positive])
+    b.require(holds, "scales must be greater than 0")
+    return [Axis(k, x.shape[k], n, s) for k, n, s in zip(numbers, wanted, scales, strict=True)]
 
 
 def _scaled(extent: Extent, scale: Expr, add: float = 0.0) -> Expr:
@@ -211,6 +215,8 @@ def _resize(b: Builder, x: Tensor, axes: Sequence[Axis], rules: Rules) -> Tensor
     if x.dtype.kind == "c" and rules.mode != "nearest":
         around = {"real": rules, "imag": replace(rules, extrapolation=0.0)}
         return by_parts(b, x, lambda v, name: _resize(b, v, axes, around[name]))
+    for axis in axes:
+        b.require_elements(axis.before, axis.after, f"axis {axis.number} of the input")
     wide = x if rules.mode == "nearest" or x.dtype.is_float else b.cast(x, F32)
     for axis in axes:
         if axis.crop is None and axis.before == axis.after and isinstance(axis.scale, e.Lit) and axis.scale.value == 1:

@@ -15,6 +15,7 @@ from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import require_shape
 from onnx_numba.ops.matmul import gemm
 from onnx_numba.ops.registry import op
+from onnx_numba.ops.settle import natural_index
 from onnx_numba.templates import rnn as kernels
 
 Extent = Dim | int
@@ -91,9 +92,13 @@ class Inputs:
 
 def inputs_of(
     b: Builder, cell: Cell, x: Tensor, w: Tensor, r: Tensor, bias: Tensor | None, lengths: Tensor | None,
-    states: Sequence[Tensor | None], peepholes: Tensor | None = None,
+    states: Sequence[Tensor | None], hidden_size: int | None, peepholes: Tensor | None = None,
 ) -> Inputs:  # fmt: skip
     """The tensors, their shapes checked and states that are absent filled with zeros."""
+    if x.rank != 3 or r.rank != 3:
+        b.fail(f"X and R must have rank 3, they have rank {x.rank} and {r.rank}")
+    if hidden_size is not None:
+        b.require_equal(r.shape[-1], hidden_size, "dim 2 of R, which is hidden_size")
     kind = DTYPES[x.dtype.compute]
     ways = len(cell.backward)
     size = r.shape[-1]
@@ -109,7 +114,10 @@ def inputs_of(
     for number, state in enumerate(states):
         _require(b, f"initial state {number}", state, (ways, batch, size))
     begin = tuple(b.full((ways, batch, size), 0.0, kind) if s is None else b.cast(s, kind) for s in states)
-    given = b.compute((batch,), lambda _: e.dimval(steps), I64) if lengths is None else b.cast(lengths, I64)
+    if lengths is None:
+        given = b.compute((batch,), lambda _: e.dimval(steps), I64)
+    else:
+        given = b.compute((batch,), lambda i: natural_index(b, lengths[(i,)], steps + 1), I64)
     wide = (None if t is None else b.cast(t, kind) for t in (bias, peepholes))
     return Inputs(b.cast(x, kind), b.cast(w, kind), b.cast(r, kind), next(wide), given, begin, next(wide))
 
@@ -200,7 +208,7 @@ def rnn(
 ) -> Result:  # fmt: skip
     """``h = f(x W + h R + b)``."""
     cell = cell_of(b, 1, ["Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
-    inputs = inputs_of(b, cell, x, w, r, bias, sequence_lens, [initial_h])
+    inputs = inputs_of(b, cell, x, w, r, bias, sequence_lens, [initial_h], hidden_size)
     size = r.shape[-1]
     given, weights = _given(b, inputs, lambda d: summed_bias(b, inputs, d, size)), _weights(b, inputs)
     return run_directions(b, cell, inputs, kernels.rnn, given, weights, lambda d: (), 1, {}, x.dtype)
@@ -215,7 +223,7 @@ def gru(
 ) -> Result:  # fmt: skip
     """A gated recurrent unit."""
     cell = cell_of(b, 3, ["Sigmoid", "Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
-    inputs = inputs_of(b, cell, x, w, r, bias, sequence_lens, [initial_h])
+    inputs = inputs_of(b, cell, x, w, r, bias, sequence_lens, [initial_h], hidden_size)
     size = r.shape[-1]
     kind = inputs.x.dtype
 
@@ -242,7 +250,7 @@ def lstm(
 ) -> Result:  # fmt: skip
     """A long short-term memory."""
     cell = cell_of(b, 4, ["Sigmoid", "Tanh", "Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
-    inputs = inputs_of(b, cell, x, w, r, bias, sequence_lens, [initial_h, initial_c], peepholes)
+    inputs = inputs_of(b, cell, x, w, r, bias, sequence_lens, [initial_h, initial_c], hidden_size, peepholes)
     given, weights = _given(b, inputs, lambda d: summed_bias(b, inputs, d, r.shape[-1] * 4)), _weights(b, inputs)
     unscaled = b.full((r.shape[-1] * 4,), 1.0, inputs.x.dtype)
     constants = {"COUPLED": bool(input_forget), "QUANTISED": False, "CHUNK": 1 << 62}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
@@ -34,6 +35,10 @@ def grid_sample(
 @strings_too
 def _sampled(b: Builder, x: Tensor, grid: Tensor, align_corners: int, mode: str, padding_mode: str) -> Tensor:
     rank = x.rank - 2
+    if rank < 1 or grid.rank != x.rank:
+        b.fail(f"an image of rank {x.rank} and a grid of rank {grid.rank}")
+    for k in range(rank if padding_mode != "zeros" else 0):
+        b.require_elements(x.shape[2 + k], d.product(grid.shape[1:-1]), f"axis {2 + k} of the image")
     b.require_equal(grid.shape[-1], rank, "coordinates of a point")
     b.require_equal(grid.shape[0], x.shape[0], "batch of the grid")
     mode = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
@@ -121,7 +126,10 @@ def _pixel(x: Tensor, i: Index, places: list[Expr], axes: list[_Border]) -> Expr
 @op("AffineGrid", since=20)
 def affine_grid(b: Builder, theta: Tensor, size: Tensor, *, align_corners: int) -> Tensor:
     """The points of an image of a given size, moved by affine maps."""
-    batch, _, *spatial = settle(b, elements(b, size, "size"))
+    wanted = settle(b, elements(b, size, "size"))
+    if len(wanted) not in (4, 5) or theta.rank != 3:
+        b.fail(f"a size of 4 or 5 numbers is expected, {len(wanted)} came, with theta of rank {theta.rank}")
+    batch, _, *spatial = wanted
     rank = len(spatial)
     b.require_equal(theta.shape[1], rank, "rows of theta")
     b.require_equal(theta.shape[2], rank + 1, "columns of theta")

@@ -18,7 +18,8 @@ def _running(b: Builder, x: Tensor, axis: Tensor, exclusive: int, reverse: int, 
     if known is not None:
         _, extent, inner = lanes(x.shape, normal_axis(b, int(known.reshape(-1)[0]), x.rank))
     else:
-        (number,) = b.dims(axis)
+        (number,) = b.dims(b.reshape(axis, (1,)), signed=[0])
+        b.require(d.compare("le", -x.rank, number) * d.compare("lt", number, x.rank), f"the axis is out of range for rank {x.rank}")
         extent, inner = _lanes_at(x, number + d.compare("lt", number, 0) * x.rank)
     kind = wide(x.dtype)  # sums of 16-bit floats are kept in 32 bits
     constants: dict[str, int | float | bool] = {

@@ -11,7 +11,7 @@ from onnx_numba.ir.types import I64
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.index import fits_inside
 from onnx_numba.ops.registry import op
-from onnx_numba.ops.settle import checked_index, flat_index, same_kind, strings_too, wrap_axis
+from onnx_numba.ops.settle import checked_index, flat_index, natural_index, same_kind, strings_too, wrap_axis
 from onnx_numba.templates import index as kernels
 
 Extent = Dim | int
@@ -103,9 +103,16 @@ def tensor_scatter(b: Builder, past: Tensor, update: Tensor, write_indices: Tens
         if k != axis:
             b.require_equal(update.shape[k], past.shape[k], f"dim {k} of the update")
     extent, count = past.shape[axis], update.shape[axis]
+    b.require(d.compare("le", count, extent), f"an update of {count} for a cache of {extent}")
+    if mode not in ("linear", "circular") or (write_indices is not None and write_indices.rank != 1):
+        b.fail(f"mode {mode!r} is unknown, or write_indices are not of rank 1")
+    if write_indices is not None:
+        b.require_equal(write_indices.shape[0], past.shape[0], "write_indices")
+    # In a circle any position will do to begin at; in a line all of the update must fit.
+    places = extent if mode == "circular" else extent - count + 1
 
     def element(*i: Dim) -> Expr:
-        start = e.lit(0, I64) if write_indices is None else e.cast(write_indices[(i[0],)], I64)
+        start = e.lit(0, I64) if write_indices is None else natural_index(b, write_indices[(i[0],)], places)
         at = e.dimval(i[axis]) - start
         if mode == "circular":
             at = e.where(at < 0, at + e.dimval(extent), at)

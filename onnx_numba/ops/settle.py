@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import wraps
 from typing import Any
 
@@ -31,22 +31,27 @@ def elements(b: Builder, tensor: Tensor, what: str = "") -> list[Expr]:
     return [e.cast(flat[(k,)], I64) for k in range(tensor.size)]
 
 
-def scalar(tensor: Tensor) -> Expr:
+def scalar(b: Builder, tensor: Tensor) -> Expr:
     """The only element of a tensor."""
+    b.require_equal(tensor.size, 1, f"number of elements of {tensor.name}, a scalar")
     return tensor[(0,) * tensor.rank]
 
 
-def settle(b: Builder, values: Sequence[Expr]) -> list[Extent]:
-    """Integer scalars as dims: those that the run decides are computed into a tensor, and read from it when they are needed."""
+def settle(b: Builder, values: Sequence[Expr], signed: Collection[int] = ()) -> list[Extent]:
+    """Integer scalars as dims: those that the run decides are computed into a tensor, and read from it when they are needed.
+
+    They are sizes, never negative, but for those at the positions in ``signed``.
+    """
     known = [e.as_dim(v) for v in values]
-    open_values = [e.cast(v, I64) for v, k in zip(values, known, strict=True) if k is None]
+    places = [k for k, v in enumerate(known) if v is None]
+    open_values = [e.cast(values[k], I64) for k in places]
     if not open_values:
         return [k for k in known if k is not None]
 
     def element(i: Dim) -> Expr:
         return pick(e.dimval(i), open_values)
 
-    read = iter(b.dims(b.compute((len(open_values),), element, I64)))
+    read = iter(b.dims(b.compute((len(open_values),), element, I64), [k for k, place in enumerate(places) if place in signed]))
     return [next(read) if k is None else k for k in known]
 
 
@@ -74,9 +79,9 @@ def wrap_axes(b: Builder, axes: Sequence[int], rank: int) -> list[int]:
     """Axes counted from the front; one that is out of range or comes twice is an error."""
     result = []
     for axis in axes:
-        if not -rank <= axis < max(rank, 1):
+        if not -rank <= axis < rank:
             b.fail(f"axis {axis} is out of range for rank {rank}")
-        result.append(axis % rank if rank else 0)
+        result.append(axis % rank)
     if len(set(result)) < len(result):
         b.fail(f"axes {list(axes)} name an axis twice")
     return result
@@ -95,17 +100,33 @@ def wrapped(value: Expr, extent: Extent) -> Expr:
 def by_axis(b: Builder, axes: Tensor | None, values: Sequence[Expr], rank: int, defaults: Sequence[Expr]) -> list[Expr]:
     """What is given for ``axes`` (default: the first ones) in the order of a tensor's axes; others get their default."""
     if axes is None:
+        if len(values) > rank:
+            b.fail(f"{len(values)} numbers are given for the {rank} axes of the input")
         return [*values, *defaults[len(values) :]]
+    b.require_equal(len(values), axes.size, "numbers given for the axes")
     known = b.constant(axes)
     result = list(defaults)
     if known is not None:
         for axis, value in zip(wrap_axes(b, [int(a) for a in known.reshape(-1)], rank), values, strict=True):
             result[axis] = value
         return result
-    for given, value in zip(elements(b, axes, "axes"), values, strict=True):
+    given = axes_in_range(b, elements(b, axes, "axes"), rank)
+    for each, value in zip(given, values, strict=True):
         for axis in range(rank):
-            result[axis] = e.where(e.eq(wrapped(given, rank), axis), value, result[axis])
+            result[axis] = e.where(e.eq(each, axis), value, result[axis])
     return result
+
+
+def axes_in_range(b: Builder, axes: Sequence[Expr], rank: int) -> list[Expr]:
+    """Axes that only the run knows, counted from the front; it refuses those that there are not."""
+    demand(b, e.all_of(*(condition for a in axes for condition in (a >= -rank, a < rank))), f"an axis is out of range for rank {rank}")
+    return [wrapped(a, rank) for a in axes]
+
+
+def demand(b: Builder, condition: Expr, what: str) -> None:
+    """Demand a condition on the elements of tensors; ``what`` says what is wrong where it does not hold."""
+    (holds,) = settle(b, [e.cast(condition, I64)])
+    b.require(holds, what)
 
 
 def checked_index(b: Builder, index: Expr, extent: Extent) -> Expr | Extent:
@@ -119,10 +140,11 @@ def checked_index(b: Builder, index: Expr, extent: Extent) -> Expr | Extent:
     return e.Op("check_index", (index, e.dimval(extent)), I64)
 
 
-def natural_index(b: Builder, index: Expr, extent: Extent) -> Expr | Extent:
-    """An index from data that counts from the front only: negative ones are out of range too."""
+def natural_index(b: Builder, index: Expr, extent: Extent) -> Expr:
+    """`checked_index` as a scalar, where negative indices are out of range too."""
     index = e.cast(index, I64)
-    return checked_index(b, e.where(index < 0, e.dimval(extent), index), extent)
+    place = checked_index(b, e.where(index < 0, e.dimval(extent), index), extent)
+    return place if isinstance(place, Expr) else e.dimval(place)
 
 
 def flat_index(index: Sequence[Extent], shape: Sequence[Extent]) -> Extent:

@@ -15,12 +15,13 @@ from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import tensor_type
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import (
+    axes_in_range,
+    demand,
     elements,
     object_shape,
     settle,
     strings_too,
     wrap_axes,
-    wrapped,
 )  # fmt: skip
 
 Extent = Dim | int
@@ -60,6 +61,10 @@ def _reshape(b: Builder, data: Tensor, target: list[Expr], allow_zero: bool) -> 
     if all(isinstance(v, (e.Lit, e.DimVal)) for v in target):
         return b.reshape(data, _static_target(b, data, [e.as_dim(v) for v in target], allow_zero))
     one = e.lit(1, I64)
+    negative: Expr = e.lit(0, I64)
+    for v in target:
+        negative = negative + e.cast(v < 0, I64)
+    demand(b, e.all_of(negative <= 1, *(v >= -1 for v in target)), "the shape has negative extents that are not one -1")
     positive: list[Expr] = []
     for k, v in enumerate(target):
         kept = v if allow_zero or k >= data.rank else e.where(e.eq(v, 0), e.dimval(data.shape[k]), v)
@@ -132,7 +137,7 @@ def squeeze(b: Builder, x: Tensor, axes: Tensor | None = None) -> Tensor:
     known = b.constant(axes)
     if known is not None:
         return _squeeze(b, x, [int(a) for a in known.reshape(-1)])
-    gone = [wrapped(a, x.rank) for a in elements(b, axes, "axes")]
+    gone = axes_in_range(b, elements(b, axes, "axes"), x.rank)
     place: Expr = e.lit(0, I64)  # where the axis goes, if it stays
     shape: list[Expr] = [e.lit(1, I64)] * (x.rank - len(gone))
     for axis, extent in enumerate(x.shape):
@@ -174,13 +179,14 @@ def unsqueeze(b: Builder, x: Tensor, axes: Tensor) -> Tensor:
     known = b.constant(axes)
     if known is not None:
         return _unsqueeze(b, x, [int(a) for a in known.reshape(-1)])
-    made = elements(b, axes, "axes")
-    rank = x.rank + len(made)
+    given = elements(b, axes, "axes")
+    rank = x.rank + len(given)
+    made = axes_in_range(b, given, rank)
     source: Expr = e.lit(0, I64)
     shape = []
     extents = [e.dimval(extent) for extent in x.shape] or [e.lit(1, I64)]
     for axis in range(rank):
-        new = _any(e.eq(wrapped(a, rank), axis) for a in made)
+        new = _any(e.eq(a, axis) for a in made)
         old = e.lit(1, I64) if not x.rank else _at(source, extents)
         shape.append(e.where(new, e.lit(1, I64), old))
         source = source + e.cast(~new, I64)
@@ -205,7 +211,7 @@ def _unsqueeze(b: Builder, x: Tensor, axes: Sequence[int]) -> Tensor:
 @strings_too
 def transpose(b: Builder, x: Tensor, *, perm: Sequence[int] | None = None) -> Tensor:
     """Axes in another order, reversed by default."""
-    order = list(range(x.rank))[::-1] if perm is None else [p % x.rank if x.rank else p for p in perm]
+    order = list(range(x.rank))[::-1] if perm is None else list(perm)
     if sorted(order) != list(range(x.rank)):
         b.fail(f"perm {perm} is no order of {x.rank} axes")
     return b.transpose(x, order)

@@ -15,7 +15,7 @@ from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import wide
 from onnx_numba.ops.create import dtype_by_number
 from onnx_numba.ops.registry import op
-from onnx_numba.ops.settle import scalar, settle, wrapped
+from onnx_numba.ops.settle import demand, scalar, settle, wrapped
 from onnx_numba.templates.signal import dft as dft_kernel
 
 Extent = Dim | int
@@ -75,15 +75,18 @@ def dft(
     b: Builder, x: Tensor, dft_length: Tensor | None = None, axis: Tensor | None = None, *, inverse: int, onesided: int
 ) -> Tensor:  # fmt: skip
     """The discrete Fourier transform along an axis, by default the last but one."""
-    which = e.lit(-2, I64) if axis is None else e.cast(scalar(axis), I64)
+    which = e.lit(-2, I64) if axis is None else e.cast(scalar(b, axis), I64)
     return _dft(b, x, dft_length, which, bool(inverse), bool(onesided))
 
 
 def _dft(b: Builder, x: Tensor, dft_length: Tensor | None, axis: Expr, inverse: bool, onesided: bool) -> Tensor:
+    if x.rank < 2:
+        b.fail(f"an input of at least rank 2 is expected, one of rank {x.rank} came")
     parts = x.shape[-1]
     if isinstance(parts, int) and parts not in (1, 2):
         b.fail(f"the last dim must be 1 or 2, it is {parts}")
     at = wrapped(axis, x.rank)
+    demand(b, (axis >= -x.rank) & (axis < x.rank) & e.ne(at, x.rank - 1), f"the axis is out of range for rank {x.rank}, or the last one")
     one = e.lit(1, I64)
     outer: Expr = one
     extent: Expr = one
@@ -93,10 +96,11 @@ def _dft(b: Builder, x: Tensor, dft_length: Tensor | None, axis: Expr, inverse: 
         extent = e.where(e.eq(at, k), value, extent)
         inner = inner * e.where(at < k, value, one)
     if dft_length is not None:
-        length = e.cast(scalar(dft_length), I64)
+        length = e.cast(scalar(b, dft_length), I64)
     else:
         length = (extent - 1) * 2 if inverse and onesided else extent
     before, size, after, n = settle(b, [outer, extent, inner, length])
+    b.require(d.compare("lt", 0, n), "dft_length must be at least 1")
     source = b.transpose(b.reshape(x, (before, size, after, parts)), (0, 2, 1, 3))
     lines = _lines(b, source, n, inverse and onesided)
     kept = d.floordiv(n, 2) + 1 if onesided and not inverse else n
@@ -134,13 +138,20 @@ def stft(
     onesided: int,
 ) -> Tensor:  # fmt: skip
     """The Fourier transforms of overlapping frames."""
+    if signal.rank != 3 or (window is not None and window.rank != 1):
+        b.fail(f"a signal of rank 3 and a window of rank 1 are expected, the signal has rank {signal.rank}")
     batch, length, parts = signal.shape
+    if isinstance(parts, int) and parts not in (1, 2):
+        b.fail(f"the last dim must be 1 or 2, it is {parts}")
     given = e.dimval(length if window is None else window.shape[0])
     if frame_length is not None:
-        given = e.cast(scalar(frame_length), I64)
-    step, size = settle(b, [e.cast(scalar(frame_step), I64), given])
+        given = e.cast(scalar(b, frame_length), I64)
+    step, size = settle(b, [e.cast(scalar(b, frame_step), I64), given])
     if window is not None:
         b.require_equal(window.shape[0], size, "length of the window")
+    b.require(d.compare("lt", 0, step), "frame_step must be at least 1")
+    b.require(d.compare("lt", 0, size), "frame_length must be at least 1")
+    b.require(d.compare("le", size, length), f"frames of {size} in a signal of {length}")
     frames = d.floordiv(length - size, step) + 1
 
     def element(i: Dim, f: Dim, k: Extent, part: Extent) -> Expr:
@@ -154,7 +165,7 @@ def stft(
 
 def _window(b: Builder, size: Tensor, periodic: int, output_datatype: int, value: Callable[[Expr], Expr]) -> Tensor:
     """``value`` of the angle, which runs over a full turn; integers are cut off from float32, in which the standard computes."""
-    (n,) = settle(b, [e.cast(scalar(size), I64)])
+    (n,) = settle(b, [e.cast(scalar(b, size), I64)])
     last = e.cast(e.dimval(n if periodic else d.dmax(n - 1, 1)), F64)
     dtype = dtype_by_number(b, output_datatype)
 
@@ -193,8 +204,8 @@ def mel_weight_matrix(
     upper_edge_hertz: Tensor, *, output_datatype: int,
 ) -> Tensor:  # fmt: skip
     """Triangular filters that are equally wide on the mel scale."""
-    bins, length = settle(b, [e.cast(scalar(t), I64) for t in (num_mel_bins, dft_length)])
-    rate, low, high = (e.cast(scalar(t), F64) for t in (sample_rate, lower_edge_hertz, upper_edge_hertz))
+    bins, length = settle(b, [e.cast(scalar(b, t), I64) for t in (num_mel_bins, dft_length)])
+    rate, low, high = (e.cast(scalar(b, t), F64) for t in (sample_rate, lower_edge_hertz, upper_edge_hertz))
     per_octave = 2595.0 / math.log(10.0)
 
     def mel(hertz: Expr) -> Expr:

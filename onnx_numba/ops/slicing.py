@@ -27,6 +27,8 @@ from onnx_numba.ops.settle import (
 )  # fmt: skip
 
 Extent = Dim | int
+_FAR = 1 << 61
+"""Longer than any axis."""
 _END = 2**31 - 1
 """From here on a bound of a slice means the end: exporters write the greatest int32 or int64."""
 
@@ -79,7 +81,9 @@ def split(b: Builder, x: Tensor, split: Tensor | None = None, *, axis: int, num_
     if split is not None:
         return split_13(b, x, split, axis=axis)
     axis = wrap_axis(b, axis, x.rank)
-    count = num_outputs or len(b.wanted)
+    count = len(b.wanted) if num_outputs is None else num_outputs
+    if count < 1 or count < len(b.wanted):
+        b.fail(f"num_outputs is {count} for {len(b.wanted)} outputs")
     extent = x.shape[axis]
     size = d.ceildiv(extent, count)
     if isinstance(extent, int) and isinstance(size, int):
@@ -95,8 +99,11 @@ def _equal(b: Builder, x: Tensor, axis: int) -> list[Extent]:
 
 
 def _pieces(b: Builder, x: Tensor, axis: int, sizes: Sequence[Extent]) -> tuple[Tensor, ...]:
+    if len(sizes) < len(b.wanted):
+        b.fail(f"{len(sizes)} sizes are given for {len(b.wanted)} outputs")
     total: Extent = 0
     for size in sizes:
+        b.require(d.compare("le", 0, size), f"sizes {list(sizes)} are not all at least 0")
         total = total + size
     b.require_equal(total, x.shape[axis], f"sum of the pieces of dim {axis}")
     pieces = []
@@ -116,8 +123,8 @@ def _window(b: Builder, x: Tensor, axis: int, start: Extent, size: Extent) -> Te
 @strings_too
 def slice_1(b: Builder, x: Tensor, *, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None = None) -> Tensor:
     """A window that attributes give."""
-    if len(starts) != len(ends):
-        b.fail(f"{len(starts)} starts and {len(ends)} ends")
+    if not len(starts) == len(ends) == len(starts if axes is None else axes):
+        b.fail(f"{len(starts)} starts and {len(ends)} ends for axes {axes}")
     zero, one = e.lit(0, I64), e.lit(1, I64)
     first, last = [zero] * x.rank, [e.lit(_END, I64)] * x.rank
     for axis, start, end in zip(wrap_axes(b, range(len(starts)) if axes is None else axes, x.rank), starts, ends, strict=True):
@@ -130,6 +137,8 @@ def slice_1(b: Builder, x: Tensor, *, starts: Sequence[int], ends: Sequence[int]
 def slice_(b: Builder, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None) -> Tensor:
     """Every ``steps``-th element from ``starts`` to before ``ends``."""
     rank = x.rank
+    b.require_equal(ends.size, starts.size, "number of ends")
+    b.require_equal(starts.size if steps is None else steps.size, starts.size, "number of steps")
     zero, one, end = e.lit(0, I64), e.lit(1, I64), e.lit(_END, I64)
     first = by_axis(b, axes, elements(b, starts, "starts"), rank, [zero] * rank)
     last = by_axis(b, axes, elements(b, ends, "ends"), rank, [end] * rank)
@@ -140,11 +149,11 @@ def slice_(b: Builder, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | N
 def _slice(b: Builder, x: Tensor, starts: Sequence[Expr], ends: Sequence[Expr], steps: Sequence[Expr]) -> Tensor:
     values: list[Expr] = []
     for start, end, step, extent in zip(starts, ends, steps, x.shape, strict=True):
-        if isinstance(step, e.Lit) and step.value == 0:
-            b.fail("a step of 0")
         values += _range(start, end, step, extent)
-    settled = settle(b, values)
+    settled = settle(b, values, signed=[k for k in range(len(values)) if k % 3 != 1])
     first, size, stride = settled[0::3], settled[1::3], settled[2::3]
+    for distance in stride:
+        b.require(d.compare("ne", distance, 0), "a step of 0")
     if tuple(size) == x.shape and all(s == 1 for s in stride):
         return x
     return b.compute(tuple(size), lambda *i: x[tuple(f + k * s for f, k, s in zip(first, i, stride, strict=True))], x.dtype)
@@ -152,7 +161,9 @@ def _slice(b: Builder, x: Tensor, starts: Sequence[Expr], ends: Sequence[Expr], 
 
 def _range(start: Expr, end: Expr, step: Expr, extent: Extent) -> tuple[Expr, Expr, Expr]:
     """Where a slice begins, how long it is, and its step."""
-    n, zero, one = e.dimval(extent), e.lit(0, I64), e.lit(1, I64)
+    n, zero = e.dimval(extent), e.lit(0, I64)
+    # A greater step would make sums wrap, and leads beyond the end all the same.
+    step = smaller(greater(step, e.lit(-_FAR, I64)), e.lit(_FAR, I64))
     forward = step > 0
     first = e.where(forward, _clamp(start, n, zero, n), _clamp(start, n, zero, n - 1))
     last = e.where(forward, _clamp(end, n, zero, n), _clamp(end, n, zero - 1, n - 1))
@@ -161,11 +172,7 @@ def _range(start: Expr, end: Expr, step: Expr, extent: Extent) -> tuple[Expr, Ex
         begin = start if isinstance(start, e.Lit) and 0 <= start.value < _END else first
         return first, greater(last - begin, zero), step
     up, down = (last - first + step - 1) / step, (last - first + step + 1) / step
-    return (
-        first,
-        greater(e.where(forward, up, down), zero),
-        step if isinstance(step, e.Lit) else e.where(e.eq(step, 0), one, step),
-    )
+    return first, greater(e.where(forward, up, down), zero), step
 
 
 def _clamp(value: Expr, n: Expr, low: Expr, high: Expr) -> Expr:
@@ -186,7 +193,7 @@ def _clamp(value: Expr, n: Expr, low: Expr, high: Expr) -> Expr:
 def tile_1(b: Builder, x: Tensor, tiles: Tensor, axis: Tensor) -> Tensor:
     """Repeated along one axis."""
     which = wrap_axis(b, b.ints(axis, "axis")[0], x.rank)
-    (count,) = settle(b, [e.cast(scalar(tiles), I64)])
+    (count,) = settle(b, [e.cast(scalar(b, tiles), I64)])
     return _tile(b, x, [count if k == which else 1 for k in range(x.rank)])
 
 
@@ -224,7 +231,7 @@ def depth_to_space_1(b: Builder, x: Tensor, *, blocksize: int) -> Tensor:
 @strings_too
 def depth_to_space(b: Builder, x: Tensor, *, blocksize: int, mode: str) -> Tensor:
     """Channels to blocks of pixels; the block's axes are before the depth's (DCR) or after (CRD)."""
-    n, c, h, w = _image(b, x)
+    n, c, h, w = _image(b, x, blocksize, mode)
     depth = d.floordiv(c, blocksize * blocksize)
     b.require_equal(depth * (blocksize * blocksize), c, "channels of whole blocks")
     if mode == "DCR":
@@ -238,7 +245,7 @@ def depth_to_space(b: Builder, x: Tensor, *, blocksize: int, mode: str) -> Tenso
 @strings_too
 def space_to_depth(b: Builder, x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
     """Blocks of pixels to channels."""
-    n, c, h, w = _image(b, x)
+    n, c, h, w = _image(b, x, blocksize, mode)
     rows, columns = d.floordiv(h, blocksize), d.floordiv(w, blocksize)
     b.require_equal(rows * blocksize, h, "height of whole blocks")
     b.require_equal(columns * blocksize, w, "width of whole blocks")
@@ -247,7 +254,9 @@ def space_to_depth(b: Builder, x: Tensor, *, blocksize: int, mode: str = "DCR") 
     return b.reshape(b.transpose(apart, order), (n, c * (blocksize * blocksize), rows, columns))
 
 
-def _image(b: Builder, x: Tensor) -> tuple[Extent, Extent, Extent, Extent]:
+def _image(b: Builder, x: Tensor, blocksize: int, mode: str) -> tuple[Extent, Extent, Extent, Extent]:
+    if blocksize < 1 or mode not in ("DCR", "CRD"):
+        b.fail(f"blocksize {blocksize} with mode {mode!r} is not allowed")
     if x.rank != 4:
         b.fail(f"an input of rank 4 is expected, one of rank {x.rank} came")
     return x.shape  # type: ignore[return-value]
@@ -257,11 +266,15 @@ def _image(b: Builder, x: Tensor) -> tuple[Extent, Extent, Extent, Extent]:
 @strings_too
 def reverse_sequence(b: Builder, x: Tensor, lengths: Tensor, *, batch_axis: int, time_axis: int) -> Tensor:
     """The first elements of every sequence in reverse."""
+    if x.rank < 2 or {batch_axis, time_axis} != {0, 1} or lengths.rank != 1:
+        b.fail(f"axes {batch_axis} and {time_axis} must be 0 and 1, the ranks {x.rank} and {lengths.rank} at least 2 and 1")
     b.require_equal(lengths.shape[0], x.shape[batch_axis], "lengths")
 
     def element(*i: Dim) -> Expr:
-        time, length = e.dimval(i[time_axis]), e.cast(lengths[(i[batch_axis],)], I64)
-        source = e.where(time < length, length - 1 - time, time)
-        return x[tuple(checked_index(b, source, x.shape[k]) if k == time_axis else at for k, at in enumerate(i))]
+        time, extent = e.dimval(i[time_axis]), x.shape[time_axis]
+        length = e.cast(lengths[(i[batch_axis],)], I64)
+        # Beyond the axis for a length that is negative or greater than it.
+        source = e.where(length < 0, e.dimval(extent), e.where(time < length, length - 1 - time, time))
+        return x[tuple(checked_index(b, source, extent) if k == time_axis else at for k, at in enumerate(i))]
 
     return b.compute(x.shape, element, x.dtype)

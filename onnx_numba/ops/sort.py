@@ -19,7 +19,7 @@ def _top(b: Builder, x: Tensor, count: Dim | int, axis: int, largest: int) -> tu
         b.fail("a scalar has no axis")
     axis = normal_axis(b, axis, x.rank)
     _, extent, inner = lanes(x.shape, axis)
-    b.require_equal(d.compare("le", count, extent), 1, f"k ({count}) within the extent of axis {axis} ({extent})")
+    b.require(d.compare("le", count, extent), f"k ({count}) is greater than the extent of axis {axis} ({extent})")
     kind = wide(x.dtype)
     shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
     values, places = b.template(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,8 @@ def string_normalizer(
     stopwords: tuple[str, ...] | None = None,
 ) -> Any:  # fmt: skip
     """Stop words taken out and case changed; Unicode's rules hold for every locale."""
+    if case_change_action not in ("LOWER", "UPPER", "NONE"):
+        b.fail(f"case_change_action must be LOWER, UPPER or NONE, not {case_change_action!r}")
     shape = shape_of(x)
     if shape is not None and (len(shape) not in (1, 2) or (len(shape) == 2 and isinstance(shape[0], int) and shape[0] != 1)):
         b.fail(f"the input must have shape [C] or [1, C], not {list(shape)}")
@@ -71,6 +74,14 @@ def tfidf_vectorizer(
     """Occurrences of n-grams."""
     pool: tuple[Any, ...] = pool_strings or pool_int64s or ()
     slots: dict[tuple[Any, ...], int] = {}
+    bounds = (*ngram_counts, len(pool))
+    grams = sum(max(stop - start, 0) // size for size, (start, stop) in enumerate(pairwise(bounds), 1))
+    if list(bounds) != sorted(bounds) or min(bounds) < 0 or grams != len(ngram_indexes) or min(ngram_indexes, default=-1) < 0:
+        b.fail(f"ngram_counts {ngram_counts} and {len(ngram_indexes)} ngram_indexes do not fit a pool of {len(pool)}")
+    if weights and len(weights) != len(ngram_indexes):
+        b.fail(f"{len(weights)} weights for {len(ngram_indexes)} ngram_indexes")
+    if mode not in ("TF", "IDF", "TFIDF") or not 0 < min_gram_length <= max_gram_length or max_skip_count < 0:
+        b.fail(f"mode {mode!r}, n-grams of {min_gram_length} to {max_gram_length} and {max_skip_count} skips are not allowed")
     index = iter(ngram_indexes)
     for size, (start, stop) in enumerate(zip(ngram_counts, (*ngram_counts[1:], len(pool)), strict=True), 1):
         for at in range(start, stop, size):

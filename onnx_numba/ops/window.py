@@ -82,6 +82,8 @@ def window(
     gaps = tuple(dilations or [1] * rank)
     if not len(kernel) == len(steps) == len(gaps) == rank or (pads and len(pads) != 2 * rank):
         b.fail(f"kernel {list(kernel)}, strides {steps}, dilations {gaps}, pads {pads} for {rank} spatial axes")
+    if min((*steps, *gaps, *(k for k in kernel if isinstance(k, int))), default=1) < 1 or min(pads or (0,)) < 0:
+        b.fail(f"kernel {list(kernel)}, strides {steps} and dilations {gaps} must be at least 1, pads {pads} at least 0")
     reach = [(k - 1) * g + 1 for k, g in zip(kernel, gaps, strict=True)]
     before: list[Extent] = list(pads[:rank]) if pads else [0] * rank
     after: list[Extent] = list(pads[rank:]) if pads else [0] * rank

@@ -85,18 +85,17 @@ def steps_of(plan: Plan) -> list[str | None]:
     texts: list[str | None] = []
     current: str | None = None
     for instruction in reversed(plan.code):
-        step = _step(plan, instruction[0], instruction)
-        current = plan.steps[step] if step is not None else current
+        current = _step(plan, instruction[0], instruction) or current
         texts.append(current)
     return texts[::-1]
 
 
-def _step(plan: Plan, operation: str, instruction: tuple[object, ...]) -> int | None:
+def _step(plan: Plan, operation: str, instruction: tuple[Any, ...]) -> str | None:
     if operation == "call":
-        return int(instruction[2])  # type: ignore[call-overload]
+        return plan.steps[instruction[2]]
     if operation == "host":
-        return plan.hosts[int(instruction[1])].step  # type: ignore[call-overload]
-    return None
+        return plan.steps[plan.hosts[instruction[1]].step]
+    return plan.reasons[instruction[4]].step if operation == "check" else None
 
 
 def _check(plan: Plan, number: int) -> None:
@@ -115,6 +114,7 @@ def _check(plan: Plan, number: int) -> None:
             fits = all(0 <= i < limits[letter] for i in ids)
         if not fits:
             raise ModelError(f"plan: instruction {number} has an operand outside its table: {instruction!r}")
-    tables = {"out": len(plan.outputs), "host": len(plan.hosts), "call": len(plan.kernels)}
-    if operation in tables and instruction[1] >= tables[operation]:
+    tables = {"out": (1, len(plan.outputs)), "host": (1, len(plan.hosts)), "call": (1, len(plan.kernels)), "check": (4, len(plan.reasons))}
+    place, limit = tables.get(operation, (0, 0))
+    if place and instruction[place] >= limit:
         raise ModelError(f"plan: instruction {number} has an operand outside its table: {instruction!r}")

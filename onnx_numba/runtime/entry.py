@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnx_numba.errors import OutOfMemoryError
 from onnx_numba.ir.plan import OPS, HostStep, Plan, Port
 from onnx_numba.ir.types import F32, I64, TensorType
 from onnx_numba.native.layout import (
@@ -179,6 +180,13 @@ class _Server:
 
     def serve(self, reason: int) -> Any:
         """Called by the compiled half, with the GIL: an output, or None once what the runner left for is done."""
+        try:
+            return self._served(reason)
+        except OutOfMemoryError as error:
+            self._state.release()
+            raise self._program.located(error, self._state) from None
+
+    def _served(self, reason: int) -> Any:
         if reason == LEFT_OUT:
             return self._program.new_output(self._state, self._state.left_with())
         if reason >= SERVE_VALUE:

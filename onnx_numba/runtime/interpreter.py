@@ -190,7 +190,7 @@ class Interpreter:
     def _load(self, dst: int, buffer: int, index: int, kind: str) -> None:
         self._slots[dst] = int(self._at(buffer).view(storage(kind))[self._slots[index]])
 
-    def _check(self, a: int, b: int, code: int) -> None:
+    def _check(self, a: int, b: int, code: int, reason: int) -> None:
         if self._slots[a] != self._slots[b]:
             self._error = (code, None)
 

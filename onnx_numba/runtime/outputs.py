@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_numba.errors import OutOfMemoryError
 from onnx_numba.runtime.fork import on_fork
 
 Array = np.ndarray[Any, Any]
@@ -23,9 +24,16 @@ LARGE = 64 * 1024
 CACHE_LINE = 64
 
 
+def _bytes(size: int) -> Array:
+    try:
+        return np.empty(size, np.uint8)
+    except (MemoryError, ValueError) as error:  # the latter where the size is beyond what the address space has
+        raise OutOfMemoryError(f"{size:,} bytes are needed, which cannot be had") from error
+
+
 def aligned_block(size: int) -> Array:
     """An uninitialised byte array that begins on a cache line."""
-    block = np.empty(size + CACHE_LINE, np.uint8)
+    block = _bytes(size + CACHE_LINE)
     begin = -block.__array_interface__["data"][0] % CACHE_LINE
     return block[begin : begin + size]
 
@@ -62,8 +70,13 @@ class OutputPool:
         size = dtype.itemsize
         for dim in shape:
             size *= dim
-        if size < LARGE or not self._recycle or dtype.hasobject:
-            return np.empty(shape, dtype)
+        if size < LARGE or dtype.hasobject:
+            try:
+                return np.empty(shape, dtype)
+            except ValueError as error:  # nothing in it, but other dims are beyond what NumPy counts
+                raise OutOfMemoryError(f"an array of shape {list(shape)} cannot be had") from error
+        if not self._recycle:
+            return _bytes(size).view(dtype).reshape(shape)
         with self._lock:
             block = self._take(size)
             # The view is made under the lock: it is what marks the block as taken.
@@ -88,5 +101,5 @@ class OutputPool:
         if len(blocks) >= self._keep:
             free = [index for index in range(len(blocks)) if _references(blocks, index) == self._idle]
             del blocks[free[0] if free else 0]
-        blocks.append(np.empty(need, np.uint8))
+        blocks.append(_bytes(need))
         return blocks[-1]

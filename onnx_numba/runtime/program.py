@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from onnx_numba.errors import ExecutionError, ModelError, OnnxNumbaError
+from onnx_numba.errors import ExecutionError, ModelError, OnnxNumbaError, OutOfMemoryError
 from onnx_numba.ir.plan import STATUS_TEXT, HostStep, Plan, Port
 from onnx_numba.ir.types import MapType, SequenceType, TensorType
 from onnx_numba.native.layout import LEFT_END, LEFT_ERROR, LEFT_OUT
@@ -134,6 +134,8 @@ class Program:
             for place, value in zip(self._inputs, values, strict=True):
                 self._enter(frame, place, value)
             return self._drive(frame)
+        except OutOfMemoryError as error:
+            raise self.located(error, frame) from None
         finally:
             frame.finish()
             self.give_back(frame)
@@ -245,10 +247,19 @@ class Program:
         for place, value in zip(step.outputs, results, strict=False):
             self._enter(frame, place, value if place.dtype is None or value is None else _tensor(place, value, step.where))
 
+    def located(self, error: OutOfMemoryError, frame: Frame) -> ExecutionError:
+        """A lack of memory with the step at which it arose."""
+        return error if error.step else OutOfMemoryError.at(self._steps[frame.failure()[2]], str(error))
+
     def error(self, frame: Frame) -> ExecutionError:
         """What made a frame stop, for people."""
         code, index, instruction = frame.failure()
-        return ExecutionError.at(self._steps[instruction], STATUS_TEXT.get(code, f"status {code}"), code=code, index=index)
+        text = STATUS_TEXT.get(code, f"status {code}")
+        words = self.plan.code[instruction]
+        if words[0] == "check":
+            reason = self.plan.reasons[words[4]]
+            text += f": {reason.text.replace('{a}', str(frame.slot(words[1]))).replace('{b}', str(frame.slot(words[2])))}"
+        return ExecutionError.at(self._steps[instruction], text, code=code, index=index)
 
 
 class Body:

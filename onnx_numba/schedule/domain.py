@@ -51,24 +51,27 @@ def _dims(group: Group) -> Iterable[Dim | int]:
 def _find_split(group: Group) -> tuple[Sym, Dim | int] | None:
     # An arg-reduction gives the position along its one variable, which therefore stays whole.
     whole = set(group.rvars) if any(m.kind.startswith("arg") for m in group.members) else set()
-    for value in _dims(group):
-        for atom in _divisions(value):
-            numerator, divisor = atom.args
-            for symbol in d.symbols(numerator):
-                if symbol in group.order and symbol not in whole and numerator == d.dim(symbol) and symbol.extent is not None:
-                    outer = d.floordiv(symbol.extent, divisor)
-                    if outer * divisor == symbol.extent and not d.symbols(divisor) & set(group.order):
-                        return symbol, divisor
+    for atom in _divisions(_dims(group)):
+        numerator, divisor = atom.args
+        for symbol in d.symbols(numerator):
+            if symbol in group.order and symbol not in whole and numerator == d.dim(symbol) and symbol.extent is not None:
+                outer = d.floordiv(symbol.extent, divisor)
+                if outer * divisor == symbol.extent and not d.symbols(divisor) & set(group.order):
+                    return symbol, divisor
     return None
 
 
-def _divisions(value: Dim | int) -> Iterable[Opaque]:
-    for atom in d.atoms(value):
-        if isinstance(atom, Opaque) and atom.op != "value":
-            if atom.op in ("div", "mod"):
-                yield atom
-            for arg in atom.args:
-                yield from _divisions(arg)
+def _divisions(values: Iterable[Dim | int]) -> Iterable[Opaque]:
+    """Divisions in dims, those within others included, each once: deep dims share parts."""
+    seen: set[Opaque] = set()
+    stack = list(values)[::-1]
+    while stack:
+        for atom in sorted(d.atoms(stack.pop()), key=lambda a: a.key):
+            if isinstance(atom, Opaque) and atom.op != "value" and atom not in seen:
+                seen.add(atom)
+                if atom.op in ("div", "mod"):
+                    yield atom
+                stack += atom.args
 
 
 def _split(group: Group, symbol: Sym, inner: Dim | int) -> Group:

@@ -7,7 +7,7 @@ add(x[j*n + i], 1)          # the load's single index is the element's position 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
@@ -101,6 +101,23 @@ class Expander:
 def loads(value: Expr) -> list[Load]:
     """All loads of an expression, each once."""
     return [node for node in e.walk(value) if isinstance(node, Load)]
+
+
+def nesting(value: Expr, below: Mapping[Tensor, int]) -> int:
+    """How deep operations lie within each other; ``below`` says it of what is loaded."""
+    found: dict[Expr, int] = {}
+    stack = [value]
+    while stack:
+        node = stack[-1]
+        inner = e.children(node)
+        missing = [c for c in inner if c not in found]
+        if missing and node not in found:
+            stack += missing
+            continue
+        stack.pop()
+        own = below.get(node.tensor, 0) if isinstance(node, Load) else int(isinstance(node, e.Op))
+        found[node] = own + max((found[c] for c in inner), default=0)
+    return found[value]
 
 
 def cost(value: Expr) -> int:

@@ -35,15 +35,17 @@ from onnx_numba.ir.loop import (
     Tensor,
     Weight,
 )
-from onnx_numba.schedule.expand import Expander, cost, linear, loads, root
+from onnx_numba.schedule.expand import Expander, cost, linear, loads, nesting, root
 from onnx_numba.schedule.steps import CallStep, Group, Member, Step
 
 INLINE_COST = 4
 """A map at most this costly is recomputed by each of its consumers."""
 INLINE_LIMIT = 250
 """A map whose expression has grown beyond this is stored, lest kernels grow with the graph."""
-INLINE_DEPTH = 48
-"""Likewise a map at the end of a chain of so many, which are inlined by recursion."""
+INLINE_DEPTH = 64
+"""Likewise a map at the end of a chain of so many maps and operations, which are inlined by recursion."""
+GROUP_DEPTH = 128
+"""Operations lie no deeper than this within each other in one kernel, whose members are written by recursion."""
 BUFFER_LIMIT = 24
 """Most tensors one kernel reads and writes."""
 SERIAL_ROWS, SERIAL_WORK = 2, 65536
@@ -56,16 +58,21 @@ Variables = tuple[Sym, ...]
 def dim_tensors(values: Iterable[Dim | int]) -> set[Tensor]:
     """Stored tensors whose elements or run-time shape these dims are read from."""
     found: set[Tensor] = set()
-    for value in values:
-        for symbol in d.symbols(value):
-            if isinstance(symbol.source, ElementSource):
-                found.add(root(symbol.source.tensor))
-            elif isinstance(symbol.source, tuple) and isinstance(symbol.source[0], Tensor):
-                found.add(symbol.source[0])
-            elif isinstance(symbol.source, DimSource):
-                found |= dim_tensors([symbol.source.value])
-            elif symbol.extent is not None:
-                found |= dim_tensors([symbol.extent])
+    seen: set[Sym] = set()
+    stack = [symbol for value in values for symbol in d.symbols(value)]
+    while stack:
+        symbol = stack.pop()
+        if symbol in seen:
+            continue
+        seen.add(symbol)
+        if isinstance(symbol.source, ElementSource):
+            found.add(root(symbol.source.tensor))
+        elif isinstance(symbol.source, tuple) and isinstance(symbol.source[0], Tensor):
+            found.add(symbol.source[0])
+        elif isinstance(symbol.source, DimSource):
+            stack += d.symbols(symbol.source.value)
+        elif symbol.extent is not None:
+            stack += d.symbols(symbol.extent)
     return found
 
 
@@ -160,7 +167,7 @@ def stored_tensors(program: Program, values: Sequence[Tensor | Object]) -> tuple
             depth[value] = depth.get(value.definition.source, 0)
         if not isinstance(value, Tensor) or not isinstance(value.definition, Map) or value in forced:
             continue
-        depth[value] = 1 + max((depth.get(x.tensor, 0) for x in loads(value.definition.expr)), default=0)
+        depth[value] = 1 + nesting(value.definition.expr, depth)
         used = {root(x.tensor) for x in loads(value.definition.expr)}
         own = cost(value.definition.expr)
         total[value] = own + sum(total.get(t, 0) for t in used if t not in forced and t not in worth)
@@ -320,6 +327,7 @@ class Fuser:
             self.step_of[member.target].append(target)
             return
         member.inner = False
+        member.depth = nesting(member.expr, {})
         step = Group(pvars, rvars, order, [member], checks, origins)
         self._register(step)
         self._depend(step, used | dims)
@@ -411,11 +419,12 @@ def _legal(group: Group, member: Member, pvars: tuple[Sym, ...], rvars: tuple[Sy
     if any(x.index[0] != places[x.tensor] or isinstance(x.tensor.definition, Concat) for x in inside):
         return None
     buffers = {x.tensor for m in group.members for x in loads(m.expr)} | {x.tensor for x in loads(value)} | set(group.writes)
-    if len(buffers) >= BUFFER_LIMIT:
+    depth = nesting(value, {m.target: m.depth for m in group.members if m.kind == "map"})
+    if len(buffers) >= BUFFER_LIMIT or depth > GROUP_DEPTH:
         return None
     return Member(
         member.tensor, member.kind, value, position, member.target, inner and member.kind == "map",
-        rvars=tuple(w for v, w in zip(own, onto, strict=True) if v in rvars), hint=member.hint,
+        rvars=tuple(w for v, w in zip(own, onto, strict=True) if v in rvars), hint=member.hint, depth=depth,
     )  # fmt: skip
 
 

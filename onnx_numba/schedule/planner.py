@@ -29,11 +29,13 @@ from onnx_numba.ir.loop import (
     Tensor,
     Weight,
 )
-from onnx_numba.ir.plan import HostStep, Kernel, Plan, Port
+from onnx_numba.ir.plan import BAD_VALUE, SHAPE_MISMATCH, HostStep, Kernel, Plan, Port, Reason
 from onnx_numba.ir.types import U8, TensorType
 from onnx_numba.schedule.expand import view_checks
 from onnx_numba.schedule.fuse import dim_tensors, updated
 from onnx_numba.schedule.steps import CallStep, Group, Step
+
+NEGATIVE = "a size of {a}"
 
 
 def storage(tensor: Tensor) -> Tensor:
@@ -75,7 +77,8 @@ class Planner:
         self._outputs: dict[Tensor, int] = {}
         self._allocated: set[Tensor] = set()
         self._ready: set[Tensor] = set()
-        self._checked: set[Check] = set()
+        self._checked: set[tuple[Dim | int, Dim | int]] = set()
+        self.reasons: dict[Reason, int] = {}
 
     # -- slots -------------------------------------------------------------------------------------------------------
 
@@ -103,6 +106,7 @@ class Planner:
             return self.number(value)
         if value in self._dims:
             return self._dims[value]
+        self._compute_names(value)
         total: int | None = None
         for monomial, factor in value.terms.items():
             slots = [self._atom(a) for a in monomial]
@@ -116,23 +120,38 @@ class Planner:
         self._dims[value] = total
         return total
 
+    def _compute_names(self, value: Dim) -> None:
+        """The dims that have names of their own in a dim, and in those: one after the other, for there may be a long chain of them."""
+        stack = [s for s in value.symbols if isinstance(s.source, DimSource) and s not in self._symbols]
+        while stack:
+            named = stack[-1].source.value
+            missing = [s for s in named.symbols if isinstance(s.source, DimSource) and s not in self._symbols]
+            if missing:
+                stack += missing
+            else:
+                self._symbols[stack[-1]] = self.dim(named)
+                stack.pop()
+
     def _atom(self, atom: Sym | Opaque) -> int:
         if atom not in self._symbols:
             if isinstance(atom, Opaque):
                 a, b = (self.dim(x) for x in atom.args)
                 self._symbols[atom] = self.emit(atom.op, a, b)
             else:
-                if isinstance(atom.source, DimSource):
-                    self._symbols[atom] = self.dim(atom.source.value)
-                    return self._symbols[atom]
                 assert isinstance(atom.source, ElementSource), f"dim {atom} is not known here"
                 tensor = atom.source.tensor
                 key = (storage(tensor), atom.source.index)
                 if key not in self._symbols:
                     slot = self.emit("load", self.buffer(tensor), self.number(atom.source.index), tensor.dtype.name)
                     self._symbols[key] = slot
-                self._symbols[atom] = self._symbols[key]
+                self._symbols[atom] = slot = self._symbols[key]
+                if not atom.signed and (tensor.dtype.kind == "i" or tensor.dtype.size == 8):
+                    self.demand(slot, self.emit("max", slot, self.number(0)), BAD_VALUE, Reason(atom.source.origin, NEGATIVE))
         return self._symbols[atom]
+
+    def demand(self, a: int, b: int, code: int, reason: Reason) -> None:
+        """Slots that must be equal."""
+        self.code.append(("check", a, b, code, self.reasons.setdefault(reason, len(self.reasons))))
 
     # -- buffers -----------------------------------------------------------------------------------------------------
 
@@ -193,6 +212,7 @@ class Planner:
         return Plan(
             inputs, outputs, self.slots, self.slot_values, len(self.buffer_types), dict(enumerate(self.buffer_types)), self.constants,
             len(self.object_ids), self.object_constants, tuple(self.kernel_list), tuple(self.hosts), tuple(self.steps), tuple(self.code),
+            tuple(self.reasons),
         )  # fmt: skip
 
     def _input(self, index: int) -> Port:
@@ -205,7 +225,8 @@ class Planner:
             if isinstance(extent, Dim):
                 ((symbol,),) = extent.terms
                 if symbol in self._symbols:
-                    self.code.append(("check", slot, self._symbols[symbol], 3))
+                    reason = Reason(f"input {name!r}", f"dim {symbol!r} is {{a}} here, {{b}} elsewhere")
+                    self.demand(slot, self._symbols[symbol], SHAPE_MISMATCH, reason)
                 else:
                     self._symbols[symbol] = slot
             slots.append(slot)
@@ -269,9 +290,9 @@ class Planner:
     def _check(self, checks: Iterable[Check]) -> None:
         """Demand what has not been demanded before."""
         for check in checks:
-            if check not in self._checked:
-                self._checked.add(check)
-                self.code.append(("check", self.dim(check.a), self.dim(check.b), check.code))
+            if (check.a, check.b) not in self._checked:
+                self._checked.add((check.a, check.b))
+                self.demand(self.dim(check.a), self.dim(check.b), check.code, check.reason)
 
     def _check_view(self, value: Tensor | Object | None) -> None:
         """Demand what a view needs before it is taken for what its shape says; no kernel does, for none computes it."""
@@ -363,7 +384,7 @@ class Planner:
         self.hosts.append(HostStep(call.function, number, inputs, tuple(outputs), call.params))
         self.code.append(("host", len(self.hosts) - 1))
         for slot, extent in checks:
-            self.code.append(("check", slot, self.dim(extent), 3))
+            self.demand(slot, self.dim(extent), SHAPE_MISMATCH, Reason(self.steps[number], "a dim of its result is {a}, expected {b}"))
 
     def _port(self, name: str, value: Tensor | Object) -> Port:
         if isinstance(value, Object):

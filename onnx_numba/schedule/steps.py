@@ -15,7 +15,8 @@ class Member:
 
     ``expr`` is over the group's variables and loads stored tensors at row-major positions; ``position`` is where element
     (vars) lies in ``target``, the tensor whose memory receives it (itself, or the concatenation that it is a part of).
-    ``kind`` is ``map`` or the kind of a reduction; ``inner`` says that a map runs over the reduction variables too.
+    ``kind`` is ``map`` or the kind of a reduction; ``inner`` says that a map runs over the reduction variables too; ``depth`` is how
+    deep operations lie within each other in it, those of other members that it reads included.
     """
 
     tensor: Tensor
@@ -27,6 +28,7 @@ class Member:
     stored: bool = True
     rvars: tuple[Sym, ...] = ()
     hint: Contraction | None = None
+    depth: int = 0
 
 
 @dataclass(eq=False)

@@ -10,7 +10,11 @@ from typing import Any
 
 
 def roi_align(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
-    """Bilinear samples in every bin, averaged, or with ``MAXIMUM`` the greatest weighted corner of any."""
+    """Bilinear samples in every bin, averaged, or with ``MAXIMUM`` the greatest weighted corner of any.
+
+    Samples outside the image are 0; without a ``RATIO`` there may be any number of them, and only rows and columns near the image are
+    looked at.
+    """
     image = X_p(bufs, 0)
     regions = X_p(bufs, 1)
     batches = i64_p(bufs, 2)
@@ -40,31 +44,46 @@ def roi_align(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
             cell_top = top + X(cell // columns) * bin_height
             cell_left = left + X(cell % columns) * bin_width
             total = X(0.0)
+            seen = i64(0)
             best = X(-inf)
-            for sample in range(down * across):
-                y = cell_top + (X(sample // across) + X(0.5)) * bin_height / X(down)
-                x = cell_left + (X(sample % across) + X(0.5)) * bin_width / X(across)
-                inside = y >= X(-1.0) and y <= X(height) and x >= X(-1.0) and x <= X(width)
+            first_row = i64(0)
+            last_row = down
+            first_column = i64(0)
+            last_column = across
+            if RATIO == 0:
+                first_row = max(i64((X(-1.0) - cell_top) * X(down) / bin_height) - 2, 0)
+                last_row = min(i64((X(height) - cell_top) * X(down) / bin_height), down - 2) + 2
+                first_column = max(i64((X(-1.0) - cell_left) * X(across) / bin_width) - 2, 0)
+                last_column = min(i64((X(width) - cell_left) * X(across) / bin_width), across - 2) + 2
+            for row in range(first_row, last_row):
+                y = cell_top + (X(row) + X(0.5)) * bin_height / X(down)
+                if not (y >= X(-1.0) and y <= X(height)):
+                    continue
                 y = min_(max_(y, X(0.0)), X(height - 1))
-                x = min_(max_(x, X(0.0)), X(width - 1))
                 above = i64(y)
-                before = i64(x)
                 below = min(above + 1, height - 1)
-                after = min(before + 1, width - 1)
                 v = y - X(above)
-                u = x - X(before)
-                one = X(1.0) if inside else X(0.0)
-                a = one * (X(1.0) - v) * (X(1.0) - u) * plane[above * width + before]
-                b = one * (X(1.0) - v) * u * plane[above * width + after]
-                c = one * v * (X(1.0) - u) * plane[below * width + before]
-                d = one * v * u * plane[below * width + after]
-                total = total + (a + b + c + d)
-                best = max_(best, max_(max_(a, b), max_(c, d)))
-            count = down * across
-            if MAXIMUM:
-                out[unit * rows * columns + cell] = best if count > 0 else X(0.0)
-            else:
-                out[unit * rows * columns + cell] = total / X(max(count, 1))
+                for column in range(first_column, last_column):
+                    x = cell_left + (X(column) + X(0.5)) * bin_width / X(across)
+                    if not (x >= X(-1.0) and x <= X(width)):
+                        continue
+                    x = min_(max_(x, X(0.0)), X(width - 1))
+                    before = i64(x)
+                    after = min(before + 1, width - 1)
+                    u = x - X(before)
+                    a = (X(1.0) - v) * (X(1.0) - u) * plane[above * width + before]
+                    b = (X(1.0) - v) * u * plane[above * width + after]
+                    c = v * (X(1.0) - u) * plane[below * width + before]
+                    d = v * u * plane[below * width + after]
+                    total = total + (a + b + c + d)
+                    best = max_(best, max_(max_(a, b), max_(c, d)))
+                    seen += 1
+            count = X(max(down, 0)) * X(max(across, 0))
+            if not MAXIMUM:
+                best = total / max_(count, X(1.0))
+            elif X(seen) < count or seen == 0:
+                best = max_(best, X(0.0))
+            out[unit * rows * columns + cell] = best
     return 0
 
 
