@@ -63,7 +63,9 @@ def parser() -> argparse.ArgumentParser:
     _add_inputs(run)
     run.add_argument("--output", metavar="OUT.npz", help="where the outputs go; without it they are printed")
 
-    inspect = add("inspect", commands.inspect, "show inputs, outputs, operators and how each is served", model=True)
+    inspect = add("inspect", commands.inspect, "show inputs, outputs, operators and how each is served")
+    inspect.add_argument("model", metavar="MODEL", nargs="?", help="path of an ONNX file")
+    inspect.add_argument("--coverage", action="store_true", help="print how every operator of the standard is served instead")
     inspect.add_argument("--source", action="store_true", help="print the generated module instead")
 
     add("compile", commands.compile, "compile a model into the store", model=True)

@@ -48,7 +48,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def inspect(arguments: argparse.Namespace) -> None:
-    """Show what a model consists of."""
+    """Show what a model consists of, or what all operators do."""
+    if arguments.coverage:
+        from onnx_numba.cli import coverage
+
+        print("\n".join(coverage.lines()))
+        return
+    if arguments.model is None:
+        raise OptionError("inspect: name a model, or ask for --coverage")
     rep, seconds = _prepare(arguments, arguments.model)
     if arguments.source:
         print(rep.source)

@@ -46,7 +46,7 @@ def schemas() -> tuple[Any, ...]:
 
 def cases(schema: Any) -> Iterator[Case]:
     """The cases of one version: the plain model for every assignment of types, its variants for one."""
-    make = recipes.table().get(f"{schema.domain}.{schema.name}" if schema.domain else schema.name, recipes.matrices)
+    make = _recipe(schema)
     every = list(assignments(schema))
     shown = next((k for k, types in enumerate(every) if list(types.values())[:1] == ["tensor(float)"]), 0)
     for k, types in enumerate(every):
@@ -55,21 +55,38 @@ def cases(schema: Any) -> Iterator[Case]:
                 yield case
 
 
+def plain(schema: Any) -> Iterator[Case]:
+    """The plain cases alone, and of casts not every pair."""
+    make = _recipe(schema)
+    for types in _rotated(schema):
+        yield next(make(Draft(schema, types)))
+
+
 def again(case: Case, types: Types) -> Case:
     """The same variant for other types."""
-    make = recipes.table().get(case.key, recipes.matrices)
+    make = _recipe(case.schema)
     return next(c for c in make(Draft(case.schema, types)) if c.variant == case.variant)
+
+
+def _recipe(schema: Any) -> recipes.Recipe:
+    return recipes.table().get(f"{schema.domain}.{schema.name}" if schema.domain else schema.name, recipes.matrices)
 
 
 def assignments(schema: Any) -> Iterator[dict[str, str]]:
     """Types for the type constraints such that every allowed one occurs; for casts all pairs."""
+    if schema.name not in _EVERY_PAIR:
+        yield from _rotated(schema)
+        return
+    names = [c.type_param_str for c in schema.type_constraints]
+    for pair in itertools.product(*(sorted(c.allowed_type_strs) for c in schema.type_constraints)):
+        if schema.name != "BitCast" or _bits(pair[0]) == _bits(pair[1]):
+            yield dict(zip(names, pair, strict=True))
+
+
+def _rotated(schema: Any) -> Iterator[dict[str, str]]:
+    """Every constraint goes through its types, over and over until the longest has been through."""
     names = [c.type_param_str for c in schema.type_constraints]
     allowed = [sorted(c.allowed_type_strs) for c in schema.type_constraints]
-    if schema.name in _EVERY_PAIR:
-        for pair in itertools.product(*allowed):
-            if schema.name != "BitCast" or _bits(pair[0]) == _bits(pair[1]):
-                yield dict(zip(names, pair, strict=True))
-        return
     link = _LINKS.get(schema.name) or _LINKS.get(f"{schema.name}-{schema.since_version}", lambda _: {})
     for k in range(max(map(len, allowed), default=1)):
         types = {name: choices[k % len(choices)] for name, choices in zip(names, allowed, strict=True)}

@@ -222,36 +222,6 @@ def lookup(domain: str, name: str, since_version: int) -> Implementation | None:
     return builtin().lookup(domain, name, since_version)
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """How one version of an operator is served: ``how`` is ``implemented``, ``function`` (the standard's own body) or ``""``."""
-
-    domain: str
-    op: str
-    version: int
-    how: str
-    deprecated: bool
-
-
-def coverage(registry: Registry | None = None) -> list[Coverage]:
-    """Every version of every operator that the installed onnx knows, by domain, name and version."""
-    import onnx.defs
-
-    registry = registry or builtin()
-    every = onnx.defs.get_all_schemas_with_history()
-    rows = [Coverage(s.domain, s.name, s.since_version, _service(registry, s), bool(s.deprecated)) for s in every]
-    return sorted(rows, key=lambda row: (row.domain, row.op, row.version))
-
-
-def _service(registry: Registry, schema: Any) -> str:
-    try:
-        if registry.lookup(schema.domain, schema.name, schema.since_version):
-            return "implemented"
-    except UnsupportedError:
-        return ""
-    return "function" if schema.has_function or schema.has_context_dependent_function else ""
-
-
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
