@@ -389,14 +389,13 @@ MALFORMED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
                          kernel_params=[1.0, 0.0, 0.0]), ["SVMRegressor", "features"]),
     "cast_to": (one_node("CastMap", [("x", "float", [1])], ["y"], "ai.onnx.ml", 3, cast_to="TO_BOOL"), ["CastMap"]),
     "feature": (ml_node("TreeEnsembleRegressor", **forest(nodes_featureids=[7, 0, 0])), ["TreeEnsembleRegressor", "feature 7"]),
-    "feature below 0": (ml_node("TreeEnsembleRegressor", **forest(nodes_featureids=[-1, 0, 0])), ["TreeEnsembleRegressor", "negative"]),
-    "target": (ml_node("TreeEnsembleRegressor", **forest(target_ids=[0, 5])), ["TreeEnsembleRegressor", "targets [0, 5]"]),
-    "target below 0": (ml_node("TreeEnsembleRegressor", **forest(target_ids=[0, -1])), ["TreeEnsembleRegressor", "targets [-1, 0]"]),
+    "feature below 0": (ml_node("TreeEnsembleRegressor", **forest(nodes_featureids=[-1, 0, 0])), ["TreeEnsembleRegressor", "feature -1"]),
+    "target": (ml_node("TreeEnsembleRegressor", **forest(target_ids=[0, 5])), ["TreeEnsembleRegressor", "target 5"]),
+    "target below 0": (ml_node("TreeEnsembleRegressor", **forest(target_ids=[0, -1])), ["TreeEnsembleRegressor", "target -1"]),
     "circle": (ml_node("TreeEnsembleRegressor", **forest(nodes_modes=["BRANCH_LEQ", "BRANCH_LT", "LEAF"], nodes_truenodeids=[1, 1, 0],
-                                                         nodes_falsenodeids=[2, 2, 0])), ["TreeEnsembleRegressor", "circle"]),
-    "its own child": (ml_node("TreeEnsembleRegressor", **forest(nodes_truenodeids=[0, 0, 0])), ["TreeEnsembleRegressor", "circle"]),
+                                                         nodes_falsenodeids=[2, 2, 0])), ["TreeEnsembleRegressor", "below itself"]),
     "child": (ml_node("TreeEnsembleRegressor", **forest(nodes_truenodeids=[9, 0, 0])), ["TreeEnsembleRegressor", "child"]),
-    "lists": (ml_node("TreeEnsembleRegressor", **forest(nodes_values=[0.5])), ["TreeEnsembleRegressor", "nodes_values"]),
+    "lists": (ml_node("TreeEnsembleRegressor", **forest(nodes_values=[0.5])), ["TreeEnsembleRegressor", "lengths"]),
     "aggregate": (ml_node("TreeEnsembleRegressor", **forest(aggregate_function="MEDIAN")), ["TreeEnsembleRegressor", "MEDIAN"]),
 }  # fmt: skip
 
@@ -426,9 +425,9 @@ def test_a_circle_among_nodes_and_leaves_of_a_tree_ensemble() -> None:
     }  # fmt: skip
     changes: dict[str, Any]
     for changes, words in [
-        ({}, ["circle"]),
-        ({"nodes_falsenodeids": [3, 0]}, ["nodes_falsenodeids", "3"]),
-        ({"tree_roots": [-1]}, ["tree_roots"]),
+        ({}, ["below itself"]),
+        ({"nodes_falsenodeids": [3, 0]}, ["child", "does not exist"]),
+        ({"tree_roots": [-1]}, ["root", "does not exist"]),
     ]:
         node = one_node("TreeEnsemble", [("x", "float", ["n", 2])], ["y"], "ai.onnx.ml", 5, **{**tensors, **attributes, **changes})
         with pytest.raises(errors.ModelError) as raised:

@@ -21,6 +21,8 @@ from onnx_numba.ops.registry import op
 
 Array = np.ndarray[Any, Any]
 Ints = Sequence[int] | None
+AVERAGES = ("AVERAGE", "SUM", "MIN", "MAX")
+"""What trees' results become one by; numbers are those of TreeEnsemble."""
 Floats = Sequence[float] | None
 
 
@@ -41,6 +43,8 @@ def _regress(
 ) -> Tensor:
     """Scores of all targets in the type that thresholds have."""
     kind = _threshold_type(x)
+    if aggregate not in AVERAGES:
+        b.fail(f"aggregate_function must be one of {', '.join(AVERAGES)}, not {aggregate!r}")
     average = aggregate == "AVERAGE"
     scores, seen = walk(b, rows(b, x), forest, targets, "SUM" if average else aggregate, kind)
     count = float(len(forest.roots))
@@ -99,7 +103,9 @@ def tree_ensemble(
         nodes_falsenodeids or (), nodes_falseleafs or (), nodes_missing_value_tracks_true, leaf_targetids or (), leaf_weights,
         membership_values, _threshold_type(x).numpy.type,
     )  # fmt: skip
-    aggregate = ("AVERAGE", "SUM", "MIN", "MAX")[aggregate_function]
+    if not 0 <= aggregate_function < len(AVERAGES) or not 0 <= post_transform < len(TRANSFORMS):
+        b.fail(f"aggregate_function {aggregate_function} or post_transform {post_transform} is unknown")
+    aggregate = AVERAGES[aggregate_function]
     return b.cast(_regress(b, x, forest, n_targets, aggregate, TRANSFORMS[post_transform], ()), x.dtype)
 
 
