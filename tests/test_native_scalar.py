@@ -45,6 +45,7 @@ LOOPS = Loops(
         **{f"tests_{t}": loop("x[i] = isnan_(a[i])\ny[i] = isinf_(a[i])", a=t, x="bool", y="bool") for t in FLOATS},
         **{f"fma_{t}": loop("x[i] = fma(a[i], b[i], c[i])", a=t, b=t, c=t, x=t) for t in FLOATS},
         **{f"select_{t}": loop("x[i] = select(bool_(a[i]), a[i], b[i])", a=t, b=t, x=t) for t in SCALARS},
+        **{f"zeros_{t}": loop("x[i] = trailing_zeros(a[i])", a=t, x=t) for t in INTS},
         "bits": loop("x[i] = bits_of(a[i])\ny[i] = float_of(x[i])", a="f64", x="i64", y="f64"),
         "like": loop("x[i] = cast_like(1, a[i])", a="f64", x="f64"),
         "index": loop("x[i] = udiv(a[i], 7) + urem(a[i], b[i]) + udiv(a[i], b[i])", a="i64", b="i64", x="i64"),
@@ -160,6 +161,15 @@ def test_fma_rounds_once(kind):
 @pytest.mark.parametrize("kind", SCALARS)
 def test_select_agrees(kind):
     LOOPS.check(f"select_{kind}", *pairs(samples(kind)))
+
+
+@pytest.mark.parametrize("kind", INTS)
+def test_trailing_zeros_agree(kind):
+    x = samples(kind)
+    (zeros,) = LOOPS.check(f"zeros_{kind}", x)
+    width = np.iinfo(NUMPY[kind]).bits
+    text = [f"{int(v) % 2**width:0{width}b}" for v in x]
+    np.testing.assert_array_equal(zeros, [width - len(t.rstrip("0")) for t in text])
 
 
 def test_bits_go_there_and_back():

@@ -25,7 +25,7 @@ from typing import Any
 LANES = 64
 """Rows side by side."""
 MOST_WORDS = 8
-"""Words of bits, each for as many leaves as it has bits."""
+"""Words of bits that a tree may have, each for as many leaves as it has bits."""
 GROUP = 4
 """Tests that are made in one pass over the rows."""
 
