@@ -182,9 +182,7 @@ def _initializers(proto: GraphProto, context: Context) -> dict[str, Initializer]
     return found
 
 
-def _inputs(
-    protos: Sequence[ValueInfoProto], constants: dict[str, Initializer], scope: Scope, context: Context
-) -> tuple[Value, ...]:
+def _inputs(protos: Sequence[ValueInfoProto], constants: dict[str, Initializer], scope: Scope, context: Context) -> tuple[Value, ...]:
     """The inputs; takes those initializers out of ``constants`` that become an input's default.
 
     Before IR version 4 every initializer had to be listed as an input: there such an input is a plain constant, as in other
@@ -262,6 +260,8 @@ def _named_values(
     independent = (*attributes["xs"], *attributes.get("zs", ()))
     if len(independent) != len(inputs):
         raise ModelError(f"{where}: {len(inputs)} inputs are given for the {len(independent)} values that 'xs' and 'zs' name")
+    if len(set(independent)) < len(independent):
+        raise ModelError(f"{where}: 'xs' and 'zs' name a value twice: {', '.join(map(repr, independent))}")
     if len(outputs) > len(attributes["xs"]):
         raise ModelError(f"{where}: {len(outputs)} outputs are asked for, 'xs' names {len(attributes['xs'])} values")
     found = []

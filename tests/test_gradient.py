@@ -107,6 +107,7 @@ REDUCTIONS = [
     Case("GroupNormalization", 21, [IMAGE, f64(4), f64(4)], {"num_groups": 2, "stash_type": 11}),
     Case("InstanceNormalization", 22, [IMAGE, f64(4), f64(4)]),
     Case("BatchNormalization", 15, [IMAGE, f64(4), f64(4), f64(4), POSITIVE[0, 0]]),
+    Case("BatchNormalization", 15, [IMAGE, f64(4), f64(4), f64(4), POSITIVE[0, 0]], {"training_mode": 1}, (), 3),
     Case("LpNormalization", 22, [X], {"axis": 1}),
     Case("SoftmaxCrossEntropyLoss", 13, [f64(3, 5), ints(1, 0, 4)]),
     Case("SoftmaxCrossEntropyLoss", 13, [f64(3, 5), ints(1, 0, 4), f64(5)], {"reduction": "none"}),
@@ -383,6 +384,11 @@ class TestEdges:
         text = 'g (double[n,3] x, double[3] w) => (double[3] d) { y = Mul(x, w) d = Gradient<xs=["w"], y="y">(w) }'
         np.testing.assert_array_equal(run(text, np.zeros((0, 3)), np.ones(3))[0], np.zeros(3))
 
+    def test_indices_have_no_gradient(self) -> None:
+        text = """g (double[4] x) => (double[2] v, double[4] d) { k = Constant<value_ints=[2]>() v, i = TopK(x, k) f = Cast<to=11>(i)
+            y = Mul(f, x2) x2 = Gather(x, i) d = Gradient<xs=["x"], y="y">(x) }"""
+        np.testing.assert_array_equal(run(text, [4.0, 1.0, 3.0, 9.0])[1], [0, 0, 0, 3])
+
     def test_an_extent_that_may_be_broadcast(self) -> None:
         text = 'g (double[n,3] x, double[m,k] w) => (double[m,k] d) { y = Mul(x, w) d = Gradient<xs=["w"], y="y">(w) }'
         x = f64(2, 3)
@@ -429,6 +435,21 @@ class TestErrors:
     def test_no_more_outputs_than_names(self) -> None:
         message = refused('g (double x) => (double d, double e) { y = Exp(x) d, e = Gradient<xs=["x"], y="y">(x) }', ModelError)
         assert "2 outputs" in message
+
+    def test_no_name_twice(self) -> None:
+        message = refused('g (double x, double v) => (double d) { y = Exp(x) d = Gradient<xs=["x"], zs=["x"], y="y">(x, v) }', ModelError)
+        assert "twice" in message
+
+    def test_an_output_without_a_derivative(self) -> None:
+        text = """g (double[2,3] x, double[3] s) => (double[2,3] d) {
+            [it] n, m = LayerNormalization(x, s) y = Cast<to=11>(m) d = Gradient<xs=["x"], y="y">(x) }"""
+        assert "'it'" in refused(text) and "first output" in refused(text)
+
+    def test_an_unknown_rank(self) -> None:
+        text = 'g (double x, double[n] s) => (double d) { h = Reshape(x, t) y = MatMul(h, h) d = Gradient<xs=["h"], y="y">(h) }'
+        model = parsed(text.replace("(double x,", "(double x, int64[k] t,"))
+        with pytest.raises(UnsupportedError, match="the rank of 'h' must be known"):
+            backend.prepare(model, jit=False)
 
     def test_a_value_that_depends_on_the_gradient(self) -> None:
         message = refused('g (double x) => (double d) { d = Gradient<xs=["x"], y="y">(x) y = Mul(x, d) }', ModelError)
