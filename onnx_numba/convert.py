@@ -182,7 +182,9 @@ def _initializers(proto: GraphProto, context: Context) -> dict[str, Initializer]
     return found
 
 
-def _inputs(protos: Sequence[ValueInfoProto], constants: dict[str, Initializer], scope: Scope, context: Context) -> tuple[Value, ...]:
+def _inputs(
+    protos: Sequence[ValueInfoProto], constants: dict[str, Initializer], scope: Scope, context: Context
+) -> tuple[Value, ...]:
     """The inputs; takes those initializers out of ``constants`` that become an input's default.
 
     Before IR version 4 every initializer had to be listed as an input: there such an input is a plain constant, as in other

@@ -38,6 +38,7 @@ ELEMENTWISE = [
     *(Case(op, 22, [X]) for op in SMOOTH),
     *(Case(op, 22, [INSIDE]) for op in ("Acos", "Asin", "Atanh")),
     *(Case(op, 22, [POSITIVE]) for op in ("Log", "Reciprocal", "Sqrt")),
+    Case("Shrink", 9, [X], {"lambd": 0.4, "bias": 0.1}),
     Case("Acosh", 22, [POSITIVE + 1]),
     Case("Add", 22, [X, f64(3, 1)]),
     Case("Sub", 22, [f64(4), X]),
@@ -108,6 +109,8 @@ REDUCTIONS = [
     Case("InstanceNormalization", 22, [IMAGE, f64(4), f64(4)]),
     Case("BatchNormalization", 15, [IMAGE, f64(4), f64(4), f64(4), POSITIVE[0, 0]]),
     Case("BatchNormalization", 15, [IMAGE, f64(4), f64(4), f64(4), POSITIVE[0, 0]], {"training_mode": 1}, (), 3),
+    Case("MeanVarianceNormalization", 13, [IMAGE[:, :2, :3]]),
+    Case("Attention", 23, [f64(1, 2, 3, 4), f64(1, 2, 3, 4), f64(1, 2, 3, 2)], {"is_causal": 1}),
     Case("LpNormalization", 22, [X], {"axis": 1}),
     Case("SoftmaxCrossEntropyLoss", 13, [f64(3, 5), ints(1, 0, 4)]),
     Case("SoftmaxCrossEntropyLoss", 13, [f64(3, 5), ints(1, 0, 4), f64(5)], {"reduction": "none"}),
@@ -256,6 +259,11 @@ class TestGraphs:
         x = np.array([0.3, -1.0, 2.0])
         expected = np.cos(x * x) * 2 * x * x + np.sin(x * x) + 2 * x
         np.testing.assert_allclose(run(text, x)[0], expected)
+
+    def test_a_value_that_is_both_operands(self) -> None:
+        text = 'g (double[2,2] x) => (double[2,2] d) { y = Gemm(x, x) d = Gradient<xs=["x"], y="y">(x) }'
+        x = f64(2, 2)
+        np.testing.assert_allclose(run(text, x)[0], np.ones((2, 2)) @ x.T + x.T @ np.ones((2, 2)))
 
     def test_other_values_than_those_named(self) -> None:
         text = """g (double[2] x, double[2] w, double[2] v) => (double[2] y, double[2] d, double[2] e) {

@@ -161,9 +161,9 @@ class _Reverse:
         seeds = {name: adjoint for name, adjoint in zip(outputs, adjoints, strict=False) if name and adjoint}
         if len(seeds) < sum(adjoint is not None for adjoint in adjoints):
             raise call.unsupported("only of its first output")
-        inputs = {name for name in node.inputs if name}
-        found = self.adjoints(body, seeds, inputs & active, inputs)
-        return [(name, found[name]) for name in node.inputs if name in inputs & active and name in found]
+        inputs = dict.fromkeys(name for name in node.inputs if name)  # each once: its adjoint is the sum over all its places
+        found = self.adjoints(body, seeds, active.intersection(inputs), inputs)
+        return [(name, found[name]) for name in inputs if name in active and name in found]
 
     def _body(self, call: Call) -> tuple[list[Node], list[str]]:
         """A node's results made anew of simpler operators: the nodes, which are added to the graph, and the names of the results."""
