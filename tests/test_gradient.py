@@ -31,7 +31,7 @@ POSITIVE = np.abs(X) + 0.2
 INSIDE = np.tanh(X)
 IMAGE = f64(2, 4, 6, 5)
 SMOOTH = [
-    "Abs", "Asinh", "Atan", "Celu", "Cos", "Cosh", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Mish",
+    "Abs", "Asinh", "Atan", "Cos", "Cosh", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Mish",
     "Neg", "Relu", "Selu", "Sigmoid", "Sin", "Sinh", "Softplus", "Softsign", "Tan", "Tanh", "ThresholdedRelu",
 ]  # fmt: skip
 ELEMENTWISE = [
@@ -310,6 +310,11 @@ class TestGraphs:
         assert d.dtype == kind
         wide = x.astype(np.float64)
         np.testing.assert_allclose(d, 2 * np.tanh(wide) * (1 - np.tanh(wide) ** 2), rtol=2e-3 if kind is np.float16 else 1e-6)
+
+    def test_an_operator_of_float32_alone(self) -> None:
+        text = 'g (float[3] x) => (float[3] d) { y = Celu<alpha=2.0>(x) d = Gradient<xs=["x"], y="y">(x) }'
+        x = np.array([-1.0, 0.5, -3.0], np.float32)
+        np.testing.assert_allclose(run(text, x)[0], np.where(x > 0, 1, np.exp(x / 2)), rtol=1e-6)
 
     def test_the_second_order_example_of_the_schema(self) -> None:
         text = """g (double[2,3] x, double[3,1] w, double[2,1] l) => (double[2,3] a, double[3,1] b, double[2,3] c, double[3,1] e) {
