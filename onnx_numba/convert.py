@@ -262,6 +262,8 @@ def _named_values(
     independent = (*attributes["xs"], *attributes.get("zs", ()))
     if len(independent) != len(inputs):
         raise ModelError(f"{where}: {len(inputs)} inputs are given for the {len(independent)} values that 'xs' and 'zs' name")
+    if len(set(independent)) < len(independent):
+        raise ModelError(f"{where}: 'xs' and 'zs' name a value twice: {', '.join(map(repr, independent))}")
     if len(outputs) > len(attributes["xs"]):
         raise ModelError(f"{where}: {len(outputs)} outputs are asked for, 'xs' names {len(attributes['xs'])} values")
     found = []

@@ -31,13 +31,14 @@ POSITIVE = np.abs(X) + 0.2
 INSIDE = np.tanh(X)
 IMAGE = f64(2, 4, 6, 5)
 SMOOTH = [
-    "Abs", "Asinh", "Atan", "Celu", "Cos", "Cosh", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Mish",
+    "Abs", "Asinh", "Atan", "Cos", "Cosh", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Mish",
     "Neg", "Relu", "Selu", "Sigmoid", "Sin", "Sinh", "Softplus", "Softsign", "Tan", "Tanh", "ThresholdedRelu",
 ]  # fmt: skip
 ELEMENTWISE = [
     *(Case(op, 22, [X]) for op in SMOOTH),
     *(Case(op, 22, [INSIDE]) for op in ("Acos", "Asin", "Atanh")),
     *(Case(op, 22, [POSITIVE]) for op in ("Log", "Reciprocal", "Sqrt")),
+    Case("Shrink", 9, [X], {"lambd": 0.4, "bias": 0.1}),
     Case("Acosh", 22, [POSITIVE + 1]),
     Case("Add", 22, [X, f64(3, 1)]),
     Case("Sub", 22, [f64(4), X]),
@@ -107,6 +108,9 @@ REDUCTIONS = [
     Case("GroupNormalization", 21, [IMAGE, f64(4), f64(4)], {"num_groups": 2, "stash_type": 11}),
     Case("InstanceNormalization", 22, [IMAGE, f64(4), f64(4)]),
     Case("BatchNormalization", 15, [IMAGE, f64(4), f64(4), f64(4), POSITIVE[0, 0]]),
+    Case("BatchNormalization", 15, [IMAGE, f64(4), f64(4), f64(4), POSITIVE[0, 0]], {"training_mode": 1}, (), 3),
+    Case("MeanVarianceNormalization", 13, [IMAGE[:, :2, :3]]),
+    Case("Attention", 23, [f64(1, 2, 3, 4), f64(1, 2, 3, 4), f64(1, 2, 3, 2)], {"is_causal": 1}),
     Case("LpNormalization", 22, [X], {"axis": 1}),
     Case("SoftmaxCrossEntropyLoss", 13, [f64(3, 5), ints(1, 0, 4)]),
     Case("SoftmaxCrossEntropyLoss", 13, [f64(3, 5), ints(1, 0, 4), f64(5)], {"reduction": "none"}),
@@ -256,6 +260,11 @@ class TestGraphs:
         expected = np.cos(x * x) * 2 * x * x + np.sin(x * x) + 2 * x
         np.testing.assert_allclose(run(text, x)[0], expected)
 
+    def test_a_value_that_is_both_operands(self) -> None:
+        text = 'g (double[2,2] x) => (double[2,2] d) { y = Gemm(x, x) d = Gradient<xs=["x"], y="y">(x) }'
+        x = f64(2, 2)
+        np.testing.assert_allclose(run(text, x)[0], np.ones((2, 2)) @ x.T + x.T @ np.ones((2, 2)))
+
     def test_other_values_than_those_named(self) -> None:
         text = """g (double[2] x, double[2] w, double[2] v) => (double[2] y, double[2] d, double[2] e) {
             s = Exp(w) p = Mul(x, s) y = Mul(p, x) d, e = Gradient<xs=["x", "w"], y="y">(v, x) }"""
@@ -301,6 +310,11 @@ class TestGraphs:
         assert d.dtype == kind
         wide = x.astype(np.float64)
         np.testing.assert_allclose(d, 2 * np.tanh(wide) * (1 - np.tanh(wide) ** 2), rtol=2e-3 if kind is np.float16 else 1e-6)
+
+    def test_an_operator_of_float32_alone(self) -> None:
+        text = 'g (float[3] x) => (float[3] d) { y = Celu<alpha=2.0>(x) d = Gradient<xs=["x"], y="y">(x) }'
+        x = np.array([-1.0, 0.5, -3.0], np.float32)
+        np.testing.assert_allclose(run(text, x)[0], np.where(x > 0, 1, np.exp(x / 2)), rtol=1e-6)
 
     def test_the_second_order_example_of_the_schema(self) -> None:
         text = """g (double[2,3] x, double[3,1] w, double[2,1] l) => (double[2,3] a, double[3,1] b, double[2,3] c, double[3,1] e) {
@@ -383,6 +397,11 @@ class TestEdges:
         text = 'g (double[n,3] x, double[3] w) => (double[3] d) { y = Mul(x, w) d = Gradient<xs=["w"], y="y">(w) }'
         np.testing.assert_array_equal(run(text, np.zeros((0, 3)), np.ones(3))[0], np.zeros(3))
 
+    def test_indices_have_no_gradient(self) -> None:
+        text = """g (double[4] x) => (double[2] v, double[4] d) { k = Constant<value_ints=[2]>() v, i = TopK(x, k) f = Cast<to=11>(i)
+            y = Mul(f, x2) x2 = Gather(x, i) d = Gradient<xs=["x"], y="y">(x) }"""
+        np.testing.assert_array_equal(run(text, [4.0, 1.0, 3.0, 9.0])[1], [0, 0, 0, 3])
+
     def test_an_extent_that_may_be_broadcast(self) -> None:
         text = 'g (double[n,3] x, double[m,k] w) => (double[m,k] d) { y = Mul(x, w) d = Gradient<xs=["w"], y="y">(w) }'
         x = f64(2, 3)
@@ -429,6 +448,21 @@ class TestErrors:
     def test_no_more_outputs_than_names(self) -> None:
         message = refused('g (double x) => (double d, double e) { y = Exp(x) d, e = Gradient<xs=["x"], y="y">(x) }', ModelError)
         assert "2 outputs" in message
+
+    def test_no_name_twice(self) -> None:
+        message = refused('g (double x, double v) => (double d) { y = Exp(x) d = Gradient<xs=["x"], zs=["x"], y="y">(x, v) }', ModelError)
+        assert "twice" in message
+
+    def test_an_output_without_a_derivative(self) -> None:
+        text = """g (double[2,3] x, double[3] s) => (double[2,3] d) {
+            [it] n, m = LayerNormalization(x, s) y = Cast<to=11>(m) d = Gradient<xs=["x"], y="y">(x) }"""
+        assert "'it'" in refused(text) and "first output" in refused(text)
+
+    def test_an_unknown_rank(self) -> None:
+        text = 'g (double x, double[n] s) => (double d) { h = Reshape(x, t) y = MatMul(h, h) d = Gradient<xs=["h"], y="y">(h) }'
+        model = parsed(text.replace("(double x,", "(double x, int64[k] t,"))
+        with pytest.raises(UnsupportedError, match="the rank of 'h' must be known"):
+            backend.prepare(model, jit=False)
 
     def test_a_value_that_depends_on_the_gradient(self) -> None:
         message = refused('g (double x) => (double d) { d = Gradient<xs=["x"], y="y">(x) y = Mul(x, d) }', ModelError)

@@ -17,7 +17,8 @@ from dataclasses import replace
 
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import GRADIENT, Graph, Node, reads
-from onnx_numba.ir.types import BY_ONNX, TensorType
+from onnx_numba.ir.types import TensorType
+from onnx_numba.ops.gradient import DOMAIN
 from onnx_numba.options import Options
 from onnx_numba.passes.derivatives import COMPOSED, CONSTANT, RULES, Call, Term, Writer
 from onnx_numba.passes.inline import expand
@@ -77,9 +78,7 @@ class _Scope:
         adjoints = _Reverse(writer).adjoints(between, seed, named[: len(node.attributes["xs"])], named)
         for name, output in zip(named, node.outputs, strict=False):
             if output:
-                result = adjoints.get(name) or Term(writer, name).filled(0)
-                opset = max((each.opset for each in self._nodes if not each.domain), default=1)
-                self._add(Node("Identity", "", 1, opset, (result.name,), (output,), name=f"{node.name}/{output}"))
+                writer.give(adjoints.get(name) or Term(writer, name).filled(0), output)
 
 
 def _between(nodes: Sequence[Node], cuts: Iterable[str], y: str) -> list[Node]:
@@ -133,8 +132,8 @@ class _Reverse:
         active, given = set(wanted), set(cuts)
         path = []
         for node in nodes:
-            if active.intersection(reads(node)) and self._varies(node):
-                active.update(name for name in node.outputs if name and name not in given)
+            if active.intersection(reads(node)) and (node.domain or node.op not in CONSTANT):
+                active.update(name for name in node.outputs if name not in given and self._differentiable(name))
                 path.append(node)
         found = dict(seeds)
         for node in reversed(path):
@@ -144,14 +143,10 @@ class _Reverse:
                     found[name] = found[name] + adjoint if name in found else adjoint
         return found
 
-    def _varies(self, node: Node) -> bool:
-        """Whether the results of a node have a derivative at all."""
-        if node.domain == "" and node.op in CONSTANT:
-            return False
-        kinds = [self._writer.known.type_of(name) for name in node.outputs if name]
-        if node.op == "Cast" and node.domain == "" and node.attributes.get("to") in BY_ONNX:
-            return BY_ONNX[node.attributes["to"]].is_float
-        return any(not isinstance(kind, TensorType) or kind.dtype.is_float for kind in kinds)
+    def _differentiable(self, name: str) -> bool:
+        """Whether a value may have a derivative by its type."""
+        kind = self._writer.known.type_of(name) if name else None
+        return bool(name) and not (isinstance(kind, TensorType) and not kind.dtype.is_float)
 
     def _pulled(self, node: Node, adjoints: Sequence[Term | None], active: set[str]) -> list[tuple[str, Term]]:
         """What a node adds to the adjoints of its inputs."""
@@ -159,14 +154,16 @@ class _Reverse:
         xs, ys = ([Term(writer, name) if name else None for name in names] for names in (node.inputs, node.outputs))
         call = Call(writer, node, xs, ys, adjoints)
         since, rule = RULES.get(node.op, (0, None))
-        if rule and node.domain in ("", "onnx_numba") and node.since_version >= since:
+        if rule and node.domain in ("", DOMAIN) and node.since_version >= since:
             made = zip(node.inputs, rule(call), strict=False)
             return [(name, adjoint) for name, adjoint in made if adjoint is not None and name in active]
         body, outputs = self._body(call)
         seeds = {name: adjoint for name, adjoint in zip(outputs, adjoints, strict=False) if name and adjoint}
-        inputs = {name for name in node.inputs if name}
-        found = self.adjoints(body, seeds, inputs & active, inputs)
-        return [(name, found[name]) for name in node.inputs if name in inputs & active and name in found]
+        if len(seeds) < sum(adjoint is not None for adjoint in adjoints):
+            raise call.unsupported("only of its first output")
+        inputs = dict.fromkeys(name for name in node.inputs if name)  # each once: its adjoint is the sum over all its places
+        found = self.adjoints(body, seeds, active.intersection(inputs), inputs)
+        return [(name, found[name]) for name in inputs if name in active and name in found]
 
     def _body(self, call: Call) -> tuple[list[Node], list[str]]:
         """A node's results made anew of simpler operators: the nodes, which are added to the graph, and the names of the results."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from onnx_numba.ir.types import BY_ONNX
 from onnx_numba.passes.derivatives.table import Call, Rule, rule
 from onnx_numba.passes.derivatives.terms import Term
 
@@ -124,9 +123,7 @@ def _mean(c: Call) -> Sequence[Term | None]:
 def _extreme(c: Call) -> Sequence[Term | None]:
     """Inputs that share the extreme share its adjoint in equal parts."""
     hits = [x.equals(c.ys[0]) for x in c.xs]
-    count = hits[0].cast_like(c.ys[0])
-    for hit in hits[1:]:
-        count = count + hit.cast_like(c.ys[0])
+    count = c.w("Sum", *(hit.cast_like(c.ys[0]) for hit in hits))
     return [(c.gs[0] / count).at(hit) for hit in hits]
 
 
@@ -192,14 +189,8 @@ def _selu(c: Call) -> Sequence[Term | None]:
     return [c.w("Where", x > 0, g, g * _below(x) * c.attribute("alpha"))]
 
 
-@rule("Cast", since=6)
+@rule("Cast", "CastLike")
 def _cast(c: Call) -> Sequence[Term | None]:
-    kind = BY_ONNX.get(c.attribute("to"))
-    return [c.gs[0].cast_like(c.xs[0]) if kind is None or kind.is_float else None]
-
-
-@rule("CastLike")
-def _cast_like(c: Call) -> Sequence[Term | None]:
     return [c.gs[0].cast_like(c.xs[0])]
 
 

@@ -36,9 +36,7 @@ def _matmul(c: Call) -> Sequence[Term | None]:
 
 @composed("Gemm")
 def _gemm(c: Call) -> Sequence[Term | None]:
-    a, b = (
-        c.w("Transpose", x, perm=[1, 0]) if c.attribute(flag) else x for x, flag in zip(c.xs[:2], ("transA", "transB"), strict=True)
-    )
+    a, b = (c.w("Transpose", x, perm=[1, 0]) if c.attribute(flag) else x for x, flag in zip(c.xs[:2], ("transA", "transB"), strict=True))
     product, bias = c.w("MatMul", a, b), c.x(2)
     alpha, beta = c.attribute("alpha"), c.attribute("beta")
     product = product if alpha == 1 else product * alpha
@@ -179,8 +177,6 @@ def _average_pool(c: Call) -> Sequence[Term | None]:
 @rule("MaxPool")
 def _max_pool(c: Call) -> Sequence[Term | None]:
     """The adjoint goes to the elements that were taken."""
-    if c.gs[0] is None:
-        return [None]
     names = ("strides", "pads", "dilations", "auto_pad", "kernel_shape", "ceil_mode")
     places = c.w.add("MaxPool", [c.xs[0]], 2, **{name: c.attribute(name) for name in names})[1]
     return [scattered(c.gs[0], places, c.xs[0])]

@@ -134,6 +134,13 @@ def _layer_normalization(c: Call) -> Sequence[Term | None]:
     return [(result + bias[0] if bias else result).cast_like(c.xs[0])]
 
 
+@composed("MeanVarianceNormalization")
+def _mean_variance_normalization(c: Call) -> Sequence[Term | None]:
+    """As onnx's own body, which is for float32 only."""
+    mean, variance = _moments(c, c.xs[0], c.attribute("axes", (0, 2, 3)))
+    return [(c.xs[0] - mean) / (c.w("Sqrt", variance) + 1e-9)]
+
+
 @composed("LpNormalization")
 def _lp_normalization(c: Call) -> Sequence[Term | None]:
     norm = c.w("ReduceL1" if c.attribute("p") == 1 else "ReduceL2", c.xs[0], [c.attribute("axis")])

@@ -89,9 +89,8 @@ def _trilu(c: Call) -> Sequence[Term | None]:
 
 @rule("TopK")
 def _topk(c: Call) -> Sequence[Term | None]:
-    g, x = c.gs[0], c.xs[0]
     places = c.again(*c.xs)[1] if c.ys[1] is None else c.ys[1]
-    return [g and c.w("ScatterElements", x.filled(0), places, g, axis=c.attribute("axis", -1), reduction="add")]
+    return [c.w("ScatterElements", c.xs[0].filled(0), places, c.gs[0], axis=c.attribute("axis", -1), reduction="add")]
 
 
 @rule("ScatterElements", "Scatter")

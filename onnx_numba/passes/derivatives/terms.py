@@ -178,16 +178,23 @@ class Writer:
 
     def add(self, op: str, inputs: Sequence[Argument], outputs: int = 1, *, domain: str = "", **attributes: Any) -> list[Term]:
         """All outputs of a new node; attributes that are None are left out."""
-        opset = schemas.newest_opsets().get(domain, 1)
-        schema = schemas.find(op, domain, opset)
         given = {key: value for key, value in attributes.items() if value is not None}
         arguments = tuple(self._argument(value) for value in inputs)
         while arguments and not arguments[-1]:
             arguments = arguments[:-1]
         made = tuple(self.fresh() for _ in range(outputs))
-        name = f"{self._prefix}/{op}#{self._count}"
-        self.emit(Node(op, domain, schema.since_version if schema else 1, opset, arguments, made, given, name))
+        self._node(op, domain, arguments, made, given)
         return [Term(self, each) for each in made]
+
+    def give(self, term: Term, name: str) -> None:
+        """Give a value a name that others know."""
+        self._node("Identity", "", (term.name,), (name,), {})
+
+    def _node(self, op: str, domain: str, inputs: tuple[str, ...], outputs: tuple[str, ...], attributes: dict[str, Any]) -> None:
+        opset = schemas.newest_opsets().get(domain, 1)
+        schema = schemas.find(op, domain, opset)
+        name = f"{self._prefix}/{op}#{self._count}"
+        self.emit(Node(op, domain, schema.since_version if schema else 1, opset, inputs, outputs, attributes, name))
 
     def emit(self, node: Node) -> None:
         """Add a node as it is."""
