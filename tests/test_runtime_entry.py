@@ -7,6 +7,7 @@ import gc
 import pickle
 import sys
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -290,6 +291,20 @@ def test_the_function_outlives_its_session(compiled):
     gc.collect()
     np.testing.assert_array_equal(call(values(5))[0], 2 * values(5) + 1)
     np.testing.assert_array_equal(call([values(5).tolist()])[0], 2 * values(5) + 1)
+
+
+def test_a_session_that_is_dropped_is_freed_at_once(compiled):
+    session = Session(named_scores(), [], compiled, Options(num_threads=1))
+    session.call([SCORES, INDICES[2:]])
+    call, program = session.call, weakref.ref(session._program)
+    gc.disable()
+    try:
+        del session
+        assert call([SCORES, INDICES[2:]])[1].tolist() == NAMES[:1]
+        del call
+        assert program() is None
+    finally:
+        gc.enable()
 
 
 def test_a_name_that_runs_the_model_while_it_is_looked_up(session):
