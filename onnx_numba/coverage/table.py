@@ -18,6 +18,7 @@ from onnx_numba.lower import lower
 from onnx_numba.options import Options
 from onnx_numba.passes.dce import remove_dead_code
 from onnx_numba.passes.defaults import freeze_defaults
+from onnx_numba.passes.gradient import expand_gradients
 
 KINDS = ("map", "reduce", "template", "composition", "host")
 """How a case is served: by elementwise expressions and views alone, with one reduction, with one algorithm of its own, with several of
@@ -54,8 +55,9 @@ def rows(progress: Callable[[int, int], None] | None = None) -> Iterator[Row]:
 def kind(case: Case) -> str:
     """How a case is served; `REFUSED` if it is not."""
     try:
-        graph = remove_dead_code(freeze_defaults(load(case.model()).graph))
-        return _kind(lower(graph, Options()))
+        options = Options()
+        graph = remove_dead_code(expand_gradients(freeze_defaults(load(case.model()).graph), options))
+        return _kind(lower(graph, options))
     except OnnxNumbaError:
         return REFUSED
 
