@@ -73,8 +73,9 @@ def lp_normalization(c: Draft) -> Iterator[Case]:
 
 @recipe("MeanVarianceNormalization")
 def mean_variance(c: Draft) -> Iterator[Case]:
-    yield c.make(c.real(2, 3, 2, 2))
-    yield c.make(c.real(2, 3, 2, 2), name="axes", axes=[1, 2])
+    yield c.make(c.real(2, 3, 2, 2), axes=[1, 2])
+    # onnx 1.23's own inference fails on the body of version 13 where the attribute is left out.
+    yield c.make(c.real(2, 3, 2, 2), name="default axes")
 
 
 @recipe("TopK")
