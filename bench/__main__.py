@@ -25,14 +25,26 @@ from onnx_numba.cli import values
 def main() -> int:
     """Measure, print, write."""
     arguments = _arguments()
-    chosen = [(family, case) for family, case in families.cases() if _is_chosen(family, case, arguments)]
-    if not chosen:
-        raise SystemExit("no case has such a name and family; --list shows them")
     if arguments.list:
-        print("\n".join(f"{family.name:16}{case.name}" for family, case in chosen))
+        print("\n".join(f"{family.name:16}{case.name}" for family, case in _chosen(arguments)))
         return 0
+    # Read before anything is written: it may be the file of --json.
     old = json.loads(arguments.compare.read_text()) if arguments.compare else None
+    document = json.loads(arguments.show.read_text()) if arguments.show else _run(arguments)
+    text = report.whole(document) + (f"\n{compare.changes(old, document)}" if old else "")
+    print(text)
+    if arguments.markdown:
+        arguments.markdown.write_text(f"{arguments.note}\n\n{text}" if arguments.note else text)
+    if arguments.picture:
+        picture.draw(document, str(document["threads"][0]), arguments.picture)
+    return int(any(report.is_bad(result) for result in document["results"].values()))
+
+
+def _run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All that is measured, described."""
     names, left_out = _peers(arguments.peer)
+    for line in left_out:
+        print(f"left out: {line}", file=sys.stderr)
     document = {
         "date": datetime.date.today().isoformat(),
         "command": shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
@@ -46,17 +58,9 @@ def main() -> int:
     }
     if arguments.resume and arguments.json and arguments.json.exists():
         document["results"] = json.loads(arguments.json.read_text())["results"]
-    for line in left_out:
-        print(f"left out: {line}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="onnx_numba_bench_") as folder:
-        _measure(chosen, names, arguments, Path(folder), document)
-    text = report.whole(document) + (f"\n{compare.changes(old, document)}" if old else "")
-    print(text)
-    if arguments.markdown:
-        arguments.markdown.write_text(f"{arguments.note}\n\n{text}" if arguments.note else text)
-    if arguments.picture:
-        picture.draw(document, str(arguments.threads[0]), arguments.picture)
-    return int(any(report.is_bad(result) for result in document["results"].values()))
+        _measure(_chosen(arguments), names, arguments, Path(folder), document)
+    return document
 
 
 def _arguments() -> argparse.Namespace:
@@ -71,6 +75,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--no-starts", dest="starts", action="store_false", help="time per call only, no starts of processes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, after every case")
     parser.add_argument("--resume", action="store_true", help="keep what the file of --json already has, and measure the rest")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="measure nothing; the tables and the picture of that JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
     parser.add_argument("--note", metavar="TEXT", help="words at the head of the Markdown file")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the ratios at the first thread count: .svg, .png or .pdf")
@@ -80,9 +85,17 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _is_chosen(family: families.Family, case: Case, arguments: argparse.Namespace) -> bool:
-    in_family = arguments.family is None or family.name in arguments.family
-    return in_family and (arguments.model is None or any(word in case.name for word in arguments.model))
+def _chosen(arguments: argparse.Namespace) -> list[tuple[families.Family, Case]]:
+    """The cases that the options leave."""
+    found = [
+        (family, case)
+        for family, case in families.cases()
+        if (arguments.family is None or family.name in arguments.family)
+        and (arguments.model is None or any(word in case.name for word in arguments.model))
+    ]
+    if not found:
+        raise SystemExit("no case has such a name and family; --list shows them")
+    return found
 
 
 def _peers(chosen: list[str] | None) -> tuple[list[str], list[str]]:
