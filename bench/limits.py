@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-_CALL_BYTES = 200_000_000
-"""What one call copies at least: then the start of its threads does not count."""
-_ROUNDS = 2_000_000
+_CALL_BYTES = 20_000_000
+"""What one call moves at least: then the start of its threads does not count."""
+_ROUNDS = 200_000
+"""Of a call: a millisecond or a few. A longer one is more often interrupted than a model's, and a limit would be below what a model did."""
 _CHAINS = 12
 """Independent multiply-adds: more than latency times throughput of today's cores, and as many as AVX2's registers hold."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from bench import figures, peers
@@ -177,35 +177,28 @@ def worst(results: Results, threads: Sequence[str]) -> str:
 
 
 def failures(results: Results) -> list[str]:
-    """What went wrong, a line each: first what is ours."""
-    ours: list[str] = []
-    theirs: list[str] = []
+    """What went wrong: first what is ours; a line per peer and reason, with the cases."""
+    ours: dict[str, list[str]] = {}
+    theirs: dict[str, list[str]] = {}
     for name, result in results.items():
         for count, one in {**result["steady"], "starts": result.get("starts", {})}.items():
-            where = f"{name}, {count if count == 'starts' else _threads(count)}"
+            where = name if count == "1" else f"{name} ({count if count == 'starts' else _threads(count)})"
             if "error" in one:
-                ours.append(f"- {where}: {one['error']}")
+                ours.setdefault(one["error"], []).append(where)
             for peer, found in one.get("peers", {}).items():
-                line = f"- {where}, {peer}: {_wrong(found, result['tolerance'])}"
-                if not line.endswith(": "):
-                    (ours if peer in (peers.OURS, peers.OURS_ON_ONE_THREAD) else theirs).append(line)
-    sections = (("## What onnx_numba fails at", ours), ("## What the others cannot run, or answer otherwise", _once(theirs)))
-    return [f"{title}\n\n" + "\n".join(lines) for title, lines in sections if lines]
+                if reason := _wrong(found, result["tolerance"]):
+                    into = ours if peer in (peers.OURS, peers.OURS_ON_ONE_THREAD) else theirs
+                    into.setdefault(f"{peer}: {reason}", []).append(where)
+    sections = (("## What onnx_numba fails at", ours), ("## What the others cannot run, or answer otherwise", theirs))
+    return [
+        f"{title}\n\n" + "\n".join(f"- {why} — {', '.join(where)}" for why, where in found.items()) for title, found in sections if found
+    ]
 
 
 def _wrong(found: dict[str, Any], tolerance: float) -> str:
     if "error" in found:
-        return found["error"][:160]
+        return found["error"]
     return "" if figures.is_right(found, tolerance) else f"off by {found['difference']:.2g} from {found['reference']}"
-
-
-def _once(lines: Iterable[str]) -> list[str]:
-    """Lines that differ in the number of rows or threads alone, once."""
-    seen: dict[tuple[str, str], str] = {}
-    for line in lines:
-        case, _, rest = line.partition(",")
-        seen.setdefault((case.partition("@")[0], rest.partition(",")[2][:60]), line)
-    return list(seen.values())
 
 
 def is_bad(result: dict[str, Any]) -> bool:

@@ -46,7 +46,9 @@ def _sequence(steps: int, batch: int, width: int) -> Feed:
 def recurrent(op: str, width: int, hidden: int) -> Built:
     """One layer, from zero."""
     order, gates = _GATES[op]
-    w, r = build.weight("w", gates * hidden, width) * 8, build.weight("r", gates * hidden, hidden) * 8
+    # Each gate's matrix scaled to a spectral radius of about one: above it a state is chaotic, and rounding grows until no two agree.
+    scale = np.float32(np.sqrt(gates))
+    w, r = (build.weight(name, gates * hidden, columns) * scale for name, columns in (("w", width), ("r", hidden)))
     b = build.weight("b", 2 * gates * hidden)
     attributes = {"linear_before_reset": 1} if op == "GRU" else {}
     nodes = [
@@ -94,7 +96,7 @@ def _voice_activity() -> Built:
     """As silero's: an If by the sampling rate around a convolution front end, then an LSTM step on a state that is passed on."""
     constants = {
         "f16": build.weight("f16", 32, 1, 64), "f8": build.weight("f8", 32, 1, 32), "high": np.array(16000),
-        "w": build.weight("w", 256, 32)[None] * 4, "r": build.weight("r", 256, 64)[None] * 8, "b": build.weight("b", 512)[None],
+        "w": build.weight("w", 256, 32)[None] * 2, "r": build.weight("r", 256, 64)[None] * 2, "b": build.weight("b", 512)[None],
         "last": np.array([-1]), "first": np.array([0]), "one": np.array([1]), "head": build.weight("head", 64, 1),
     }  # fmt: skip
 
