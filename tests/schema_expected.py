@@ -131,6 +131,8 @@ def _typed(value: Any, kind: str) -> Any:
     array = np.asarray(value)
     if kind.startswith("tensor(float8") and array.dtype == np.uint8:  # onnxruntime hands out bits
         return array.view(numpy_type(kind))
+    if kind == "tensor(float4e2m1)" and array.dtype == np.uint8:
+        raise TypeError("bits of two elements in a byte, whose shape is lost")
     if kind in ("tensor(double)", "tensor(float)") and array.dtype in (np.float32, np.float64):
         return array.astype(numpy_type(kind))
     if kind.startswith(("tensor(int", "tensor(uint")) and array.dtype.kind in "iu":

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx.defs
 
@@ -252,12 +253,17 @@ def _matmul_integer(case: Case) -> list[Array]:
 
 
 def _qlinear_matmul(case: Case) -> list[Array] | None:
-    if not case.variant or case.outputs[0] not in ("tensor(int8)", "tensor(uint8)"):
+    """By rows, and floats of 8 bits, to which the scaled sum is rounded, beyond their range to the end of it."""
+    dtype = case.inputs[7].dtype
+    floats = dtype.kind not in "iu"
+    if not case.variant and not floats:
         return None
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = (v.astype(np.float64) for v in case.inputs)
-    product = ((a - a_zero[:, None]) * a_scale[:, None]) @ ((b - b_zero) * b_scale)
-    limits = np.iinfo(case.inputs[7].dtype)
-    return [np.clip(np.rint(product / y_scale) + y_zero, limits.min, limits.max).astype(case.inputs[7].dtype)]
+    column = (slice(None), None) if a_scale.ndim else ()
+    product = ((a - a_zero[column]) * a_scale[column]) @ ((b - b_zero) * b_scale)
+    scaled = product / y_scale + y_zero if floats else np.rint(product / y_scale) + y_zero
+    limits = ml_dtypes.finfo(dtype) if floats else np.iinfo(dtype)
+    return [np.clip(scaled, float(limits.min), float(limits.max)).astype(dtype)]
 
 
 def _cast(case: Case) -> list[Array] | None:

@@ -17,6 +17,7 @@ from onnx_numba.ops.cast import rounded
 from onnx_numba.ops.common import channel_view, normal_axis, wide
 from onnx_numba.ops.create import dtype_by_number
 from onnx_numba.ops.integer import integer_conv, integer_product
+from onnx_numba.ops.matmul import matmul
 from onnx_numba.ops.registry import op
 
 Index = tuple[Dim, ...]
@@ -150,9 +151,12 @@ def per_column(b: Builder, p: Tensor) -> Tensor:
 def matmul_integer(
     b: Builder, x: Tensor, y: Tensor, x_zero: Tensor | None = None, y_zero: Tensor | None = None
 ) -> Tensor:
-    """The product of two integer tensors from each of which a zero point is taken."""
+    """The product of two quantised tensors from each of which a zero point is taken: of integers exactly, of floats in float32."""
     left = _centred(b, x, None if x_zero is None else _per_row(b, x_zero))
-    return integer_product(b, left, _centred(b, y, None if y_zero is None else per_column(b, y_zero)))
+    right = _centred(b, y, None if y_zero is None else per_column(b, y_zero))
+    if x.dtype.is_float or y.dtype.is_float:
+        return matmul(b, b.cast(left, F32), b.cast(right, F32))
+    return integer_product(b, left, right)
 
 
 def _requantised(b: Builder, sums: Tensor, scales: Sequence[Tensor], y_scale: Tensor, y_zero: Tensor) -> Tensor:
