@@ -13,7 +13,7 @@ from template_kernels import check_guards, guarded, run, splits
 
 from onnx_numba.native.plane import has_masks
 from onnx_numba.native.tile import Tile
-from onnx_numba.target import TARGETS, Target, host_target
+from onnx_numba.target import LEVELS, TARGETS, Target, host_target
 from onnx_numba.templates.conv import Conv, conv_source, conv_tile, pack_filters_source, reads_plainly
 from onnx_numba.templates.depthwise import Depthwise, depthwise, depthwise_source
 
@@ -215,7 +215,7 @@ def test_depthwise_only_where_it_pays():
     one = (1, 1)
     assert depthwise(TARGETS["aarch64-linux"], "f32", (3, 3), one, one) is None
     assert depthwise(TARGETS["x86-64"], "f32", (3, 3), one, one) is None
-    wide = Target("x86_64-unknown-linux-gnu", "znver4")
+    wide = Target("x86_64-unknown-linux-gnu", "x86-64-v4", LEVELS["x86-64-v4"])
     assert isinstance(depthwise(wide, "f32", (3, 3), one, one), Depthwise)
     assert depthwise(wide, "f32", (31, 31), one, one) is None
     assert depthwise(wide, "f32", (3, 3, 3), one * 2, one * 2) is None

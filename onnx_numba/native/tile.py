@@ -64,7 +64,7 @@ def tile_shape(target: Target, dtype: str, columns: int | None = None) -> Tile:
 
     Examples
     --------
-    >>> tile_shape(Target("x86_64-unknown-linux-gnu", "znver4"), "f32")
+    >>> tile_shape(Target("x86_64-unknown-linux-gnu", "x86-64-v4", LEVELS["x86-64-v4"]), "f32")
     Tile(rows=14, vectors=2, lanes=16, fused=True)
     """
     lanes = target.lanes if dtype == "f32" else target.lanes // 2

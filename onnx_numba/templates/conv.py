@@ -197,7 +197,7 @@ def conv_tile(target: Target, dtype: str, filters: int | None = None, columns: i
 
     Examples
     --------
-    >>> conv_tile(Target("x86_64-unknown-linux-gnu", "znver4"), "f32", filters=64)
+    >>> conv_tile(Target("x86_64-unknown-linux-gnu", "x86-64-v4", LEVELS["x86-64-v4"]), "f32", filters=64)
     Tile(rows=13, vectors=2, lanes=16, fused=True)
     """
     base = tile_shape(target, dtype)
