@@ -297,7 +297,7 @@ def _plain_offsets(conv: Conv) -> list[str]:
     """The tables of where each tap finds its element of the first output, in the input and in the copy of its last panel, beyond
     which there may be no memory."""
     return f"""\
-for c in range({conv.patch_channels}):
+for c in range(min({conv.patch_channels}, channels)):
     for t in range({conv.taps}):
         offsets[c * {conv.taps} + t] = c * plane + t * {conv.dilations[0]} * out_row
 edge_offsets = i64_at(offsets, {conv.patch_channels * conv.taps})
@@ -338,7 +338,7 @@ for phase in range({conv.phases}):
 laid = udiv(laid + {lanes - 1}, {lanes}) * {lanes}
 # An odd number of vectors, so that channels do not meet in the same places of the cache.
 held = (udiv(laid * {conv.planes}, {2 * lanes}) * 2 + 1) * {lanes}
-for c in range({conv.patch_channels}):
+for c in range(min({conv.patch_channels}, channels)):
     for t in range({kernel}):
         for p in range({conv.planes}):
             offsets[c * {conv.taps} + t * {conv.planes} + p] = c * held + p * laid + taps[t]""".splitlines()
