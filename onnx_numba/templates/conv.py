@@ -30,9 +30,11 @@ from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, in
 ENOUGH_UNITS = 16
 """Work units below which output channels are divided further, so that threads find something to do."""
 
+LEAST_TILES = 4
+"""Tiles of output channels in a unit below which they are not divided further."""
+
 LEAST_USES = 24
-"""How often an element of a patch must be used, in tiles of output channels times taps, for every element that was read to lay it
-out: fewer output channels are not worth a patch of their own."""
+"""The same where there is a patch, for every element that is read to lay one out: times the stride, and over the taps that share it."""
 
 MOST_STRIDE = 16
 """Rows with larger strides are laid out element by element: of what vectors would load, too little is used."""
@@ -144,7 +146,7 @@ class Conv:
         blocks = dmax(ceildiv(panels, self.column_panels), 1)
         tiles = ceildiv(filters, self.tile.rows)
         wanted = ceildiv(ENOUGH_UNITS, dmax(images * groups * blocks, 1))
-        least = 4 if self.plain else -(-LEAST_USES * self.strides[-1] // self.kernel[0])
+        least = LEAST_TILES if self.plain else -(-LEAST_USES * self.strides[-1] // self.kernel[0])
         parts = dmax(ceildiv(tiles, self.row_tiles * (1 if self.plain else 4)), dmin(wanted, tiles // least))
         unit_rows = self.tile.rows * dmax(ceildiv(tiles, dmax(parts, 1)), 1)
         unit_columns = self.tile.columns * dmax(ceildiv(panels, blocks), 1)
@@ -179,8 +181,8 @@ class Conv:
 
     @property
     def _patch_at(self) -> int:
-        """Where in scratch the patch is: after the tables of offsets into it and into the copy of a last panel."""
-        words = self.patch_channels * self.taps + self.plain * self.depth
+        """Where in scratch the patch is: after the tables, see `_plain_offsets` and `_patch_offsets`."""
+        words = self.patch_channels * self.taps + (self.depth if self.plain else 5 * self.kernel[0])
         return -(-8 * words // 64) * 64
 
 
@@ -312,7 +314,8 @@ def _patch_offsets(conv: Conv) -> list[str]:
     """
     kernel, stride, dilation, lanes = conv.kernel[0], conv.strides[0], conv.dilations[0], conv.tile.lanes
     common = math.gcd(stride, dilation)
-    tables = [f"{name} = i64_local({kernel})" for name in ("begins", "ends", "places", "remainders", "taps")]
+    names = ("begins", "ends", "places", "remainders", "taps")
+    tables = [f"{name} = i64_at(offsets, {conv.patch_channels * conv.taps + n * kernel})" for n, name in enumerate(names)]
     return f"""\
 {chr(10).join(tables)}
 segments = 0
