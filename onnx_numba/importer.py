@@ -89,15 +89,6 @@ def load(source: Source, directory: str | os.PathLike[str] | None = None, regist
     return Model(graph, opsets, proto.ir_version, producer, proto.doc_string, metadata, tuple(notes), files.names)
 
 
-def unsupported_opset(model: ModelProto) -> str | None:
-    """One line on the first imported opset that is newer than the installed onnx knows; None when all are known."""
-    newest = schemas.newest_opsets()
-    for domain, version in opset_versions(model.opset_import, {}).items():
-        if version > newest.get(domain, version):
-            return f"opset {version} of domain {domain or 'ai.onnx'}: the newest known is {newest[domain]}"
-    return None
-
-
 def read(source: Source) -> tuple[ModelProto, Path | None]:
     """The protobuf of a model, and the file it came from if it came from one."""
     if isinstance(source, ModelProto):

@@ -8,7 +8,7 @@ from typing import Any
 import expected_failures
 import onnx
 from onnx import numpy_helper
-from rotation import is_due
+from rotation import belongs, part
 
 with warnings.catch_warnings():
     # onnx computes its expected values while it is imported, overflows and all.
@@ -23,7 +23,7 @@ _LISTED = expected_failures.read("test_onnx_suite")
 def due(variable: str) -> list[str]:
     """Names of the cases of the part that is due by `rotation`, without those that fail in the suite itself and random ones."""
     good = [name for name in CASES if f"{name}_cpu" not in _LISTED and not expected_failures.is_random(name)]
-    return [name for name in good if is_due(name, variable)]
+    return [name for name in good if belongs(name, part(variable))]
 
 
 def value(given: Any) -> Any:

@@ -9,7 +9,11 @@ import zlib
 PARTS = 10
 
 
-def is_due(name: str, variable: str) -> bool:
-    """Whether a case is of the part that is due: today's, the one from 0 to 9 that an environment variable names, or ``all``."""
-    part = os.environ.get(variable) or str(time.gmtime().tm_yday % PARTS)
+def part(variable: str) -> str:
+    """The part that is due: today's, or what an environment variable says, a number from 0 to 9 or ``all``."""
+    return os.environ.get(variable) or str(time.gmtime().tm_yday % PARTS)
+
+
+def belongs(name: str, part: str) -> bool:
+    """Whether a case is of a part."""
     return part == "all" or zlib.crc32(name.encode()) % PARTS == int(part)

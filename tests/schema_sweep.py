@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from rotation import belongs
 from schema_expected import UnknownError, difference, expected
 
 from onnx_numba import backend
@@ -32,7 +32,6 @@ from onnx_numba.coverage.cases import cases, schemas
 _DATA = Path(__file__).resolve().parent / "data"
 RESULTS = _DATA / "schema_sweep.txt"
 FAILURES = _DATA / "schema_sweep_expected_failures.txt"
-PARTS = 10
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def run(case: Case, jit: bool = True) -> Outcome:
 
 def due(case: Case, part: str) -> bool:
     """Whether a case belongs to a part of the sweep; the versions of an operator are together, for they share kernels."""
-    return part == "all" or zlib.crc32(f"{case.key} {case.variant} {case.assignment}".encode()) % PARTS == int(part)
+    return belongs(f"{case.key} {case.variant} {case.assignment}", part)
 
 
 def operators() -> dict[str, list[Any]]:

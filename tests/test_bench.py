@@ -49,7 +49,6 @@ def test_tables(run: tuple[Path, str]) -> None:
 
 
 def test_picture(run: tuple[Path, str]) -> None:
-    pytest.importorskip("matplotlib")
     from bench import picture
 
     picture.draw(json.loads((run[0] / "a.json").read_text()), "1", run[0] / "a.svg")

@@ -6,16 +6,14 @@ tenth that it names; ``python tests/schema_sweep.py -n 2`` takes all of them too
 
 from __future__ import annotations
 
-import os
-import time
-
 import onnx.defs
 import pytest
 import schema_sweep
+from rotation import part
 
 from onnx_numba.coverage.cases import cases, schemas
 
-PART = os.environ.get("ONNX_NUMBA_SWEEP") or str(time.gmtime().tm_yday % schema_sweep.PARTS)
+PART = part("ONNX_NUMBA_SWEEP")
 
 
 @pytest.mark.parametrize("operator", schema_sweep.operators())

@@ -13,8 +13,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Shape, Tensor
 from onnx_numba.ir.types import F32, I64, U8
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import normal_axis
-from onnx_numba.ops.contrib_quant import DOMAIN
+from onnx_numba.ops.common import MS, normal_axis
 from onnx_numba.ops.matmul import matmul
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import checked_index, wrapped
@@ -78,7 +77,7 @@ class _Blocks:
         return e.cast(self.scales[(column, block)], F32)
 
 
-@op("MatMulNBits", since=1, domain=DOMAIN)
+@op("MatMulNBits", since=1, domain=MS)
 def matmul_nbits(
     b: Builder, x: Tensor, packed: Tensor, scales: Tensor, zero_points: Tensor | None = None, g_idx: Tensor | None = None,
     bias: Tensor | None = None, *, K: int, N: int, block_size: int, bits: int = 4, accuracy_level: int = 0, weight_prepacked: int = 0,
@@ -158,7 +157,7 @@ _NF4 = (
 """What the numbers stand for: a sign and 3 bits, or quantiles of the normal distribution (Dettmers et al., QLoRA)."""
 
 
-@op("MatMulBnb4", since=1, domain=DOMAIN)
+@op("MatMulBnb4", since=1, domain=MS)
 def matmul_bnb4(
     b: Builder, x: Tensor, packed: Tensor, absmax: Tensor, *, K: int, N: int, block_size: int, quant_type: int, transB: int = 1,
     training_mode: int = 0,
@@ -181,7 +180,7 @@ def matmul_bnb4(
     return b.cast(matmul(b, b.cast(x, F32), b.transpose(matrix, (1, 0)) if transB else matrix), x.dtype)
 
 
-@op("GatherBlockQuantized", since=1, domain=DOMAIN)
+@op("GatherBlockQuantized", since=1, domain=MS)
 def gather_block_quantized(
     b: Builder, data: Tensor, indices: Tensor, scales: Tensor, zero_points: Tensor | None = None, *, bits: int = 4,
     block_size: int = 128, gather_axis: int = 0, quantize_axis: int = 1,

@@ -12,8 +12,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import F64, I8, I32, I64
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import normal_axis, wide
-from onnx_numba.ops.contrib_quant import DOMAIN
+from onnx_numba.ops.common import MS, normal_axis, wide
 from onnx_numba.ops.conv import conv_transpose
 from onnx_numba.ops.matmul import matmul
 from onnx_numba.ops.registry import op
@@ -28,7 +27,7 @@ Index = tuple[Dim, ...]
 Ints = Sequence[int] | None
 
 
-@op("Inverse", since=1, domain=DOMAIN)
+@op("Inverse", since=1, domain=MS)
 def inverse(b: Builder, x: Tensor) -> Tensor:
     """The inverses of the matrices in the last two axes."""
     if x.rank < 2:
@@ -42,7 +41,7 @@ def inverse(b: Builder, x: Tensor) -> Tensor:
     return b.cast(result, x.dtype)
 
 
-@op("TransposeMatMul", since=1, domain=DOMAIN)
+@op("TransposeMatMul", since=1, domain=MS)
 def transpose_matmul(b: Builder, x: Tensor, y: Tensor, *, transA: int = 0, transB: int = 0, alpha: float = 1.0) -> Tensor:
     """``alpha x y`` of matrices that may be given transposed."""
     left, right = (_turned(b, t) if turn else t for t, turn in ((x, transA), (y, transB)))
@@ -55,7 +54,7 @@ def _turned(b: Builder, x: Tensor) -> Tensor:
     return x if x.rank < 2 else b.transpose(x, (*range(x.rank - 2), x.rank - 1, x.rank - 2))
 
 
-@op("ConvTransposeWithDynamicPads", since=1, domain=DOMAIN)
+@op("ConvTransposeWithDynamicPads", since=1, domain=MS)
 def conv_transpose_with_dynamic_pads(
     b: Builder, x: Tensor, w: Tensor, pads: Tensor | None = None, bias: Tensor | None = None, *, auto_pad: str = "NOTSET",
     dilations: Ints = None, group: int = 1, kernel_shape: Ints = None, output_padding: Ints = None, strides: Ints = None,
@@ -69,7 +68,7 @@ def conv_transpose_with_dynamic_pads(
     )  # fmt: skip
 
 
-@op("DynamicTimeWarping", since=1, domain=DOMAIN)
+@op("DynamicTimeWarping", since=1, domain=MS)
 def dynamic_time_warping(b: Builder, x: Tensor) -> Tensor:
     """The cheapest path through a matrix of costs, from its first element to its last: the row and the column of every step."""
     if x.rank == 3:
@@ -86,7 +85,7 @@ def dynamic_time_warping(b: Builder, x: Tensor) -> Tensor:
     return b.compute((2, count), lambda part, k: steps[(count - 1 - k, part)], I32)
 
 
-@op("CDist", since=1, domain=DOMAIN)
+@op("CDist", since=1, domain=MS)
 def cdist(b: Builder, x: Tensor, y: Tensor, *, metric: str = "sqeuclidean") -> Tensor:
     """The distances of the rows of two matrices, squared or not."""
     if metric not in ("euclidean", "sqeuclidean"):
@@ -101,13 +100,13 @@ def cdist(b: Builder, x: Tensor, y: Tensor, *, metric: str = "sqeuclidean") -> T
     return result if metric == "sqeuclidean" else b.map(lambda v: e.unary("sqrt", v), result)
 
 
-@op("ComplexMul", since=1, domain=DOMAIN)
+@op("ComplexMul", since=1, domain=MS)
 def complex_mul(b: Builder, x: Tensor, y: Tensor) -> Tensor:
     """The product of complex numbers, given by their parts in the last axis."""
     return _complex_product(b, x, y, 1.0)
 
 
-@op("ComplexMulConj", since=1, domain=DOMAIN)
+@op("ComplexMulConj", since=1, domain=MS)
 def complex_mul_conj(b: Builder, x: Tensor, y: Tensor) -> Tensor:
     """The same with the conjugate of the second factor."""
     return _complex_product(b, x, y, -1.0)
@@ -125,7 +124,7 @@ def _complex_product(b: Builder, x: Tensor, y: Tensor, sign: float) -> Tensor:
     return b.compute(shape, element, x.dtype)
 
 
-@op("Rfft", since=1, domain=DOMAIN)
+@op("Rfft", since=1, domain=MS)
 def rfft(b: Builder, x: Tensor, *, normalized: int = 0, onesided: int = 1, signal_ndim: int = 1) -> Tensor:
     """The Fourier transform of real signals over the last axes; of the last of them the first half."""
     _check_transform(b, x.rank, normalized, onesided, signal_ndim)
@@ -136,7 +135,7 @@ def rfft(b: Builder, x: Tensor, *, normalized: int = 0, onesided: int = 1, signa
     return b.cast(result, x.dtype)
 
 
-@op("Irfft", since=1, domain=DOMAIN)
+@op("Irfft", since=1, domain=MS)
 def irfft(b: Builder, x: Tensor, *, signal_ndim: int, normalized: int = 0, onesided: int = 1) -> Tensor:
     """The real signals, of an even number of elements, whose transforms `rfft` gives."""
     rank = x.rank - 1
@@ -174,7 +173,7 @@ def _along(b: Builder, x: Tensor, axis: int, inverse_: bool) -> Tensor:
     return b.transpose(result, [order.index(k) for k in range(x.rank)])
 
 
-@op("BiasSoftmax", since=1, domain=DOMAIN)
+@op("BiasSoftmax", since=1, domain=MS)
 def bias_softmax(b: Builder, x: Tensor, bias: Tensor, *, is_inner_broadcast: int, axis: int = 1) -> Tensor:
     """Softmax over all axes from one on of the sum with a bias, which serves several rows: a run of them, or every so many."""
     first = normal_axis(b, axis, x.rank)
@@ -190,7 +189,7 @@ def bias_softmax(b: Builder, x: Tensor, bias: Tensor, *, is_inner_broadcast: int
     return b.cast(b.reshape(softmax_over(b, sums, range(2, 3)), x.shape), x.dtype)
 
 
-@op("BiasSplitGelu", since=1, domain=DOMAIN)
+@op("BiasSplitGelu", since=1, domain=MS)
 def bias_split_gelu(b: Builder, x: Tensor, bias: Tensor) -> Tensor:
     """A biased tensor cut in two along its last axis: the first half times Gelu of the second."""
     half = d.floordiv(x.shape[-1], 2)
@@ -204,7 +203,7 @@ def bias_split_gelu(b: Builder, x: Tensor, bias: Tensor) -> Tensor:
     return b.compute((*x.shape[:-1], half), element, x.dtype)
 
 
-@op("BiasAdd", since=1, domain=DOMAIN)
+@op("BiasAdd", since=1, domain=MS)
 def bias_add(b: Builder, x: Tensor, bias: Tensor, skip: Tensor) -> Tensor:
     """A tensor, a bias for its last axis and another tensor added."""
     return b.map(lambda v, w, s: v + w + s, x, bias, skip)

@@ -7,7 +7,8 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import F32, I32, U32, DType
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.contrib_quant import DOMAIN, one_number
+from onnx_numba.ops.common import MS
+from onnx_numba.ops.contrib_quant import one_number
 from onnx_numba.ops.matmul import matmul
 from onnx_numba.ops.quant import dynamic_quantize_linear, matmul_integer, per_column, quantised
 from onnx_numba.ops.registry import op
@@ -23,7 +24,7 @@ def _scaled(b: Builder, sums: Tensor, scales: tuple[Tensor, Tensor], bias: Tenso
     return b.map(element, sums, *scales, *([] if bias is None else [bias]), dtype=dtype)
 
 
-@op("MatMulIntegerToFloat", since=1, domain=DOMAIN)
+@op("MatMulIntegerToFloat", since=1, domain=MS)
 def matmul_integer_to_float(
     b: Builder, x: Tensor, y: Tensor, x_scale: Tensor, y_scale: Tensor, x_zero: Tensor | None = None, y_zero: Tensor | None = None,
     bias: Tensor | None = None,
@@ -34,7 +35,7 @@ def matmul_integer_to_float(
     return _scaled(b, sums, (left, per_column(b, y_scale)), bias, x_scale.dtype)
 
 
-@op("DynamicQuantizeMatMul", since=1, domain=DOMAIN)
+@op("DynamicQuantizeMatMul", since=1, domain=MS)
 def dynamic_quantize_matmul(
     b: Builder, x: Tensor, y: Tensor, y_scale: Tensor, y_zero: Tensor | None = None, bias: Tensor | None = None
 ) -> Tensor:
@@ -43,7 +44,7 @@ def dynamic_quantize_matmul(
     return matmul_integer_to_float(b, steps, y, scale, y_scale, zero, y_zero, bias)
 
 
-@op("QGemm", since=1, domain=DOMAIN)
+@op("QGemm", since=1, domain=MS)
 def qgemm(
     b: Builder, x: Tensor, x_scale: Tensor, x_zero: Tensor, y: Tensor, y_scale: Tensor, y_zero: Tensor, c: Tensor | None = None,
     out_scale: Tensor | None = None, out_zero: Tensor | None = None, *, transA: int = 0, transB: int = 0, alpha: float = 1.0,
@@ -68,7 +69,7 @@ def qgemm(
     return b.map(element, sums, *scales, *zeros, dtype=F32 if out_zero is None else out_zero.dtype)
 
 
-@op("MatMulInteger16", since=1, domain=DOMAIN)
+@op("MatMulInteger16", since=1, domain=MS)
 def matmul_integer16(b: Builder, x: Tensor, y: Tensor) -> Tensor:
     """The product of two 16-bit integer tensors in 32 bits."""
     kind = U32 if x.dtype.kind == y.dtype.kind == "u" else I32

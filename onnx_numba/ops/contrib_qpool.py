@@ -11,7 +11,8 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import F32, I32
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.contrib_quant import DOMAIN, as_floats, one_number
+from onnx_numba.ops.common import MS
+from onnx_numba.ops.contrib_quant import as_floats, one_number
 from onnx_numba.ops.pool import average_pool, max_pool
 from onnx_numba.ops.quant import qlinear_conv, quantised
 from onnx_numba.ops.registry import op
@@ -28,7 +29,7 @@ def channels_first(b: Builder, x: Tensor, channels_last: int, function: Callable
     return b.transpose(result, (0, *range(2, x.rank), 1))
 
 
-@op("QLinearGlobalAveragePool", since=1, domain=DOMAIN)
+@op("QLinearGlobalAveragePool", since=1, domain=MS)
 def qlinear_global_average_pool(
     b: Builder, x: Tensor, x_scale: Tensor, x_zero: Tensor | None, y_scale: Tensor, y_zero: Tensor | None = None, *,
     channels_last: int = 0,
@@ -47,7 +48,7 @@ def qlinear_global_average_pool(
     return b.map(element, total, *scales, *zeros, dtype=x.dtype)
 
 
-@op("QLinearAveragePool", since=1, domain=DOMAIN)
+@op("QLinearAveragePool", since=1, domain=MS)
 def qlinear_average_pool(
     b: Builder, x: Tensor, x_scale: Tensor, x_zero: Tensor | None, y_scale: Tensor, y_zero: Tensor | None = None, *,
     kernel_shape: Sequence[int], auto_pad: str = "NOTSET", ceil_mode: int = 0, channels_last: int = 0, count_include_pad: int = 0,
@@ -68,7 +69,7 @@ def qlinear_average_pool(
     return channels_first(b, x, channels_last, pooled)
 
 
-@op("QLinearConv", since=1, domain=DOMAIN)
+@op("QLinearConv", since=1, domain=MS)
 def qlinear_conv_nhwc(
     b: Builder, x: Tensor, x_scale: Tensor, x_zero: Tensor, w: Tensor, w_scale: Tensor, w_zero: Tensor, y_scale: Tensor,
     y_zero: Tensor, bias: Tensor | None = None, *, auto_pad: str = "NOTSET", channels_last: int = 0, dilations: Ints = None,
@@ -85,7 +86,7 @@ def qlinear_conv_nhwc(
     return channels_first(b, x, channels_last, convolved)
 
 
-@op("NhwcMaxPool", since=1, domain=DOMAIN)
+@op("NhwcMaxPool", since=1, domain=MS)
 def nhwc_max_pool(
     b: Builder, x: Tensor, *, kernel_shape: Sequence[int], auto_pad: str = "NOTSET", ceil_mode: int = 0, dilations: Ints = None,
     pads: Ints = None, strides: Ints = None,

@@ -14,13 +14,11 @@ from onnx_numba.ir.expr import Expr, where
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import F32, F64, I32, U32, DType
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import normal_axis
+from onnx_numba.ops.common import MS, normal_axis
 from onnx_numba.ops.quant import quantised
 from onnx_numba.ops.reduce import axes_known, fold, mean
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import wrap_axis
-
-DOMAIN = "com.microsoft"
 
 
 def one_number(b: Builder, p: Tensor | None, dtype: DType, what: str) -> Tensor:
@@ -55,13 +53,13 @@ def _mapped(
     return requantised(b, b.map(function, as_floats(b, x, x_scale, x_zero)), y_scale, y_zero, x.dtype)
 
 
-@op("QLinearSigmoid", since=1, domain=DOMAIN)
+@op("QLinearSigmoid", since=1, domain=MS)
 def qlinear_sigmoid(b: Builder, x: Tensor, x_scale: Tensor, x_zero: Tensor | None, y_scale: Tensor, y_zero: Tensor | None = None) -> Tensor:
     """The logistic function."""
     return _mapped(b, lambda v: e.unary("sigmoid", v), x, x_scale, x_zero, y_scale, y_zero)
 
 
-@op("QLinearLeakyRelu", since=1, domain=DOMAIN)
+@op("QLinearLeakyRelu", since=1, domain=MS)
 def qlinear_leaky_relu(
     b: Builder, x: Tensor, x_scale: Tensor, x_zero: Tensor | None, y_scale: Tensor, y_zero: Tensor | None = None, *,
     alpha: float = 0.01,
@@ -70,7 +68,7 @@ def qlinear_leaky_relu(
     return _mapped(b, lambda v: where(v >= 0, v, alpha * v), x, x_scale, x_zero, y_scale, y_zero)
 
 
-@op("QLinearWhere", since=1, domain=DOMAIN)
+@op("QLinearWhere", since=1, domain=MS)
 def qlinear_where(
     b: Builder, condition: Tensor, x: Tensor, x_scale: Tensor, x_zero: Tensor, y: Tensor, y_scale: Tensor, y_zero: Tensor,
     z_scale: Tensor, z_zero: Tensor,
@@ -81,7 +79,7 @@ def qlinear_where(
     return b.map(lambda c, v, w: where(c, v, w), condition, first, second, dtype=z_zero.dtype)
 
 
-@op("QLinearConcat", since=1, domain=DOMAIN)
+@op("QLinearConcat", since=1, domain=MS)
 def qlinear_concat(b: Builder, y_scale: Tensor, y_zero: Tensor, *inputs: Tensor, axis: int) -> Tensor:
     """Tensors side by side, in a common scale; each comes with its scale and zero point."""
     if not inputs or len(inputs) % 3:
@@ -91,7 +89,7 @@ def qlinear_concat(b: Builder, y_scale: Tensor, y_zero: Tensor, *inputs: Tensor,
     return b.concat(parts, wrap_axis(b, axis, parts[0].rank))
 
 
-@op("QLinearAdd", since=1, domain=DOMAIN)
+@op("QLinearAdd", since=1, domain=MS)
 def qlinear_add(
     b: Builder, x: Tensor, x_scale: Tensor, x_zero: Tensor | None, y: Tensor, y_scale: Tensor, y_zero: Tensor | None, out_scale: Tensor,
     out_zero: Tensor | None = None,
@@ -113,7 +111,7 @@ def qlinear_add(
     return b.map(element, x, y, *ratios, start, dtype=x.dtype)
 
 
-@op("QLinearMul", since=1, domain=DOMAIN)
+@op("QLinearMul", since=1, domain=MS)
 def qlinear_mul(
     b: Builder, x: Tensor, x_scale: Tensor, x_zero: Tensor | None, y: Tensor, y_scale: Tensor, y_zero: Tensor | None, out_scale: Tensor,
     out_zero: Tensor | None = None,
@@ -129,7 +127,7 @@ def qlinear_mul(
     return b.map(element, mul_integer(b, x, x_zero, y, y_zero), ratio, zero, dtype=x.dtype)
 
 
-@op("MulInteger", since=1, domain=DOMAIN)
+@op("MulInteger", since=1, domain=MS)
 def mul_integer(b: Builder, x: Tensor, x_zero: Tensor | None, y: Tensor, y_zero: Tensor | None = None) -> Tensor:
     """The product of two integer tensors from each of which a zero point is taken, in int32."""
     zeros = [one_number(b, z, t.dtype, "zero point") for z, t in ((x_zero, x), (y_zero, y))]
@@ -140,7 +138,7 @@ def mul_integer(b: Builder, x: Tensor, x_zero: Tensor | None, y: Tensor, y_zero:
     return b.map(element, x, y, *zeros, dtype=I32)
 
 
-@op("QLinearSoftmax", since=1, domain=DOMAIN)
+@op("QLinearSoftmax", since=1, domain=MS)
 def qlinear_softmax(
     b: Builder, x: Tensor, x_scale: Tensor, x_zero: Tensor | None, y_scale: Tensor, y_zero: Tensor | None = None, *, opset: int,
     axis: int = -1,
@@ -174,7 +172,7 @@ def _decay(b: Builder, scale: Tensor, extent: Dim | int) -> Tensor:
     return b.compute((256,), element, F32)
 
 
-@op("QLinearReduceMean", since=1, domain=DOMAIN)
+@op("QLinearReduceMean", since=1, domain=MS)
 def qlinear_reduce_mean(
     b: Builder, x: Tensor, x_scale: Tensor, x_zero: Tensor | None, y_scale: Tensor, y_zero: Tensor | None = None, *,
     axes: Sequence[int], keepdims: int,
@@ -184,7 +182,7 @@ def qlinear_reduce_mean(
     return requantised(b, means, y_scale, y_zero, x.dtype)
 
 
-@op("ReduceSumInteger", since=1, domain=DOMAIN)
+@op("ReduceSumInteger", since=1, domain=MS)
 def reduce_sum_integer(b: Builder, x: Tensor, *, axes: Sequence[int], keepdims: int) -> Tensor:
     """The sum over axes in 32 bits."""
     return fold(b, "sum", x, axes_known(b, axes, x.rank), bool(keepdims), U32 if x.dtype.kind == "u" else I32)

@@ -11,7 +11,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Object, Tensor
 from onnx_numba.ir.types import BOOL, F32, I64
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.contrib_quant import DOMAIN
+from onnx_numba.ops.common import MS
 from onnx_numba.ops.create import range_
 from onnx_numba.ops.pad import pad
 from onnx_numba.ops.registry import op
@@ -24,32 +24,32 @@ Extent = Dim | int
 Index = tuple[Dim, ...]
 
 
-@op("ExpandDims", since=1, domain=DOMAIN)
+@op("ExpandDims", since=1, domain=MS)
 def expand_dims(b: Builder, x: Tensor | Object, axis: Tensor) -> Any:
     """A new axis of extent 1."""
     return unsqueeze(b, x, b.reshape(axis, (1,)))
 
 
-@op("Unique", since=1, domain=DOMAIN)
+@op("Unique", since=1, domain=MS)
 def unique_in_order(b: Builder, x: Tensor | Object) -> tuple[Any, Any, Any]:
     """Distinct elements in the order in which they come first, which of them each element is, and how often they occur."""
     values, _, places, counts = unique(b, x, axis=None, sorted=0)
     return values, places, counts
 
 
-@op("Pad", since=1, domain=DOMAIN)
+@op("Pad", since=1, domain=MS)
 def pad_any_rank(b: Builder, x: Tensor, pads: Tensor, value: Tensor | None = None, *, mode: str = "constant") -> Tensor:
     """The standard's pad; the numbers may be a row."""
     return pad(b, x, b.reshape(pads, (pads.size,)), value, mode=mode)
 
 
-@op("Range", since=1, domain=DOMAIN)
+@op("Range", since=1, domain=MS)
 def range_by_one(b: Builder, start: Tensor, limit: Tensor, delta: Tensor | None = None) -> Tensor:
     """The standard's range, in steps of 1 if nothing else is said."""
     return range_(b, start, limit, b.full((), 1, start.dtype) if delta is None else delta)
 
 
-@op("UnfoldTensor", since=1, domain=DOMAIN)
+@op("UnfoldTensor", since=1, domain=MS)
 @strings_too
 def unfold_tensor(b: Builder, x: Tensor, *, size: int, dim: int = -1, step: int = 1) -> Tensor:
     """All slices of ``size`` elements of an axis, ``step`` apart, each along a new last axis."""
@@ -62,7 +62,7 @@ def unfold_tensor(b: Builder, x: Tensor, *, size: int, dim: int = -1, step: int 
     return b.compute(shape, lambda *i: x[(*i[:axis], i[axis] * step + i[-1], *i[axis + 1 : -1])], x.dtype)
 
 
-@op("NGramRepeatBlock", since=1, domain=DOMAIN)
+@op("NGramRepeatBlock", since=1, domain=MS)
 def ngram_repeat_block(b: Builder, tokens: Tensor, scores: Tensor, *, ngram_size: int) -> Tensor:
     """Scores of the tokens that would repeat a run of ``ngram_size`` tokens are minus infinity."""
     if ngram_size < 1:
@@ -85,7 +85,7 @@ def ngram_repeat_block(b: Builder, tokens: Tensor, scores: Tensor, *, ngram_size
     return scatter_flat(b, scores, positions, b.compute(runs, score, scores.dtype), 1, "min")
 
 
-@op("CropAndResize", since=1, domain=DOMAIN)
+@op("CropAndResize", since=1, domain=MS)
 def crop_and_resize(
     b: Builder, x: Tensor, rois: Tensor, batch_indices: Tensor, crop_size: Tensor, *, mode: str = "bilinear",
     extrapolation_value: float = 0.0,
@@ -137,7 +137,7 @@ def _bilinear(pixel: Any, y: Expr, x: Expr) -> Expr:
     return rows[0] + (rows[1] - rows[0]) * (y - top)
 
 
-@op("IsAllFinite", since=1, domain=DOMAIN)
+@op("IsAllFinite", since=1, domain=MS)
 def is_all_finite(b: Builder, *xs: Tensor, isinf_only: int = 0, isnan_only: int = 0) -> Tensor:
     """Whether no element of any input is NaN or infinite, or only one of the two."""
     if isinf_only and isnan_only:

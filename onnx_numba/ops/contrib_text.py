@@ -10,13 +10,12 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Object, Tensor
 from onnx_numba.ir.types import I32, I64, STRING, U32, U64
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import AnyShape, is_string, shape_of, tensor, tensor_type
-from onnx_numba.ops.contrib_quant import DOMAIN
+from onnx_numba.ops.common import MS, AnyShape, is_string, shape_of, tensor, tensor_type
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.text import check_expression
 
 
-@op("Tokenizer", since=1, domain=DOMAIN)
+@op("Tokenizer", since=1, domain=MS)
 def tokenizer(
     b: Builder, x: Object, *, mark: int, mincharnum: int, pad_value: str, separators: Sequence[str] | None = None,
     tokenexp: str | None = None,
@@ -46,7 +45,7 @@ def _token_shape(shape: AnyShape | None) -> AnyShape | None:
     return (*shape, None) if 0 not in shape else (*shape[:-1], 0)
 
 
-@op("MurmurHash3", since=1, domain=DOMAIN)
+@op("MurmurHash3", since=1, domain=MS)
 def murmur_hash3(b: Builder, x: Tensor | Object, *, positive: int = 1, seed: int = 0) -> Any:
     """The hash MurmurHash3_x86_32 of the bytes of every element, unsigned if ``positive``."""
     dtype = U32 if positive else I32

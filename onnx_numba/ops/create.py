@@ -13,6 +13,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Object, Tensor
 from onnx_numba.ir.types import BY_ONNX, F32, F64, I64, STRING, DType, TensorType
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.common import MS
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import elements, scalar, settle, strings_too, wrapped
 
@@ -107,7 +108,7 @@ def eye_like(b: Builder, x: Tensor, *, dtype: int | None = None, k: int = 0) -> 
 
 
 @op("Trilu", since=14)
-@op("Trilu", since=1, domain="com.microsoft")
+@op("Trilu", since=1, domain=MS)
 @strings_too
 def trilu(b: Builder, x: Tensor, k: Tensor | None = None, *, upper: int = 1) -> Tensor:
     """The upper or lower triangle of matrices, zero elsewhere."""

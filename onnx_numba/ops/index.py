@@ -11,6 +11,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Object, Shape, Tensor
 from onnx_numba.ir.types import BOOL, I64, STRING, TensorType
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.common import MS
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import checked_index, object_shape, strings_too, unflatten, wrap_axis
 from onnx_numba.templates.index import count_true, find_true
@@ -58,7 +59,7 @@ def fits_inside(b: Builder, inner: Shape, outer: Shape, axis: int) -> None:
 
 
 @op("GatherND", since=11, reviewed=11)
-@op("GatherND", since=1, domain="com.microsoft")
+@op("GatherND", since=1, domain=MS)
 @strings_too
 def gather_nd_11(b: Builder, data: Tensor, indices: Tensor) -> Tensor:
     """Slices of ``data`` at index tuples."""

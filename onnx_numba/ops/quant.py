@@ -14,7 +14,7 @@ from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import F32, F64, I32, U8, DType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.cast import rounded
-from onnx_numba.ops.common import channel_view, normal_axis, wide
+from onnx_numba.ops.common import MS, channel_view, normal_axis, wide
 from onnx_numba.ops.create import dtype_by_number
 from onnx_numba.ops.integer import integer_conv, integer_product
 from onnx_numba.ops.matmul import matmul
@@ -62,7 +62,7 @@ def _is_quantised(dtype: DType) -> bool:
     return dtype.is_float and dtype.bits <= 8 and not FORMATS[dtype.name].is_scale
 
 
-@op("QuantizeLinear", since=1, domain="com.microsoft")
+@op("QuantizeLinear", since=1, domain=MS)
 @op("QuantizeLinear", since=10, reviewed=28)
 def quantize_linear(
     b: Builder, x: Tensor, scale: Tensor, zero: Tensor | None = None, *, axis: int = 1, saturate: int = 1, block_size: int = 0,
@@ -89,7 +89,7 @@ def quantize_linear(
     return b.map(element, x, *parameters, dtype=dtype)
 
 
-@op("DequantizeLinear", since=1, domain="com.microsoft")
+@op("DequantizeLinear", since=1, domain=MS)
 @op("DequantizeLinear", since=10, reviewed=28)
 def dequantize_linear(
     b: Builder, x: Tensor, scale: Tensor, zero: Tensor | None = None, *, axis: int = 1, block_size: int = 0, output_dtype: int = 0

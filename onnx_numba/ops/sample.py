@@ -11,7 +11,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Object, Tensor
 from onnx_numba.ir.types import DTYPES, F64, I64
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import by_parts
+from onnx_numba.ops.common import MS, by_parts
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.resize import cubic_weight
 from onnx_numba.ops.settle import elements, is_strings, settle, strings_too
@@ -22,7 +22,7 @@ _CUBIC_A = -0.75
 
 
 @op("GridSample", since=16, reviewed=22)
-@op("GridSample", since=1, domain="com.microsoft")
+@op("GridSample", since=1, domain=MS)
 def grid_sample(
     b: Builder, x: Tensor | Object, grid: Tensor, *, align_corners: int = 0, mode: str = "bilinear", padding_mode: str = "zeros"
 ) -> Any:

@@ -12,7 +12,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Object, Tensor
 from onnx_numba.ir.types import I64, TensorType
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import tensor_type
+from onnx_numba.ops.common import MS, tensor_type
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import (
     axes_in_range,
@@ -28,7 +28,7 @@ Extent = Dim | int
 
 
 @op("Identity", since=1, reviewed=25)
-@op("SampleOp", since=1, domain="com.microsoft")
+@op("SampleOp", since=1, domain=MS)
 def identity(b: Builder, x: Any) -> Any:
     """The input itself."""
     return x
