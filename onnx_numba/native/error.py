@@ -17,7 +17,8 @@ from onnx_numba.native.polynomial import polynomial
 from onnx_numba.native.registry import Record, function, overloaded
 from onnx_numba.native.scalar import abs_, copysign, fma, select
 
-_exp_f32, _exp_f64 = EXPONENTIALS["f32"]["exp"], EXPONENTIALS["f64"]["exp"]
+# Below 0, and down to where erfc is an eighth of an epsilon, exp is a normal number.
+_exp_f32, _exp_f64 = EXPONENTIALS["f32"]["exp_near"], EXPONENTIALS["f64"]["exp_near"]
 
 _BORDER_F32, _END_F32, _ONE_F32 = np.float32(0.925), np.float32(3.95), np.float32(1)
 # erf(x) / x - 1 in x**2, 2**-25 of it
