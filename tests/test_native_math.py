@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import mpmath
@@ -109,6 +110,29 @@ def test_error_is_within_the_bound(name, kind):
     errors = [ulps(result, REFERENCES[name](mpmath.mpf(float(argument)))) for argument, result in zip(x, out, strict=True)]
     worst = int(np.argmax(errors))
     assert errors[worst] <= BOUNDS[name][FORMATS.index(kind)], f"{name}({x[worst]!r}) = {out[worst]!r} is {errors[worst]} ulp off"
+
+
+WIDE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "exp": np.exp, "exp_decay": np.exp, "exp2": np.exp2, "expm1": np.expm1, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "log": np.log, "erf": np.vectorize(math.erf),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_error_over_all_of_float32(name):
+    """Every 8,191st of all numbers there are, against float64."""
+    x = np.arange(0, 1 << 32, 8191, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    x = x[np.isfinite(x) & ((x >= 0) | (name != "log")) & ((name != "exp_decay") | ((x <= 0) & (x > -87)))]
+    out = np.empty_like(x)
+    LOOPS.run(f"{name}_f32", [x, out])
+    with np.errstate(all="ignore"):
+        exact = WIDE[name](x.astype(np.float64))
+        spacing = np.spacing(np.abs(exact.astype(np.float32))).astype(np.float64)
+    beyond = np.abs(exact) > float(np.finfo(np.float32).max)
+    assert (np.isinf(out) | (np.abs(out) == np.finfo(np.float32).max))[beyond].all()
+    off = np.abs(out[~beyond] - exact[~beyond]) / spacing[~beyond]
+    worst = int(np.argmax(off))
+    assert off[worst] <= BOUNDS[name][0], f"{name}({x[~beyond][worst]!r}) = {out[~beyond][worst]!r} is {off[worst]} ulp off"
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -9,6 +9,7 @@ from native_loops import Loops, loop, same_bits, samples
 
 from onnx_numba.ir.formats import FORMATS
 from onnx_numba.ir.types import DTYPES
+from onnx_numba.target import Target
 
 FLOATS = {name: DTYPES[name] for name in FORMATS}
 SCALES = [name for name, form in FORMATS.items() if form.is_scale]
@@ -169,3 +170,22 @@ def test_integers_are_rounded_to_odd(name):
         else:
             low = value >> 11 << 11
             assert int(got) == value if low == value else int(got) in (low, low + 2048) and int(got) >> 11 & 1
+
+
+@pytest.mark.parametrize("wide", WIDE)
+def test_float16_is_the_same_without_the_processors_conversions(wide):
+    """NaN included, whose payload's upper bits stay."""
+    given = np.concatenate([ties_and_neighbours("f16", wide), -ties_and_neighbours("f16", wide)])
+    whole = {"f32": np.uint32, "f64": np.uint64}[wide]
+    quiet = np.array([np.nan], WIDE[wide]).view(whole)[0]
+    payloads = (quiet | (np.arange(64, dtype=whole) << whole({"f32": 10, "f64": 39}[wide]))).view(WIDE[wide])
+    given = np.concatenate([given, payloads, -payloads])
+    portable = Loops({name: LOOPS.loops[name] for name in ("load_f16", f"store_f16_{wide}")}, Target.generic())
+    bits, expected = np.zeros((2, given.size), np.uint16)
+    LOOPS.run(f"store_f16_{wide}", [given, bits])
+    portable.run(f"store_f16_{wide}", [given, expected])
+    np.testing.assert_array_equal(bits, expected)
+    values, expected = np.zeros((2, codes("f16").size), np.float32)
+    LOOPS.run("load_f16", [codes("f16"), values])
+    portable.run("load_f16", [codes("f16"), expected])
+    np.testing.assert_array_equal(values.view(np.uint32), expected.view(np.uint32))

@@ -26,8 +26,8 @@ from numba.cuda.extending import intrinsic
 from numba.cuda.np.arrayobj import make_array, populate_array
 
 from onnx_numba.native.emit import call, index_value, is_float, is_int, is_signed, plain
-from onnx_numba.native.registry import Function, Intrinsic, Overloaded, Record
-from onnx_numba.native.scalar import cast_value
+from onnx_numba.native.registry import Function, Intrinsic, Overloaded, Preferred, Record
+from onnx_numba.native.scalar import cast_value, saturating
 
 types: Any = numba_types
 Types = tuple[Any, ...]
@@ -88,6 +88,8 @@ def translate(record: Record) -> Any:
         variants = {name: translate(variant) for name, variant in record.variants.items()}
         by_type = {types.float32: variants["f32"], types.float64: variants["f64"]}
         return _Choice(record.name, lambda first, *_: by_type.get(first))
+    if isinstance(record, Preferred):
+        return translate(record.portable)
     if isinstance(record, Function):
         return DeviceFunction(_rebound(record.python))
     if record.name in _OWN:
@@ -103,7 +105,7 @@ def _rebound(python: FunctionType) -> FunctionType:
 
 
 def _translated(value: Any) -> Any:
-    return translate(value) if isinstance(value, (Intrinsic, Function, Overloaded)) else value
+    return translate(value) if isinstance(value, Record) else value
 
 
 def _intrinsic(record: Intrinsic, emit: Any) -> Any:
@@ -150,23 +152,10 @@ def view(element: Any, scale: int) -> Any:
 # ---- what NVVM has not: saturating conversions, IEEE minimum and maximum, integer minimum, maximum and magnitude
 
 
-def _saturating(builder: Any, value: Any, target: Any, result: Any) -> Any:
-    """Toward zero, with NaN as 0 and what is out of range as the nearest limit."""
-    signed = is_signed(target)
-    bits = result.width - signed
-    low, high = (-(1 << bits) if signed else 0), (1 << bits) - 1
-    convert = builder.fptosi if signed else builder.fptoui
-    number = convert(value, result)
-    above = builder.fcmp_ordered(">=", value, value.type(float(high + 1)))
-    below = builder.fcmp_ordered("<=", value, value.type(float(low)))
-    number = builder.select(above, result(high), builder.select(below, result(low), number))
-    return builder.select(builder.fcmp_unordered("uno", value, value), result(0), number)
-
-
 def _emit_cast(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     source, target = plain(signature.args[0]), signature.return_type
     if is_float(source) and is_int(target):
-        return _saturating(builder, args[0], target, context.get_value_type(target))
+        return saturating(builder, args[0], is_signed(target), context.get_value_type(target))
     return cast_value(context, builder, args[0], source, target)
 
 

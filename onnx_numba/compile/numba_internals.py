@@ -35,7 +35,7 @@ from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, T
 from onnx_numba.compile.bridge import define, python_names
 from onnx_numba.compile.llvm import KERNEL_SIGNATURE, emit, isolate, optimise, parse_signature, target_machine, wrapper_text
 from onnx_numba.compile.objects import check_symbols
-from onnx_numba.native.registry import Function, Intrinsic, Overloaded
+from onnx_numba.native.registry import Function, Intrinsic, Overloaded, Preferred
 from onnx_numba.target import Target
 
 compiler_lock = global_compiler_lock
@@ -116,6 +116,8 @@ class _TypingContext(typing.Context):
             val = val.py_func
         elif callable(val):
             val = _BUILTINS.get(val) or python_names().get(val, val)
+        if isinstance(val, Preferred):
+            val = val.instruction if val.has(self.target_context.compiled_for) else val.portable
         if not isinstance(val, (Intrinsic, Function, Overloaded, FunctionType)):
             return super().resolve_value_type(val)
         known = self.callables.get(val)
@@ -128,7 +130,7 @@ class _TargetContext(cpu.CPUContext):
     """numba's CPU context for any target, with the minimal calling convention."""
 
     def __init__(self, typing_context: _TypingContext, target: Target) -> None:
-        self._codegen_target = target
+        self.compiled_for = target
         super().__init__(typing_context)
         self.data_model_manager = datamodel.default_manager.copy()
         for kind in _CALLABLE_TYPES.values():
@@ -136,7 +138,7 @@ class _TargetContext(cpu.CPUContext):
 
     def init(self) -> None:
         self.is32bit = False
-        self._internal_codegen = _Codegen(self._codegen_target)
+        self._internal_codegen = _Codegen(self.compiled_for)
 
     @functools.cached_property
     def call_conv(self) -> Any:
@@ -241,7 +243,7 @@ class _IntrinsicType(_Callable):
 
 
 class _FunctionType(_Callable):
-    """A Python function, compiled for each signature and inlined."""
+    """A Python function, compiled for each target and signature and inlined; numba has one object of a type for all contexts."""
 
     def __init__(self, source: Function | FunctionType) -> None:
         self.python = source.python if isinstance(source, Function) else source
@@ -251,12 +253,13 @@ class _FunctionType(_Callable):
 
     def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
         plain = templates.fold_arguments(self.signature, args, kws, _typed_argument, _typed_default, _refuse_varargs)
-        if plain not in self.compiled:
-            self.compiled[plain] = _compile(self.python, plain, None, context, context.target_context)
-        return templates.signature(self.compiled[plain].signature.return_type, *plain).replace(pysig=self.signature)
+        place = context.target_context.compiled_for, plain
+        if place not in self.compiled:
+            self.compiled[place] = _compile(self.python, plain, None, context, context.target_context)
+        return templates.signature(self.compiled[place].signature.return_type, *plain).replace(pysig=self.signature)
 
     def lower(self, context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        result = self.compiled[signature.args]
+        result = self.compiled[context.compiled_for, signature.args]
         context.add_linking_libs([result.library])
         return context.call_internal(builder, result.fndesc, signature, args)
 

@@ -1,10 +1,11 @@
 """How a name that kernels may use is declared, apart from numba, so that the twins run where numba is not installed.
 
-There are three kinds of records, and all of them can be called from Python, which runs the twin:
+There are four kinds of records, and all of them can be called from Python, which runs the twin:
 
 * `Intrinsic`: a twin in Python and an LLVM emitter;
 * `Function`: one Python function over other records, which is its own twin and is compiled by numba as it stands;
-* `Overloaded`: a `Function` per floating type, chosen by the type of the first argument.
+* `Overloaded`: a `Function` per floating type, chosen by the type of the first argument;
+* `Preferred`: one record on the targets that have an instruction for it, and on the others a `Function` that gives the same.
 
 Every module of this package gathers its records in a tuple named ``RECORDS``. The globals of a `Function` hold records too, some
 of them private helpers in no such tuple; the compiler types and lowers each by what it is.
@@ -75,7 +76,33 @@ class Overloaded:
         return self.variants["f64" if isinstance(args[0], (np.float64, float)) else "f32"].python(*args)
 
 
-Record = Intrinsic | Function | Overloaded
+@dataclass(frozen=True, eq=False)
+class Preferred:
+    """A name for an instruction that not every machine has.
+
+    Attributes
+    ----------
+    name : str
+        The name in kernels.
+    has : callable
+        Whether a `onnx_numba.target.Target` has the instruction.
+    instruction : Intrinsic or Function
+        What is used there.
+    portable : Function
+        What is used elsewhere, and the twin.
+    """
+
+    name: str
+    has: Callable[[Any], bool]
+    instruction: Intrinsic | Function
+    portable: Function
+
+    def __call__(self, *args: Any) -> Any:
+        """Run the portable function as Python."""
+        return self.portable.python(*args)
+
+
+Record = Intrinsic | Function | Overloaded | Preferred
 
 
 def intrinsic(typing: Typing, emit: Emit, name: str | None = None) -> Callable[[Twin], Intrinsic]:

@@ -1,7 +1,8 @@
 """Elements that are computed in another type than they are stored in: floats of 16 bits and fewer, integers of 4 and 2 bits.
 
-All of it is integer arithmetic: LLVM's own conversions turn into calls of compiler-rt (``__truncsfhf2`` …) on processors without
-F16C; these vectorise anywhere. The functions of a type come from its description in `onnx_numba.ir.formats`:
+All of it is integer arithmetic, which vectorises anywhere: LLVM's own conversions turn into calls of compiler-rt (``__truncsfhf2`` …)
+on processors without F16C. Where float16 from and to float32 is an instruction, it is used. The functions of a type come from its
+description in `onnx_numba.ir.formats`:
 
 * ``load_T(x, i)``: element i of a buffer in the type that it is computed in;
 * ``store_T(x, i, v)``: set it, rounded once from float32 or float64, ties to even; what is out of range becomes infinity, NaN or the
@@ -22,8 +23,9 @@ import numpy as np
 
 from onnx_numba.ir.formats import FORMATS, Format
 from onnx_numba.ir.types import DTYPES, DType
+from onnx_numba.native.emit import numba_type
 from onnx_numba.native.integer import iadd, iand, ior, isub, shl, shr
-from onnx_numba.native.registry import Function, Record, function, overloaded
+from onnx_numba.native.registry import Function, Preferred, Record, function, intrinsic, overloaded
 from onnx_numba.native.scalar import abs_, bits_of, cast_like, f32, f64, float_of, i8, i32, select, u8, u16
 
 # float32
@@ -76,6 +78,7 @@ def _general(form: Format) -> tuple[Function, Function]:
     spacing = np.float32(2.0 ** (1 - form.bias - form.fraction + _FRACTION))  # its unit in the last place is that of subnormals
     spacing_bits = bits_of(spacing)
     top, overflow, nan = np.int32(form.top), np.int32(form.overflow), np.int32(form.nan)
+    payload = np.int32((1 << form.fraction) - 1 if form.special == "ieee" else 0)  # what a NaN keeps
     sign, sign_shift = np.int32(form.sign), np.int32(31 - form.exponent - form.fraction)
 
     @function
@@ -87,7 +90,7 @@ def _general(form: Format) -> tuple[Function, Function]:
         subnormal = isub(bits_of(float_of(magnitude) + spacing), spacing_bits)
         nearest = select(magnitude < least_normal, subnormal, normal)
         finite = select(nearest > top, overflow, nearest)
-        unsigned = select(magnitude > _INF, nan, finite)
+        unsigned = select(magnitude > _INF, ior(nan, iand(shr(magnitude, dropped), payload)), finite)
         signed = ior(unsigned, iand(shr(full, sign_shift), sign))
         return select(unsigned == _ZERO, _ZERO, signed) if fnuz else signed
 
@@ -101,10 +104,61 @@ def _general(form: Format) -> tuple[Function, Function]:
         shifted = shl(magnitude, dropped)
         finite = bits_of(float_of(shifted) * scale)
         outside = iand(bits, ior(mask, sign)) == sign if fnuz else magnitude >= special
-        unsigned = select(outside, ior(shifted, special_bits), finite)
+        infinite = ior(shifted, select(magnitude > special, _QUIET, special_bits))
+        unsigned = select(outside, infinite, finite)
         return float_of(ior(unsigned, shl(iand(bits, sign), sign_shift)))
 
     return bits, value
+
+
+def _has_half(target: Any) -> bool:
+    return target.arch == "aarch64" or "f16c" in target.enabled
+
+
+def _half_bits_typing(*args: Any) -> Any:
+    return numba_type("i32") if args == (numba_type("f32"),) else None
+
+
+def _emit_half_bits(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    from llvmlite import ir
+
+    half = builder.fptrunc(args[0], ir.HalfType())
+    return builder.zext(builder.bitcast(half, ir.IntType(16)), ir.IntType(32))
+
+
+@intrinsic(_half_bits_typing, _emit_half_bits)
+def _half_bits(x: Any) -> Any:
+    """The bits of the float16 next to a float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.int32(np.float16(x).view(np.uint16))
+
+
+def _half_value_typing(*args: Any) -> Any:
+    return numba_type("f32") if args == (numba_type("i32"),) else None
+
+
+def _emit_half_value(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    from llvmlite import ir
+
+    half = builder.bitcast(builder.trunc(args[0], ir.IntType(16)), ir.HalfType())
+    return builder.fpext(half, ir.FloatType())
+
+
+@intrinsic(_half_value_typing, _emit_half_value)
+def _half_value(bits: Any) -> Any:
+    """The float32 that equals the float16 with these bits."""
+    return np.float32(np.uint16(bits).view(np.float16))
+
+
+def _converted(form: Format) -> tuple[Preferred, Preferred]:
+    """float16 by the processor's own conversions where it has them."""
+    portable, value = _general(form)
+
+    @function
+    def bits(x: Any) -> Any:
+        return _half_bits(_odd(x))
+
+    return Preferred("bits", _has_half, bits, portable), Preferred("value", _has_half, _half_value, value)
 
 
 def _truncated(form: Format) -> tuple[Function, Function]:
@@ -128,6 +182,12 @@ def _truncated(form: Format) -> tuple[Function, Function]:
     return bits, value
 
 
+def _conversions(form: Format) -> tuple[Record, Record]:
+    if form == FORMATS["f16"]:
+        return _converted(form)
+    return (_truncated if form.exponent == 8 else _general)(form)
+
+
 def _power(form: Format, added: int) -> tuple[Function, Function]:
     """A power of two; NaN for what is not between the least and the greatest. What is added to the fraction says how to round."""
     least, greatest = bits_of(np.float32(form.lowest)), bits_of(np.float32(form.greatest))
@@ -149,12 +209,14 @@ def _power(form: Format, added: int) -> tuple[Function, Function]:
 
 
 def _float(dtype: DType, form: Format) -> Iterator[Function]:
+    nearest: Record
+    value: Record
     if form.is_scale:
         nearest, value = _power(form, 1 << (_FRACTION - 1))  # of two as near, the greater
         for name, added in (("up", (1 << _FRACTION) - 1), ("down", 0)):
             yield _round(f"round_{dtype.name}_{name}", _power(form, added)[0], value)
     else:
-        nearest, value = (_truncated if form.exponent == 8 else _general)(form)
+        nearest, value = _conversions(form)
     word = {1: u8, 2: u16}[dtype.size]
 
     @function
@@ -170,7 +232,7 @@ def _float(dtype: DType, form: Format) -> Iterator[Function]:
     yield _round(f"round_{dtype.name}", nearest, value)
 
 
-def _round(name: str, bits: Function, value: Function) -> Function:
+def _round(name: str, bits: Record, value: Record) -> Function:
     @function
     def rounded(x: Any) -> Any:
         return value(bits(x))
