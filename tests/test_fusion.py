@@ -153,3 +153,24 @@ def test_a_shared_block_is_allocated_once_for_its_largest_tenant():
     x = normal(5, 8)
     np.testing.assert_allclose(session.run([x])[0], oracle.run([x])[0], rtol=1e-6)
     assert session.arena_bytes == oracle.arena_bytes
+
+
+def test_weights_that_a_model_makes_of_a_number_are_made_once():
+    rep = prepared(
+        "g (float[1,3,9,9] x) => (float[1,4,7,7] y) { s=Constant<value_ints=[4,3,3,3]>() "
+        "w=ConstantOfShape<value=float[1] {0.5}>(s) y=Conv(x,w) }"
+    )
+    assert len(calls(rep)) == 1
+    x = normal(1, 3, 9, 9)
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (3, 3), (2, 3)).sum((1, 4, 5)) * 0.5
+    check(rep, [x], np.broadcast_to(windows[:, None], (1, 4, 7, 7)), 1e-5)
+
+
+def test_a_table_of_sines_is_made_once():
+    rep = prepared(
+        "g (float[N,64] x) => (float[N,64] y) { a=Constant<value_float=0.0>() b=Constant<value_float=64.0>() c=Constant<value_float=1.0>() "
+        "r=Range(a,b,c) s=Sin(r) y=Mul(x,s) }"
+    )
+    assert "sin(" not in rep.source
+    x = normal(3, 64)
+    check(rep, [x], x * np.sin(np.arange(64.0)))

@@ -1,12 +1,13 @@
 """Staging: what depends on weights alone is computed once, at prepare, by the same kernels that would compute it in every run.
 
-Packed filters, transposed weights, `1 / sqrt(variance + epsilon)` become weights. The constant part of a program is a program itself: its
-outputs are the constant tensors that the rest reads. A constant much larger than what it is made of stays an expression.
+Packed filters, transposed weights, `1 / sqrt(variance + epsilon)`, tables of sines become weights. The constant part of a program is a
+program itself: its outputs are the constant tensors that the rest reads. A constant much larger than the weights it is made of stays an
+expression, and so does one made of numbers alone that is cheaper to compute than to load.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.loop import Concat, HostCall, Map, Object, Program, Reduce, Reshape, Result, Tensor, Weight
-from onnx_numba.schedule.expand import loads, root
+from onnx_numba.schedule.expand import cost, loads, root
 from onnx_numba.schedule.fuse import expression_dims, live_values, updated, uses
 
 Array = np.ndarray[Any, Any]
@@ -25,6 +26,10 @@ GROWTH = 4
 """A constant may be this many times as large as what it is made of ..."""
 SMALL = 1 << 16
 """... or have this many bytes."""
+CHEAP = 8
+"""An element made of numbers is computed again wherever it is read when that takes fewer simple operations ..."""
+LARGE = 1 << 27
+"""... or when there are more bytes of them."""
 
 
 def fold(program: Program, evaluate: Evaluate) -> None:
@@ -88,14 +93,15 @@ def _sources(tensor: Tensor) -> Sequence[Tensor] | None:
 
 
 def _frontier(program: Program, values: Sequence[Tensor | Object], constants: dict[Tensor, int]) -> list[Tensor]:
-    """Constants made of weights that are read from outside the constant part."""
+    """Constants worth keeping that are read from outside the constant part."""
     wanted: dict[Tensor, None] = {}
+    costly = _costly(constants)
 
     def want(tensor: object) -> None:
         if isinstance(tensor, Tensor) and tensor in constants:
             base = root(tensor)
-            # Elements given by numbers are cheaper to compute than to load, unless an algorithm made them.
-            if constants[base] and not isinstance(base.definition, Weight) and base.content is None:
+            worth = constants[base] or (base in costly and _bytes(base) <= LARGE)
+            if worth and not isinstance(base.definition, Weight) and base.content is None:
                 wanted[base] = None
 
     for value in values:
@@ -105,6 +111,17 @@ def _frontier(program: Program, values: Sequence[Tensor | Object], constants: di
     for _, value in program.outputs:
         want(value)
     return list(wanted)
+
+
+def _costly(constants: Mapping[Tensor, int]) -> set[Tensor]:
+    """Constants whose elements take a template, a reduction or some work to compute, their own or that of what they are made of."""
+    found: set[Tensor] = set()
+    for tensor in constants:
+        definition = tensor.definition
+        own = cost(definition.expr) >= CHEAP if isinstance(definition, Map) else isinstance(definition, (Reduce, Result))
+        if own or not found.isdisjoint(_sources(tensor) or ()):
+            found.add(tensor)
+    return found
 
 
 def _bytes(tensor: Tensor) -> int:
