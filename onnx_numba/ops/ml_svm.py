@@ -28,10 +28,10 @@ def _kernel(b: Builder, x: Tensor, vectors: Array, kind: str, parameters: Floats
     gamma, coef0, degree = (*(parameters or ()), 0.0, 0.0, 0.0)[:3]
     if kind == "RBF":
         b.require_equal(x.shape[1], vectors.shape[1], "features of a row")
-        table = b.weight(vectors)
+        table = b.weight(np.ascontiguousarray(vectors.T))  # vectors side by side are the lanes
 
         def square(p: tuple[Dim, ...], r: tuple[Dim, ...]) -> Expr:
-            difference = x[(p[0], r[0])] - table[(p[1], r[0])]
+            difference = x[(p[0], r[0])] - table[(r[0], p[1])]
             return difference * difference
 
         distance = b.reduction("sum", (x.shape[0], len(vectors)), (vectors.shape[1],), square, F32)
