@@ -174,3 +174,28 @@ def test_a_table_of_sines_is_made_once():
     assert "sin(" not in rep.source
     x = normal(3, 64)
     check(rep, [x], x * np.sin(np.arange(64.0)))
+
+
+def test_several_sizes_gathered_from_a_shape_cost_no_kernel():
+    rep = prepared(
+        "g (float[N,T,8] x) => (float[N,T,8] y) { s=Shape(x) i=Constant<value_ints=[0,-2]>() n=Gather(s,i) m=Constant<value_ints=[8]>() "
+        "t=Concat<axis=0>(n,m) u=Reshape(x,t) y=Relu(u) }"
+    )
+    assert len(calls(rep)) == 1
+    x = normal(3, 2, 8)
+    check(rep, [x], np.maximum(x, 0))
+
+
+def test_windows_of_an_image_are_read_without_division():
+    rep = prepared(
+        "g (float[N,28,28,8] x, float[16,1,49,8] b) => (float[M,49,8] y) {"
+        "p=Constant<value_ints=[-1,4,7,4,7,8]>() a=Reshape(x,p) t=Transpose<perm=[0,1,3,2,4,5]>(a) q=Constant<value_ints=[-1,16,1,49,8]>() "
+        "w=Reshape(t,q) v=Add(w,b) r=Constant<value_ints=[-1,49,8]>() y=Reshape(v,r) }"
+    )
+    assert len(calls(rep)) == 1
+    kernel = rep.source.partition("def ")[2]
+    inner = kernel[kernel.rindex("for ") :]
+    assert "udiv" not in inner and "urem" not in inner
+    x, bias = normal(2, 28, 28, 8), normal(16, 1, 49, 8)
+    windows = x.reshape(2, 4, 7, 4, 7, 8).transpose(0, 1, 3, 2, 4, 5).reshape(2, 16, 1, 49, 8) + bias
+    check(rep, [x, bias], windows.reshape(-1, 49, 8))

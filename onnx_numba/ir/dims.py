@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 DimLike = "Dim | int"
 
@@ -207,8 +207,10 @@ def floordiv(a: Dim | int, c: Dim | int) -> Dim | int:
     if c == 1 or c == 0:  # nothing is divided by 0 but what nobody reads
         return a if c else 0
     quotient, rest = _divide(a, c)
-    if rest == 0 or (at_least_zero(rest, c) and _below(rest, c)):
+    if _is_remainder(rest, c):
         return quotient
+    if (scaled := _scaled(rest, c)) is not None:
+        return quotient + floordiv(scaled.quotient, scaled.divisor)
     return quotient + dim(Opaque("div", (rest, c)))
 
 
@@ -226,8 +228,10 @@ def mod(a: Dim | int, c: Dim | int) -> Dim | int:
     if c == 1 or c == 0:
         return 0
     _, rest = _divide(a, c)
-    if rest == 0 or (at_least_zero(rest, c) and _below(rest, c)):
+    if _is_remainder(rest, c):
         return rest
+    if (scaled := _scaled(rest, c)) is not None:
+        return mod(scaled.quotient, scaled.divisor) * scaled.unit + scaled.rest
     if isinstance(rest, int) and isinstance(c, int):
         return rest % c
     return dim(Opaque("mod", (rest, c)))
@@ -325,6 +329,33 @@ def _divide(a: Dim | int, c: Dim | int) -> tuple[Dim | int, Dim | int]:
         else:
             rest[monomial] = factor
     return _make(quotient), _make(rest)
+
+
+class _Scaled(NamedTuple):
+    """A dividend ``quotient * unit + rest`` and a divisor ``divisor * unit``, where ``rest`` is at least 0 and below ``unit``."""
+
+    quotient: Dim | int
+    unit: Dim | int
+    rest: Dim | int
+    divisor: Dim | int
+
+
+def _scaled(a: Dim | int, c: Dim | int) -> _Scaled | None:
+    """Take a common unit out of a division: that of ``48 * i + j`` by 336, where j runs to 48, is that of ``i`` by 7."""
+    for monomial, factor in _terms(a).items():
+        unit = _make({tuple(x for x in monomial if isinstance(x, Sym) and x.extent is None): factor})
+        if unit in (1, c) or not at_least_zero(unit):
+            continue
+        divisor, over = _divide(c, unit)
+        quotient, rest = _divide(a, unit)
+        if over == 0 and quotient != 0 and _is_remainder(rest, unit):
+            return _Scaled(quotient, unit, rest, divisor)
+    return None
+
+
+def _is_remainder(rest: Dim | int, divisor: Dim | int) -> bool:
+    """Whether it provably is at least 0 and below the divisor."""
+    return rest == 0 or (at_least_zero(rest, divisor) and _below(rest, divisor))
 
 
 def _without(monomial: Monomial, wanted: Monomial) -> Monomial | None:

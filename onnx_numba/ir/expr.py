@@ -265,6 +265,8 @@ def binary(name: str, a: Scalar, b: Scalar) -> Expr:
 def _fold_ints(name: str, a: Dim | int, b: Dim | int) -> Dim | int | None:
     if name in _DIM_ARITHMETIC:
         return _DIM_ARITHMETIC[name](a, b)
+    if name == "check_index":
+        return a % b if isinstance(a, int) and isinstance(b, int) and -b <= a < b else None
     if isinstance(a, int) and isinstance(b, int) and b:
         quotient = abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
         return {"div": quotient, "mod": a % b, "fmod": a - quotient * b}.get(name)
