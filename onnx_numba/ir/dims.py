@@ -14,6 +14,7 @@ j
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -209,7 +210,8 @@ def floordiv(a: Dim | int, c: Dim | int) -> Dim | int:
     quotient, rest = _divide(a, c)
     if rest == 0 or (at_least_zero(rest, c) and _below(rest, c)):
         return quotient
-    return quotient + dim(Opaque("div", (rest, c)))
+    shorter = _shortened(rest, c)
+    return quotient + (dim(Opaque("div", (rest, c))) if shorter is None else floordiv(*shorter[:2]))
 
 
 def truncdiv(a: Dim | int, c: Dim | int) -> Dim | int:
@@ -230,7 +232,11 @@ def mod(a: Dim | int, c: Dim | int) -> Dim | int:
         return rest
     if isinstance(rest, int) and isinstance(c, int):
         return rest % c
-    return dim(Opaque("mod", (rest, c)))
+    shorter = _shortened(rest, c)
+    if shorter is None:
+        return dim(Opaque("mod", (rest, c)))
+    a, b, low, factor = shorter
+    return mod(a, b) * factor + low
 
 
 def ceildiv(a: Dim | int, c: Dim | int) -> Dim | int:
@@ -325,6 +331,25 @@ def _divide(a: Dim | int, c: Dim | int) -> tuple[Dim | int, Dim | int]:
         else:
             rest[monomial] = factor
     return _make(quotient), _make(rest)
+
+
+def _shortened(a: Dim | int, c: Dim | int) -> tuple[Dim | int, Dim | int, Dim | int, Dim | int] | None:
+    """A quotient without a factor k of both sides: (u, v, r, k) with a = u k + r, c = v k and 0 ≤ r < k; None where there is none.
+
+    Then a / c is u / v, and its remainder that of u / v times k, plus r.
+    """
+    for monomial, times in _terms(a).items():
+        number, common = times, list(monomial)
+        for other, factor in _terms(c).items():
+            number = math.gcd(number, factor)
+            common = [atom for atom in dict.fromkeys(common) if atom in other]
+        k = _make({tuple(common): number}) if common or number != 1 else 1
+        if k in (1, c):
+            continue
+        u, r = _divide(a, k)
+        if r == 0 or (at_least_zero(r, k) and _below(r, k)):
+            return u, _divide(c, k)[0], r, k
+    return None
 
 
 def _without(monomial: Monomial, wanted: Monomial) -> Monomial | None:
