@@ -14,6 +14,7 @@ from onnx_numba.native import (
     logarithm,
     memory,
     plane,
+    product,
     scalar,
     small,
     tile,
@@ -22,7 +23,7 @@ from onnx_numba.native import (
 )
 from onnx_numba.native.registry import Function, Intrinsic, Record
 
-_MODULES = (scalar, integer, small, memory, exponential, logarithm, trigonometric, error, tile, plane, transpose, activation)
+_MODULES = (scalar, integer, small, memory, exponential, logarithm, trigonometric, error, tile, plane, transpose, product, activation)
 
 RECORDS: Mapping[str, Record] = MappingProxyType({record.name: record for module in _MODULES for record in module.RECORDS})
 """Every name that kernels may use."""
