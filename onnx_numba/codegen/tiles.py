@@ -8,9 +8,9 @@ A transposed matrix plus one becomes
         i0 = udiv(p, s0)
         q0 = min(16, s1 + i0 * -16)
         q1 = min(256, s2 + i1 * -256)
-        transpose_block(4, 16, t0, 256, f32_at(x0, i1 * s4 + i0 * 16), s1, q0, q1)
+        transpose_block(4, 16, t0, q1, f32_at(x0, i1 * s4 + i0 * 16), s1, q0, q1)
         for i2 in range(q0):
-            b0 = i2 * 256
+            b0 = i2 * q1
             b1 = i0 * s5 + i1 * 256 + i2 * s2
             for i3 in range(q1):
                 x1[b1 + i3] = (t0[b0 + i3] + f32(1.0))
@@ -56,7 +56,7 @@ def crossing(group: Group) -> Sym | None:
         return None
     *others, last = group.pvars
     size = d.product(v.extent for v in group.pvars if v.extent is not None)
-    if _below(last.extent, LEAST) or _below(size, SMALL):
+    if _below(size, SMALL):
         return None
     votes: Counter[Sym] = Counter()
     for load in _outside(group, [m.expr for m in group.members if m.stored]):
@@ -84,11 +84,16 @@ def _crosses(load: Load, across: Sym, last: Sym) -> bool:
 
 
 def in_tiles(group: Group, across: Sym) -> Group:
-    """The group with both axes in blocks: ``pvars`` ends with the two numbers of a block and the two places in it."""
+    """The group with both axes in blocks: ``pvars`` ends with the two numbers of a block and the two places in it.
+
+    Where results are narrow, blocks are so much longer the other way.
+    """
     last = group.pvars[-1]
     assert across.extent is not None and last.extent is not None
     loads = _outside(group, [m.expr for m in group.members if m.stored])
-    length = LINE // max(load.tensor.dtype.size for load in loads if _crosses(load, across, last))
+    line = LINE // max(load.tensor.dtype.size for load in loads if _crosses(load, across, last))
+    width = d.dmin(WIDE, last.extent)
+    length = d.dmax(line, d.floordiv(line * WIDE, d.dmax(width, 1)))
     numbers, places, table = [], [], {}
     for variable, size in ((across, length), (last, WIDE)):
         assert variable.extent is not None
@@ -121,14 +126,7 @@ class TileWriter(RowWriter):
             if computed:
                 self._compute(computed)
         work = sum(cost(m.expr) + 2 for m in stored)
-        inner = d.product(self._longest(v) for v in (self.across, self.last))
-        return total, grain_of(inner, work)
-
-    @staticmethod
-    def _longest(place: Sym) -> Dim | int:
-        """Elements of a whole block along an axis."""
-        top = None if place.extent is None else d.bound(place.extent, upper=True)
-        return WIDE if top is None else top
+        return total, grain_of(LINE * WIDE // max(m.target.dtype.size for m in stored), work)
 
     def _merely_moved(self, m: Member) -> bool:
         load = m.expr
@@ -149,11 +147,12 @@ class TileWriter(RowWriter):
 
     def _compute(self, members: Sequence[Member]) -> None:
         loads = _outside(self.group, [self.resolved(m) for m in members])
-        place = d.dim(self.across) * WIDE + d.dim(self.last)
+        assert self.last.extent is not None
+        pitch = self.last.extent
         for load in [x for x in loads if _crosses(x, self.across, self.last)][:MOST]:
             local = self._local(load.tensor)
-            self._transpose(self.emitter.buffer(local), str(WIDE), load)
-            self.replaced[load] = Flat(local, (place,))
+            self._transpose(self.emitter.buffer(local), self.emitter.dim(pitch), load)
+            self.replaced[load] = Flat(local, (d.dim(self.across) * pitch + d.dim(self.last),))
         count = len(self.outer)
         with self.emitter.loop(self.across, f"i{count}"), self.emitter.loop(self.last, f"i{count + 1}"):
             self.emitter.count_uses([self.ready(m) for m in members])

@@ -51,7 +51,7 @@ class _Transposer(VectorEmitter):
     def emit(self, n: int) -> None:
         """The block in squares of n if one fits into it, else in smaller ones."""
         if n < min(LEAST, self.lanes) or n == 1:
-            self._one_by_one()
+            self._narrow()
             return
         fits = self.builder.icmp_signed(">=", self.smaller(self.rows, self.columns), self.number(n))
         with self.builder.if_else(fits) as (then, otherwise):
@@ -84,6 +84,30 @@ class _Transposer(VectorEmitter):
             return values
 
         self.loop(number(0), builder.add(self.rows, past), n, [], line)
+
+    def _narrow(self) -> None:
+        """A block of few rows or columns: vectors of a row of the source, element by element to their places, or single elements."""
+        builder, number, n = self.builder, self.number, self.lanes
+        whole = builder.icmp_signed(">=", self.rows, number(n))
+        with builder.if_else(builder.and_(whole, builder.icmp_signed(">=", self.rows, self.columns))) as (then, otherwise):
+            with then:
+                self.loop(number(0), self.columns, 1, [], self._scattered)
+            with otherwise:
+                self._one_by_one()
+
+    def _scattered(self, j: Any, values: list[Any]) -> list[Any]:
+        builder, n = self.builder, self.lanes
+
+        def vector(i: Any, values: list[Any]) -> list[Any]:
+            target, source = self._places(self.smaller(i, builder.sub(self.rows, self.number(n))), j)
+            found = self.load(source)
+            for k in range(n):
+                element = builder.extract_element(found, self.number(k))
+                builder.store(element, self.shift(target, builder.mul(self.target_row, self.number(k))), align=self.align)
+            return values
+
+        self.loop(self.number(0), builder.add(self.rows, self.number(n - 1)), n, [], vector)
+        return values
 
     def _one_by_one(self) -> None:
         def line(i: Any, values: list[Any]) -> list[Any]:
