@@ -10,7 +10,8 @@ A softmax over rows becomes
             ...
         return 0
 
-with the loops of `onnx_numba.codegen.rows`, or those of `onnx_numba.codegen.columns` where a row's elements lie far apart.
+with the loops of `onnx_numba.codegen.rows`, or those of `onnx_numba.codegen.columns` where a row's elements lie far apart, or those of
+`onnx_numba.codegen.tiles` where maps read across the direction in which they write.
 """
 
 from __future__ import annotations
@@ -20,19 +21,27 @@ from onnx_numba.codegen.emitter import Emitter
 from onnx_numba.codegen.kernel import KernelSource, named
 from onnx_numba.codegen.positions import in_two_sweeps
 from onnx_numba.codegen.rows import GroupWriter, RowWriter, grain_of
+from onnx_numba.codegen.tiles import TileWriter, crossing, in_tiles
 from onnx_numba.schedule.domain import normalise
 from onnx_numba.schedule.steps import Group
+from onnx_numba.target import Target
 
 __all__ = ["GroupWriter", "finish", "generate", "grain_of"]
 
 
-def generate(group: Group) -> KernelSource:
-    """The kernel of a group."""
-    group = normalise(group)
+def generate(group: Group, target: Target) -> KernelSource:
+    """The kernel of a group for a target."""
     emitter = Emitter([])
-    writer = ColumnWriter(group, emitter) if by_columns(group) else RowWriter(in_two_sweeps(group), emitter)
-    total, grain = writer.write()
+    total, grain = _writer(normalise(group), emitter, target).write()
     return named(group.origins, finish(emitter), emitter.buffers, emitter.dims, total, grain)
+
+
+def _writer(group: Group, emitter: Emitter, target: Target) -> GroupWriter:
+    """What writes a normalised group's loops, by how it walks through memory."""
+    across = crossing(group)
+    if across is not None:
+        return TileWriter(in_tiles(group, across), emitter, target)
+    return ColumnWriter(group, emitter) if by_columns(group) else RowWriter(in_two_sweeps(group), emitter)
 
 
 def finish(emitter: Emitter) -> list[str]:

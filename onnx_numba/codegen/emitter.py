@@ -69,11 +69,14 @@ class Emitter:
         In the order in which the kernel takes them.
     dims : list of Dim or int
         Likewise.
+    locals : dict of Tensor to str
+        Tensors in arrays of the kernel's own.
     """
 
     def __init__(self, buffers: list[Tensor]) -> None:
         self.buffers = buffers
         self.dims: list[Dim | int] = []
+        self.locals: dict[Tensor, str] = {}
         self.names: dict[Sym, str] = {}
         self.blocks: list[Block] = [Block(1, ())]
         self.uses: Counter[Expr] = Counter()
@@ -282,6 +285,8 @@ class Emitter:
 
     def buffer(self, tensor: Tensor) -> str:
         """The name of a tensor's pointer."""
+        if tensor in self.locals:
+            return self.locals[tensor]
         if tensor not in self.buffers:
             self.buffers.append(tensor)
         return f"x{self.buffers.index(tensor)}"

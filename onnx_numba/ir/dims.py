@@ -14,6 +14,7 @@ j
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -207,11 +208,10 @@ def floordiv(a: Dim | int, c: Dim | int) -> Dim | int:
     if c == 1 or c == 0:  # nothing is divided by 0 but what nobody reads
         return a if c else 0
     quotient, rest = _divide(a, c)
-    if _is_remainder(rest, c):
+    if rest == 0 or (at_least_zero(rest, c) and _below(rest, c)):
         return quotient
-    if (scaled := _scaled(rest, c)) is not None:
-        return quotient + floordiv(scaled.quotient, scaled.divisor)
-    return quotient + dim(Opaque("div", (rest, c)))
+    shorter = _shortened(rest, c)
+    return quotient + (dim(Opaque("div", (rest, c))) if shorter is None else floordiv(shorter.dividend, shorter.divisor))
 
 
 def truncdiv(a: Dim | int, c: Dim | int) -> Dim | int:
@@ -228,13 +228,14 @@ def mod(a: Dim | int, c: Dim | int) -> Dim | int:
     if c == 1 or c == 0:
         return 0
     _, rest = _divide(a, c)
-    if _is_remainder(rest, c):
+    if rest == 0 or (at_least_zero(rest, c) and _below(rest, c)):
         return rest
-    if (scaled := _scaled(rest, c)) is not None:
-        return mod(scaled.quotient, scaled.divisor) * scaled.unit + scaled.rest
     if isinstance(rest, int) and isinstance(c, int):
         return rest % c
-    return dim(Opaque("mod", (rest, c)))
+    shorter = _shortened(rest, c)
+    if shorter is None:
+        return dim(Opaque("mod", (rest, c)))
+    return mod(shorter.dividend, shorter.divisor) * shorter.factor + shorter.rest
 
 
 def ceildiv(a: Dim | int, c: Dim | int) -> Dim | int:
@@ -331,31 +332,29 @@ def _divide(a: Dim | int, c: Dim | int) -> tuple[Dim | int, Dim | int]:
     return _make(quotient), _make(rest)
 
 
-class _Scaled(NamedTuple):
-    """A dividend ``quotient * unit + rest`` and a divisor ``divisor * unit``, where ``rest`` is at least 0 and below ``unit``."""
+class _Shorter(NamedTuple):
+    """A dividend ``dividend * factor + rest`` and a divisor ``divisor * factor``, where ``rest`` is at least 0 and below ``factor``."""
 
-    quotient: Dim | int
-    unit: Dim | int
-    rest: Dim | int
+    dividend: Dim | int
     divisor: Dim | int
+    rest: Dim | int
+    factor: Dim | int
 
 
-def _scaled(a: Dim | int, c: Dim | int) -> _Scaled | None:
-    """Take a common unit out of a division: that of ``48 * i + j`` by 336, where j runs to 48, is that of ``i`` by 7."""
-    for monomial, factor in _terms(a).items():
-        unit = _make({tuple(x for x in monomial if isinstance(x, Sym) and x.extent is None): factor})
-        if unit in (1, c) or not at_least_zero(unit):
+def _shortened(a: Dim | int, c: Dim | int) -> _Shorter | None:
+    """A division without a factor of both sides: that of ``48 * i + j`` by 336, where j runs to 48, is that of ``i`` by 7."""
+    for monomial, times in _terms(a).items():
+        number, common = times, list(monomial)
+        for other, factor in _terms(c).items():
+            number = math.gcd(number, factor)
+            common = [atom for atom in dict.fromkeys(common) if atom in other]
+        k = _make({tuple(common): number}) if common or number != 1 else 1
+        if k in (1, c):
             continue
-        divisor, over = _divide(c, unit)
-        quotient, rest = _divide(a, unit)
-        if over == 0 and quotient != 0 and _is_remainder(rest, unit):
-            return _Scaled(quotient, unit, rest, divisor)
+        u, r = _divide(a, k)
+        if r == 0 or (at_least_zero(r, k) and _below(r, k)):
+            return _Shorter(u, _divide(c, k)[0], r, k)
     return None
-
-
-def _is_remainder(rest: Dim | int, divisor: Dim | int) -> bool:
-    """Whether it provably is at least 0 and below the divisor."""
-    return rest == 0 or (at_least_zero(rest, divisor) and _below(rest, divisor))
 
 
 def _without(monomial: Monomial, wanted: Monomial) -> Monomial | None:

@@ -6,10 +6,24 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from onnx_numba.native import activation, error, exponential, integer, logarithm, memory, plane, scalar, small, tile, trigonometric
+from onnx_numba.native import (
+    activation,
+    error,
+    exponential,
+    integer,
+    logarithm,
+    memory,
+    plane,
+    product,
+    scalar,
+    small,
+    tile,
+    transpose,
+    trigonometric,
+)
 from onnx_numba.native.registry import Function, Intrinsic, Record
 
-_MODULES = (scalar, integer, small, memory, exponential, logarithm, trigonometric, error, tile, plane, activation)
+_MODULES = (scalar, integer, small, memory, exponential, logarithm, trigonometric, error, tile, plane, transpose, product, activation)
 
 RECORDS: Mapping[str, Record] = MappingProxyType({record.name: record for module in _MODULES for record in module.RECORDS})
 """Every name that kernels may use."""

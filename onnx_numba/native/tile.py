@@ -289,25 +289,11 @@ class _PackEmitter(VectorEmitter):
         for first in range(0, self.width, self.lanes):
             group = [self.load(self.shift(start, q)) for start in starts[first : first + self.lanes]]
             count = len(group)
-            square = self._transposed(group + [undefined] * (self.lanes - count))
+            square = self.transposed(group + [undefined] * (self.lanes - count))
             for s, vector in enumerate(square):
                 target = self.shift(self._to(self.builder.add(q, self.number(s))), self.number(first))
                 self.store(self.shuffle(vector, undefined, list(range(count))), target)
         return []
-
-    def _transposed(self, vectors: list[Any]) -> list[Any]:
-        """A square of vectors transposed in log2(lanes) rounds, which exchange blocks of ``s`` lanes between vectors."""
-        n, s = self.lanes, 1
-        while s < n:
-            low = [n + j - s if j & s else j for j in range(n)]
-            high = [n + j if j & s else j + s for j in range(n)]
-            new = list(vectors)
-            for i in range(n):
-                if not i & s:
-                    new[i] = self.shuffle(vectors[i], vectors[i + s], low)
-                    new[i + s] = self.shuffle(vectors[i], vectors[i + s], high)
-            vectors, s = new, 2 * s
-        return vectors
 
 
 def _build_pack(builder: Any, literals: list[int], args: Any) -> None:

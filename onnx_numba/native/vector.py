@@ -48,7 +48,7 @@ class VectorEmitter:
     builder : llvmlite.ir.IRBuilder
         Where instructions go.
     element : llvmlite.ir.Type
-        ``float`` or ``double``.
+        ``float``, ``double`` or an integer.
     lanes : int
         Elements of a vector.
     fused : bool
@@ -62,7 +62,7 @@ class VectorEmitter:
         self.element, self.lanes, self.fused = element, lanes, fused
         self.vector = ir.VectorType(element, lanes)
         self.i64 = ir.IntType(64)
-        self.align = 4 if isinstance(element, ir.FloatType) else 8
+        self.align = element.width // 8 if isinstance(element, ir.IntType) else 4 if isinstance(element, ir.FloatType) else 8
 
     def number(self, n: int) -> Any:
         """A constant of 64 bits."""
@@ -84,6 +84,20 @@ class VectorEmitter:
     def shuffle(self, a: Any, b: Any, lanes: list[int]) -> Any:
         """Lanes of a and b, counted through both."""
         return self.builder.shuffle_vector(a, b, self.ir.Constant(self.ir.VectorType(self.ir.IntType(32), len(lanes)), lanes))
+
+    def transposed(self, vectors: list[Any]) -> list[Any]:
+        """A square of vectors transposed in log2(lanes) rounds, which exchange blocks of ``s`` lanes between vectors."""
+        n, s = len(vectors), 1
+        while s < n:
+            low = [n + j - s if j & s else j for j in range(n)]
+            high = [n + j if j & s else j + s for j in range(n)]
+            new = list(vectors)
+            for i in range(n):
+                if not i & s:
+                    new[i] = self.shuffle(vectors[i], vectors[i + s], low)
+                    new[i + s] = self.shuffle(vectors[i], vectors[i + s], high)
+            vectors, s = new, 2 * s
+        return vectors
 
     def splat(self, value: Any) -> Any:
         """A vector of one number."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnx_numba.ir import expr as e
-from onnx_numba.ir.dims import Dim
+from onnx_numba.ir.dims import Dim, ceildiv, dmin
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import DTYPES, I64
+from onnx_numba.native.product import BLOCK
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import require_shape
 from onnx_numba.ops.matmul import gemm
@@ -171,12 +172,13 @@ def run_directions(
 ) -> Result:  # fmt: skip
     """Every direction's template; all hidden states, then the last of each state.
 
-    ``given`` is what the inputs contribute, ``weights`` are those of the state, ``scratch`` counts numbers per unit of the state;
-    with ``whole`` the sequences of a batch are one work unit.
+    ``given`` is what the inputs contribute, ``weights`` are those of the state, ``scratch`` counts numbers per unit of a sequence's state;
+    with ``whole`` the sequences of a batch are one work unit, else as many as their product with the weights takes together.
     """
     steps, batch = inputs.x.shape[:2]
     size = inputs.r.shape[-1]
     kind = inputs.x.dtype
+    rows = batch if whole else dmin(batch, BLOCK)
     sequences: list[Tensor] = []
     finals: list[list[Tensor]] = [[] for _ in inputs.state]
     for d, reverse in enumerate(cell.backward):
@@ -184,8 +186,8 @@ def run_directions(
             body,
             [given(d), weights(d), direction_part(b, inputs.state[0], d), inputs.lengths, *extra(d)],
             [(kind, (steps, batch, size)), *((kind, (batch, size)) for _ in inputs.state)],
-            total=1 if whole else batch, dims=(steps, batch, size, batch if whole else 1),
-            types={"X": kind}, scratch=size * scratch * kind.size,
+            total=1 if whole else ceildiv(batch, BLOCK), dims=(steps, batch, size, rows),
+            types={"X": kind}, scratch=rows * size * scratch * kind.size,
             constants={**cell.functions[d], **constants, "REVERSE": reverse, "CLIP": cell.bound},
         )  # fmt: skip
         sequences.append(b.reshape(made[0], (steps, 1, batch, size)))

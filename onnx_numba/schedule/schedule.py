@@ -43,17 +43,17 @@ def schedule(program: Program, target: Target, evaluate: Evaluate, constant: boo
             params = _with_plans(step.call.params, target, evaluate, kernels, device)
             steps[position] = CallStep(replace(step.call, params=params), step.outputs, step.checks, step.origins)
             continue
-        made = [_cuda_kernel(step) if device == "CUDA" else _kernel(step)]
+        made = [_cuda_kernel(step) if device == "CUDA" else _kernel(step, target)]
         sources[id(step)] = made
         kernels += [(kernel, step.origins) for kernel in made]
     plan = Planner(program, steps, sources).build()
     return Scheduled(plan, tuple(kernels))
 
 
-def _kernel(step: Step) -> KernelSource:
+def _kernel(step: Step, target: Target) -> KernelSource:
     if isinstance(step, Group):
         hint = step.members[0].hint
-        return contraction.generate(step) if hint is not None and hint.tuned else cpu.generate(step)
+        return contraction.generate(step) if hint is not None and hint.tuned else cpu.generate(step, target)
     outputs = sorted((t for t in step.outputs if isinstance(t, Tensor)), key=lambda t: t.definition.index)  # type: ignore[union-attr]
     if isinstance(step.call, KernelCall):
         return template.given(step.call, outputs, step.origins)

@@ -1,8 +1,9 @@
-"""The recurrences of RNN, GRU and LSTM along time, one direction; a work unit is one sequence of the batch.
+"""The recurrences of RNN, GRU and LSTM along time, one direction; a work unit is a few sequences of the batch, multiplied together.
 
 ``X`` is the element type; ``F``, ``G``, ``H`` are activations ``name(v, alpha, beta)`` with parameters ``FA``, ``FB`` …;
 with ``REVERSE`` time runs backward; ``CLIP`` bounds what activations of gates are given, the cell is not clipped. What the input
 of each step contributes is in the first buffer, biases included, R is transposed. The state lies in the last outputs while it runs.
+A unit has ``dims[3]`` sequences. They take each step together, also those that have ended, whose gates nobody looks at.
 """
 
 # Names of `onnx_numba.native` are put in when a model's module is written.
@@ -26,36 +27,38 @@ def rnn(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     batch = dims[1]
     size = dims[2]
     gates = X_scratch(ctx, 0)
-    for b in range(lo, hi):
-        h = X_at(last, b * size)
-        for j in range(size):
-            h[j] = first[b * size + j]
-        length = max(min(lengths[b], steps), 0)
-        for s in range(length, steps):
+    for unit in range(lo, hi):
+        begin = unit * dims[3]
+        end = min(begin + dims[3], batch)
+        longest = 0
+        for b in range(begin, end):
             for j in range(size):
-                every[(s * batch + b) * size + j] = X(0.0)
-        for s in range(length):
-            t = length - 1 - s if REVERSE else s
-            base = (t * batch + b) * size
-            for j in range(size):
-                gates[j] = given[base + j]
-            for k in range(0, size - 3, 4):
-                row0 = X_at(weights, k * size)
-                h0 = h[k]
-                row1 = X_at(weights, (k + 1) * size)
-                h1 = h[k + 1]
-                row2 = X_at(weights, (k + 2) * size)
-                h2 = h[k + 2]
-                row3 = X_at(weights, (k + 3) * size)
-                h3 = h[k + 3]
+                last[b * size + j] = first[b * size + j]
+            length = max(min(lengths[b], steps), 0)
+            longest = max(longest, length)
+            for s in range(length, steps):
                 for j in range(size):
-                    gates[j] = fma(h3, row3[j], fma(h2, row2[j], fma(h1, row1[j], fma(h0, row0[j], gates[j]))))
-            for k in range(size - size % 4, size):
+                    every[(s * batch + b) * size + j] = X(0.0)
+        for s in range(longest):
+            for b in range(begin, end):
+                length = min(lengths[b], steps)
+                t = length - 1 - s if REVERSE else s
+                base = (t * batch + b) * size
+                line = X_at(gates, (b - begin) * size)
                 for j in range(size):
-                    gates[j] = fma(h[k], weights[k * size + j], gates[j])
-            for j in range(size):
-                h[j] = F(max_(min_(gates[j], X(CLIP)), X(-CLIP)), X(FA), X(FB))
-                every[base + j] = h[j]
+                    line[j] = given[base + j] if s < length else X(0.0)
+            add_product(gates, size, X_at(last, begin * size), size, weights, size, end - begin, size, size)
+            for b in range(begin, end):
+                length = min(lengths[b], steps)
+                if s >= length:
+                    continue
+                t = length - 1 - s if REVERSE else s
+                base = (t * batch + b) * size
+                line = X_at(gates, (b - begin) * size)
+                h = X_at(last, b * size)
+                for j in range(size):
+                    h[j] = F(max_(min_(line[j], X(CLIP)), X(-CLIP)), X(FA), X(FB))
+                    every[base + j] = h[j]
     return 0
 
 
@@ -72,60 +75,52 @@ def gru(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     batch = dims[1]
     size = dims[2]
     gates = X_scratch(ctx, 0)
-    candidate = X_at(gates, 2 * size)
-    kept = X_at(gates, 3 * size)
-    for b in range(lo, hi):
-        h = X_at(last, b * size)
-        for j in range(size):
-            h[j] = first[b * size + j]
-        length = max(min(lengths[b], steps), 0)
-        for s in range(length, steps):
+    candidates = X_at(gates, dims[3] * 2 * size)
+    kept = X_at(gates, dims[3] * 3 * size)
+    for unit in range(lo, hi):
+        begin = unit * dims[3]
+        end = min(begin + dims[3], batch)
+        longest = 0
+        for b in range(begin, end):
             for j in range(size):
-                every[(s * batch + b) * size + j] = X(0.0)
-        for s in range(length):
-            t = length - 1 - s if REVERSE else s
-            base = (t * batch + b) * size
-            for j in range(2 * size):
-                gates[j] = given[3 * base + j]
-            for k in range(0, size - 3, 4):
-                row0 = X_at(weights, k * 3 * size)
-                h0 = h[k]
-                row1 = X_at(weights, (k + 1) * 3 * size)
-                h1 = h[k + 1]
-                row2 = X_at(weights, (k + 2) * 3 * size)
-                h2 = h[k + 2]
-                row3 = X_at(weights, (k + 3) * 3 * size)
-                h3 = h[k + 3]
-                for j in range(2 * size):
-                    gates[j] = fma(h3, row3[j], fma(h2, row2[j], fma(h1, row1[j], fma(h0, row0[j], gates[j]))))
-            for k in range(size - size % 4, size):
-                for j in range(2 * size):
-                    gates[j] = fma(h[k], weights[k * 3 * size + j], gates[j])
-            for j in range(2 * size):
-                gates[j] = F(max_(min_(gates[j], X(CLIP)), X(-CLIP)), X(FA), X(FB))
-            for j in range(size):
-                kept[j] = h[j] if LINEAR else gates[size + j] * h[j]
-            for j in range(size):
-                candidate[j] = inner[j]
-            for k in range(0, size - 3, 4):
-                row0 = X_at(weights, k * 3 * size + 2 * size)
-                h0 = kept[k]
-                row1 = X_at(weights, (k + 1) * 3 * size + 2 * size)
-                h1 = kept[k + 1]
-                row2 = X_at(weights, (k + 2) * 3 * size + 2 * size)
-                h2 = kept[k + 2]
-                row3 = X_at(weights, (k + 3) * 3 * size + 2 * size)
-                h3 = kept[k + 3]
+                last[b * size + j] = first[b * size + j]
+            length = max(min(lengths[b], steps), 0)
+            longest = max(longest, length)
+            for s in range(length, steps):
                 for j in range(size):
-                    candidate[j] = fma(h3, row3[j], fma(h2, row2[j], fma(h1, row1[j], fma(h0, row0[j], candidate[j]))))
-            for k in range(size - size % 4, size):
+                    every[(s * batch + b) * size + j] = X(0.0)
+        for s in range(longest):
+            for b in range(begin, end):
+                length = min(lengths[b], steps)
+                t = length - 1 - s if REVERSE else s
+                base = (t * batch + b) * size
+                line = X_at(gates, (b - begin) * 2 * size)
+                for j in range(2 * size):
+                    line[j] = given[3 * base + j] if s < length else X(0.0)
+            add_product(gates, 2 * size, X_at(last, begin * size), size, weights, 3 * size, end - begin, size, 2 * size)
+            for b in range(begin, end):
+                line = X_at(gates, (b - begin) * 2 * size)
+                h = X_at(last, b * size)
+                for j in range(2 * size):
+                    line[j] = F(max_(min_(line[j], X(CLIP)), X(-CLIP)), X(FA), X(FB))
                 for j in range(size):
-                    candidate[j] = fma(kept[k], weights[k * 3 * size + 2 * size + j], candidate[j])
-            for j in range(size):
-                total = gates[size + j] * candidate[j] if LINEAR else candidate[j]
-                total = max_(min_(total + given[3 * base + 2 * size + j], X(CLIP)), X(-CLIP))
-                h[j] = (X(1.0) - gates[j]) * G(total, X(GA), X(GB)) + gates[j] * h[j]
-                every[base + j] = h[j]
+                    kept[(b - begin) * size + j] = h[j] if LINEAR else line[size + j] * h[j]
+                    candidates[(b - begin) * size + j] = inner[j]
+            add_product(candidates, size, kept, size, X_at(weights, 2 * size), 3 * size, end - begin, size, size)
+            for b in range(begin, end):
+                length = min(lengths[b], steps)
+                if s >= length:
+                    continue
+                t = length - 1 - s if REVERSE else s
+                base = (t * batch + b) * size
+                line = X_at(gates, (b - begin) * 2 * size)
+                candidate = X_at(candidates, (b - begin) * size)
+                h = X_at(last, b * size)
+                for j in range(size):
+                    total = line[size + j] * candidate[j] if LINEAR else candidate[j]
+                    total = max_(min_(total + given[3 * base + 2 * size + j], X(CLIP)), X(-CLIP))
+                    h[j] = (X(1.0) - line[j]) * G(total, X(GA), X(GB)) + line[j] * h[j]
+                    every[base + j] = h[j]
     return 0
 
 
@@ -133,8 +128,8 @@ def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     """Gates i, o, f and candidate c; buffers: x, R, h0, lengths, c0, peepholes, R's scales, then all h, the last h and the last c.
 
     With ``QUANTISED`` R has whole numbers of 8 bits and a sign, and h is quantised to such at every step, in the scale of all its
-    sequences together, which then are one work unit: a unit has ``dims[3]`` of them. Their products are added up as floats,
-    ``CHUNK`` at a time, which is exact while that is at most 256 for float32.
+    sequences together, which then are one work unit. Their products are added up as floats, ``CHUNK`` at a time, which is exact while
+    that is at most 256 for float32.
     """
     given = X_p(bufs, 0)
     weights = X_p(bufs, 1)
@@ -151,14 +146,16 @@ def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     size = dims[2]
     rows = dims[3]
     totals = f64_scratch(ctx, 0)
-    gates = X_scratch(ctx, 32 * size)
-    sums = X_at(gates, 4 * size)
-    levels = X_at(sums, 4 * size)
+    gates = X_scratch(ctx, 32 * rows * size)
+    sums = X_at(gates, 4 * rows * size)
+    levels = X_at(sums, 4 * rows * size)
     scale = X(0.0)
     zero = X(0.0)
     for unit in range(lo, hi):
+        begin = unit * rows
+        end = min(begin + rows, batch)
         longest = 0
-        for b in range(unit * rows, (unit + 1) * rows):
+        for b in range(begin, end):
             for j in range(size):
                 last[b * size + j] = first[b * size + j]
                 last_cell[b * size + j] = first_cell[b * size + j]
@@ -168,67 +165,59 @@ def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                 for j in range(size):
                     every[(s * batch + b) * size + j] = X(0.0)
         for s in range(longest):
+            for b in range(begin, end):
+                length = min(lengths[b], steps)
+                t = length - 1 - s if REVERSE else s
+                base = (t * batch + b) * size
+                line = X_at(gates, (b - begin) * 4 * size)
+                for j in range(4 * size):
+                    line[j] = given[4 * base + j] if s < length else X(0.0)
+            state = X_at(last, begin * size)
             if QUANTISED:
                 low = X(0.0)
                 high = X(0.0)
-                for b in range(unit * rows, (unit + 1) * rows):
+                for b in range(begin, end):
                     if s <= lengths[b]:  # also of sequences that have just ended
                         for j in range(size):
                             low = min_(low, last[b * size + j])
                             high = max_(high, last[b * size + j])
                 scale = X(1.0) if low == high else (high - low) / X(255.0)
                 zero = max_(min_(rint(-low / scale), X(255.0)), X(0.0))
-            for b in range(unit * rows, (unit + 1) * rows):
+                for k in range((end - begin) * size):
+                    levels[k] = max_(min_(rint(state[k] / scale) + zero, X(255.0)), X(0.0)) - zero
+                for j in range((end - begin) * 4 * size):
+                    totals[j] = f64(0.0)
+                for start in range(0, size, CHUNK):
+                    for j in range((end - begin) * 4 * size):
+                        sums[j] = X(0.0)
+                    depth = min(size - start, CHUNK)
+                    right = X_at(weights, start * 4 * size)
+                    add_product(sums, 4 * size, X_at(levels, start), size, right, 4 * size, end - begin, depth, 4 * size)
+                    for j in range((end - begin) * 4 * size):
+                        totals[j] = totals[j] + f64(sums[j])
+                for b in range(end - begin):
+                    for j in range(4 * size):
+                        gates[b * 4 * size + j] = gates[b * 4 * size + j] + X(totals[b * 4 * size + j]) * (scale * scales[j])
+            else:
+                add_product(gates, 4 * size, state, size, weights, 4 * size, end - begin, size, 4 * size)
+            for b in range(begin, end):
                 length = min(lengths[b], steps)
                 if s >= length:
                     continue
-                h = X_at(last, b * size)
-                c = X_at(last_cell, b * size)
                 t = length - 1 - s if REVERSE else s
                 base = (t * batch + b) * size
-                for j in range(4 * size):
-                    gates[j] = given[4 * base + j]
-                if QUANTISED:
-                    for k in range(size):
-                        levels[k] = max_(min_(rint(h[k] / scale) + zero, X(255.0)), X(0.0)) - zero
-                    for j in range(4 * size):
-                        totals[j] = f64(0.0)
-                state = levels if QUANTISED else h
-                target = sums if QUANTISED else gates
-                for start in range(0, size, CHUNK):
-                    stop = min(start + CHUNK, size)
-                    if QUANTISED:
-                        for j in range(4 * size):
-                            sums[j] = X(0.0)
-                    for k in range(start, stop - 3, 4):
-                        row0 = X_at(weights, k * 4 * size)
-                        h0 = state[k]
-                        row1 = X_at(weights, (k + 1) * 4 * size)
-                        h1 = state[k + 1]
-                        row2 = X_at(weights, (k + 2) * 4 * size)
-                        h2 = state[k + 2]
-                        row3 = X_at(weights, (k + 3) * 4 * size)
-                        h3 = state[k + 3]
-                        for j in range(4 * size):
-                            target[j] = fma(h3, row3[j], fma(h2, row2[j], fma(h1, row1[j], fma(h0, row0[j], target[j]))))
-                    for k in range(stop - (stop - start) % 4, stop):
-                        for j in range(4 * size):
-                            target[j] = fma(state[k], weights[k * 4 * size + j], target[j])
-                    if QUANTISED:
-                        for j in range(4 * size):
-                            totals[j] = totals[j] + f64(sums[j])
-                if QUANTISED:
-                    for j in range(4 * size):
-                        gates[j] = gates[j] + X(totals[j]) * (scale * scales[j])
+                line = X_at(gates, (b - begin) * 4 * size)
+                h = X_at(last, b * size)
+                c = X_at(last_cell, b * size)
                 for j in range(size):
                     before = c[j]
-                    gate = max_(min_(gates[j] + peep[j] * before, X(CLIP)), X(-CLIP))
+                    gate = max_(min_(line[j] + peep[j] * before, X(CLIP)), X(-CLIP))
                     enter = F(gate, X(FA), X(FB))
-                    gate = max_(min_(gates[2 * size + j] + peep[2 * size + j] * before, X(CLIP)), X(-CLIP))
+                    gate = max_(min_(line[2 * size + j] + peep[2 * size + j] * before, X(CLIP)), X(-CLIP))
                     keep = X(1.0) - enter if COUPLED else F(gate, X(FA), X(FB))
-                    gate = max_(min_(gates[3 * size + j], X(CLIP)), X(-CLIP))
+                    gate = max_(min_(line[3 * size + j], X(CLIP)), X(-CLIP))
                     after = keep * before + enter * G(gate, X(GA), X(GB))
-                    gate = max_(min_(gates[size + j] + peep[size + j] * after, X(CLIP)), X(-CLIP))
+                    gate = max_(min_(line[size + j] + peep[size + j] * after, X(CLIP)), X(-CLIP))
                     c[j] = after
                     h[j] = F(gate, X(FA), X(FB)) * H(after, X(HA), X(HB))
                     every[base + j] = h[j]

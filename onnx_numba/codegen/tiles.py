@@ -1,0 +1,181 @@
+"""The loops of maps that read along one axis and write along another: both axes in blocks, which are transposed in registers.
+
+A transposed matrix plus one becomes
+
+    t0 = f32_local(4096)
+    for p in range(lo, hi):                     # blocks of 16 x 256 elements of the result
+        i1 = urem(p, s0)
+        i0 = udiv(p, s0)
+        q0 = min(16, s1 + i0 * -16)
+        q1 = min(256, s2 + i1 * -256)
+        transpose_block(4, 16, t0, q1, f32_at(x0, i1 * s4 + i0 * 16), s1, q0, q1)
+        for i2 in range(q0):
+            b0 = i2 * q1
+            b1 = i0 * s5 + i1 * 256 + i2 * s2
+            for i3 in range(q1):
+                x1[b1 + i3] = (t0[b0 + i3] + f32(1.0))
+
+A mere transposition needs no local array and no loops: its block goes straight to the result.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+from onnx_numba.codegen import keep
+from onnx_numba.codegen.emitter import Emitter
+from onnx_numba.codegen.rows import RowWriter, grain_of
+from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.dims import Dim, Sym
+from onnx_numba.ir.expr import Expr, Flat, Load
+from onnx_numba.ir.loop import Tensor
+from onnx_numba.native.transpose import LEAST, square_lanes
+from onnx_numba.schedule.domain import coefficient, rewrite
+from onnx_numba.schedule.expand import cost
+from onnx_numba.schedule.steps import Group, Member
+from onnx_numba.target import Target
+
+LINE = 64
+"""Bytes that a block reads of a row: a whole line of the cache, or else it would be fetched again for the next block."""
+WIDE = 256
+"""Elements of a block along the axis that is written: a quarter of the first-level cache for elements of 4 bytes. Blocks as wide as this go
+through memory as fast as any from 16 x 16 to 512 x 512, and twice as fast as those that are walked in the order in which they are read."""
+SMALL = 1024
+"""Elements up to which plain loops do, which compile faster."""
+MOST = 4
+"""Local arrays that a kernel has at most."""
+
+
+def crossing(group: Group) -> Sym | None:
+    """The loop along which elements lie side by side that the innermost loop, along which results do, reads with jumps."""
+    if group.rvars or len(group.pvars) < 2 or any(m.kind != "map" for m in group.members):
+        return None
+    *others, last = group.pvars
+    size = d.product(v.extent for v in group.pvars if v.extent is not None)
+    if _below(size, SMALL):
+        return None
+    votes: Counter[Sym] = Counter()
+    for load in _outside(group, [m.expr for m in group.members if m.stored]):
+        votes.update(v for v in others if not _below(v.extent, LEAST) and _crosses(load, v, last))
+    return max(votes, key=votes.__getitem__, default=None)
+
+
+def _below(extent: Dim | int | None, least: int) -> bool:
+    return isinstance(extent, int) and extent < least
+
+
+def _outside(group: Group, values: Iterable[Expr]) -> list[Load]:
+    """Loads of what the group does not compute, which no condition guards."""
+    targets = {m.target for m in group.members}
+    return [node for node in keep.parts(values) if isinstance(node, Load) and node.tensor not in targets]
+
+
+def _crosses(load: Load, across: Sym, last: Sym) -> bool:
+    """Whether a load goes from one element to the next along ``across``, and by a step forward along ``last``."""
+    index = load.index[0]
+    step = coefficient(index, last)
+    if step is None or step in (0, 1) or coefficient(index, across) != 1 or e.values_in(index):
+        return False
+    return d.at_least_zero(step) and not any(s.extent is not None for s in d.symbols(step))
+
+
+def in_tiles(group: Group, across: Sym) -> Group:
+    """The group with both axes in blocks: ``pvars`` ends with the two numbers of a block and the two places in it.
+
+    Where results are narrow, blocks are so much longer the other way.
+    """
+    last = group.pvars[-1]
+    assert across.extent is not None and last.extent is not None
+    loads = _outside(group, [m.expr for m in group.members if m.stored])
+    line = LINE // max(load.tensor.dtype.size for load in loads if _crosses(load, across, last))
+    width = d.dmin(WIDE, last.extent)
+    length = d.dmax(line, d.floordiv(line * WIDE, d.dmax(width, 1)))
+    numbers, places, table = [], [], {}
+    for variable, size in ((across, length), (last, WIDE)):
+        assert variable.extent is not None
+        number = Sym(variable.name + "b", extent=d.ceildiv(variable.extent, size))
+        place = Sym(variable.name, extent=d.dmin(size, variable.extent - d.dim(number) * size))
+        table[variable] = d.dim(number) * size + d.dim(place)
+        numbers.append(number)
+        places.append(place)
+    order = (*(v for v in group.pvars if v not in table), *numbers, *places)
+    return replace(rewrite(group, table, order), pvars=order, order=order)
+
+
+class TileWriter(RowWriter):
+    """Writes the loops of a group that `in_tiles` has made."""
+
+    def __init__(self, group: Group, emitter: Emitter, target: Target) -> None:
+        super().__init__(group, emitter)
+        self.target = target
+        *self.outer, self.across, self.last = group.pvars
+
+    def write(self) -> tuple[Dim | int, Dim | int]:
+        """Emit everything; answer (total, grain)."""
+        stored = [m for m in self.group.members if m.stored]
+        computed = [m for m in stored if not self._merely_moved(m)]
+        with ExitStack() as loops:
+            total = self._open_outer(loops, self.outer)
+            for m in stored:
+                if m not in computed:
+                    self._move(m)
+            if computed:
+                self._compute(computed)
+        work = sum(cost(m.expr) + 2 for m in stored)
+        return total, grain_of(LINE * WIDE // max(m.target.dtype.size for m in stored), work)
+
+    def _merely_moved(self, m: Member) -> bool:
+        load = m.expr
+        return (
+            isinstance(load, Load)
+            and load in _outside(self.group, [load])
+            and load.tensor.dtype is m.target.dtype
+            and _crosses(load, self.across, self.last)
+            and coefficient(m.position, self.last) == 1
+            and coefficient(m.position, self.across) is not None
+        )
+
+    def _move(self, m: Member) -> None:
+        assert isinstance(m.expr, Load)
+        pitch = coefficient(m.position, self.across)
+        assert pitch is not None
+        self._transpose(self._at(m.target, m.position), self.emitter.dim(pitch), m.expr)
+
+    def _compute(self, members: Sequence[Member]) -> None:
+        loads = _outside(self.group, [self.resolved(m) for m in members])
+        assert self.last.extent is not None
+        pitch = self.last.extent
+        for load in [x for x in loads if _crosses(x, self.across, self.last)][:MOST]:
+            local = self._local(load.tensor)
+            self._transpose(self.emitter.buffer(local), self.emitter.dim(pitch), load)
+            self.replaced[load] = Flat(local, (d.dim(self.across) * pitch + d.dim(self.last),))
+        count = len(self.outer)
+        with self.emitter.loop(self.across, f"i{count}"), self.emitter.loop(self.last, f"i{count + 1}"):
+            self.emitter.count_uses([self.ready(m) for m in members])
+            for m in members:
+                self._step(m)
+
+    def _local(self, like: Tensor) -> Tensor:
+        name, top = self.emitter.fresh("t"), self.emitter.blocks[0]
+        size = LINE // like.dtype.size * WIDE
+        top.lines.append("    " * top.indent + f"{name} = {like.dtype.name}_local({size})")
+        local = Tensor(name, like.dtype, (size,), like.definition)
+        self.emitter.locals[local] = name
+        return local
+
+    def _transpose(self, to: str, pitch: str, load: Load) -> None:
+        size, step = load.tensor.dtype.size, coefficient(load.index[0], self.last)
+        assert step is not None and self.across.extent is not None and self.last.extent is not None
+        rows, columns = self.emitter.dim(self.across.extent), self.emitter.dim(self.last.extent)
+        start = self._at(load.tensor, load.index[0])
+        lanes = square_lanes(self.target, size)
+        self.emitter.line(f"transpose_block({size}, {lanes}, {to}, {pitch}, {start}, {self.emitter.dim(step)}, {rows}, {columns})")
+
+    def _at(self, tensor: Tensor, index: Dim | int) -> str:
+        """A tensor from the block's first element on."""
+        first = d.substitute(index, {self.across: 0, self.last: 0})
+        return f"{tensor.dtype.name}_at({self.emitter.buffer(tensor)}, {self.emitter.dim(first)})"
