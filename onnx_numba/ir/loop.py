@@ -256,15 +256,22 @@ class Tensor:
 
 
 class Object:
-    """A value that lives in Python: strings, a sequence, a map, an optional, a tensor of unknown rank."""
+    """A value that lives in Python: strings, a sequence, a map, an optional, a tensor of unknown rank.
 
-    __slots__ = ("definition", "name", "origin", "type")
+    Attributes
+    ----------
+    text : callable or None
+        Makes the same strings as numbers, see `onnx_numba.ops.characters`; None where a step has to.
+    """
+
+    __slots__ = ("definition", "name", "origin", "text", "type")
 
     def __init__(self, name: str, type_: ValueType, definition: Input | Result | Constant, origin: str = "") -> None:
         self.name = name
         self.type = type_
         self.definition = definition
         self.origin = origin
+        self.text: Callable[[], Any] | None = None
 
     def __repr__(self) -> str:
         return f"{self.name}: {self.type}"

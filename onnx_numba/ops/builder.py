@@ -174,27 +174,32 @@ class Builder:
         index = len(self.program.inputs)
         value: Tensor | Object
         declared: tuple[int | str | None, ...] | None = None
-        if isinstance(type_, TensorType) and type_.shape is not None and type_.dtype is not STRING:
+        if isinstance(type_, TensorType) and type_.shape is not None:
             declared = tuple(map(_declared, type_.shape))
-            shape: list[Dim | int] = []
-            for axis, extent in enumerate(declared):
-                if isinstance(extent, int):
-                    shape.append(extent)
-                    continue
-                symbol = dims.get(extent) if extent else None
-                if symbol is None:
-                    symbol = Sym(extent or f"{name}[{axis}]")
-                    symbol.source = (index, axis)
-                    if extent:
-                        dims[extent] = symbol
-                shape.append(d.dim(symbol))
-            value = self._new(type_.dtype, tuple(shape), Input(index), name=name)
+            shape = self._input_shape(name, index, declared, dims)
+            if type_.dtype is STRING:
+                value = self._object(name, TensorType(STRING, shape), Input(index))  # type: ignore[arg-type]
+            else:
+                value = self._new(type_.dtype, shape, Input(index), name=name)
         else:
-            if isinstance(type_, TensorType) and type_.shape is not None:
-                declared = tuple(map(_declared, type_.shape))
             value = self._object(name, type_, Input(index))
         self.program.inputs.append((name, value, declared, optional))
         return value
+
+    def _input_shape(self, name: str, index: int, declared: Sequence[int | str | None], dims: dict[str, Sym]) -> Shape:
+        shape: list[Dim | int] = []
+        for axis, extent in enumerate(declared):
+            if isinstance(extent, int):
+                shape.append(extent)
+                continue
+            symbol = dims.get(extent) if extent else None
+            if symbol is None:
+                symbol = Sym(extent or f"{name}[{axis}]")
+                symbol.source = (index, axis)
+                if extent:
+                    dims[extent] = symbol
+            shape.append(d.dim(symbol))
+        return tuple(shape)
 
     def weight(self, array: Array, name: str = "") -> Tensor:
         """A constant array of the model; small integer tensors and single elements also have their content known."""

@@ -1,4 +1,4 @@
-"""Steps on strings: comparison, choice, casts, and the text operators."""
+"""Steps on strings: casts, and the text operators."""
 
 from __future__ import annotations
 
@@ -12,16 +12,6 @@ from onnx_numba.runtime.regex import compiled
 
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Any]
-
-
-def string_equal(params: Params, x: Array, y: Array) -> tuple[Array]:
-    """Whether strings are equal, broadcast."""
-    return (np.asarray(np.equal(x.astype(object), y.astype(object)), np.bool_),)
-
-
-def string_where(params: Params, condition: Array, x: Array, y: Array) -> tuple[Array]:
-    """Strings of ``x`` where the condition holds, else of ``y``."""
-    return (np.where(condition, x.astype(object), y.astype(object)),)
 
 
 def string_from_numbers(params: Params, x: Array) -> tuple[Array]:
@@ -133,7 +123,7 @@ def tfidf(params: Params, x: Array) -> tuple[Array]:
 
 
 _STEPS = (
-    string_equal, string_where, string_from_numbers, string_to_numbers, string_concat, string_split, regex_full_match,
+    string_from_numbers, string_to_numbers, string_concat, string_split, regex_full_match,
     string_normalizer, tfidf,
 )  # fmt: skip
 HOSTS: Mapping[str, Callable[..., tuple[Any, ...]]] = {function.__name__: function for function in _STEPS}

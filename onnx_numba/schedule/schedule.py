@@ -69,9 +69,7 @@ def _cuda_kernel(step: Step) -> KernelSource:
     return cuda.generate_template(step.call, [storage(t) for t in outputs], step.origins)
 
 
-def _with_plans(
-    value: Any, target: Target, evaluate: Evaluate, kernels: list[tuple[KernelSource, list[str]]], device: str
-) -> Any:
+def _with_plans(value: Any, target: Target, evaluate: Evaluate, kernels: list[tuple[KernelSource, list[str]]], device: str) -> Any:
     """Parameters of a host step with the programs among them scheduled."""
     if isinstance(value, Program):
         made = schedule(value, target, evaluate, device=device)
