@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from onnx_numba.complaints import mistyped, refused
-from onnx_numba.errors import DeferredError, ModelError, OnnxNumbaError, UnsupportedError
+from onnx_numba.errors import DeferredError, DeferredTypeError, ModelError, OnnxNumbaError, UnsupportedError
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.graph import Graph, Initializer, Node, reads
@@ -51,7 +51,10 @@ def lower(graph: Graph, options: Options, registry: Registry | None = None, *, s
     for value in graph.inputs:
         if value.type is None:
             raise ModelError(f"input {value.name!r} has no type; give it one in the model")
-        lowering.env[value.name] = lowering.builder.input(value.name, value.type, lowering.dims, optional=value.default is not None)
+        made = lowering.builder.input(value.name, value.type, lowering.dims, optional=value.default is not None)
+        if isinstance(made, Object):
+            made.filled = segment  # else its shape would be given, see `onnx_numba.runtime.segments`
+        lowering.env[value.name] = made
         if value.default is not None:
             lowering.program.defaults[value.name] = value.default.array
     lowering.graph(graph)
@@ -161,9 +164,11 @@ class Lowering:
                 results = self._results(node, implementation.call(self.builder, node, inputs))
         except ModelError as error:
             raise _named(error, node) from None
-        except DeferredError:
+        except DeferredError as error:
             if not self.deferring:
                 raise
+            if isinstance(error, DeferredTypeError):
+                return self._deferred(node, results=error.results)
             return self._deferred(node, last=True)
         except RecursionError:
             raise
@@ -213,14 +218,17 @@ class Lowering:
         near = self.registry.nearest(node.domain, node.op)
         return "there is no such operator among those known of its domain" + (f"; did you mean {near!r}?" if near else "")
 
-    def _deferred(self, node: Node, last: bool = False) -> str:
-        """Put a node into the open segment, or a new one; ``last`` says that types alone may not do for it: what follows stays apart."""
+    def _deferred(self, node: Node, last: bool = False, results: Sequence[ValueType] = ()) -> str:
+        """Put a node into the open segment, or a new one; ``last`` says that types alone may not do for it: what follows stays apart.
+
+        ``results`` are types of its outputs that onnx cannot tell.
+        """
         if self.segment is not None and (last or not self.segment.accepts(node)):
             self._close()
         segment = self.segment or Segment()
         outside = [name for name in reads(node) if name not in segment.made]
         constants = {name: array for name in outside if (array := self._embedded(name)) is not None}
-        segment.add(node, {name: type_of(self.value(name)) for name in outside if name not in constants}, constants)
+        segment.add(node, {name: type_of(self.value(name)) for name in outside if name not in constants}, constants, results)
         self.uses.subtract(reads(node))
         self.segment = segment
         if last:

@@ -260,17 +260,20 @@ class Object:
 
     Attributes
     ----------
+    filled : bool
+        Whether it is a tensor that is known to have elements.
     text : callable or None
         Makes the same strings as numbers, see `onnx_numba.ops.characters`; None where a step has to.
     """
 
-    __slots__ = ("definition", "name", "origin", "text", "type")
+    __slots__ = ("definition", "filled", "name", "origin", "text", "type")
 
     def __init__(self, name: str, type_: ValueType, definition: Input | Result | Constant, origin: str = "") -> None:
         self.name = name
         self.type = type_
         self.definition = definition
         self.origin = origin
+        self.filled = False
         self.text: Callable[[], Any] | None = None
 
     def __repr__(self) -> str:

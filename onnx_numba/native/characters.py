@@ -16,11 +16,17 @@ HASH_START, HASH_FACTOR, HASH_MASK = 2166136261, 16777619, 0xFFFFFFFF
 
 
 @function
+def hash_step(value: Any, item: Any) -> Any:
+    """A step of FNV-1a (Fowler, Noll and Vo, public domain)."""
+    return ((value ^ item) * HASH_FACTOR) & HASH_MASK
+
+
+@function
 def hash_bytes(data: Any, start: Any, stop: Any) -> Any:
-    """FNV-1a (Fowler, Noll and Vo, public domain) of bytes, with its upper half mixed into the lower."""
+    """The hash of bytes, with its upper half mixed into the lower."""
     value = i64(HASH_START)
     for k in range(start, stop):
-        value = ((value ^ i64(data[k])) * HASH_FACTOR) & HASH_MASK
+        value = hash_step(value, i64(data[k]))
     return value ^ (value >> 15)
 
 
@@ -48,4 +54,98 @@ def find_key(data: Any, start: Any, stop: Any, slots: Any, mask: Any, spans: Any
     return found
 
 
-RECORDS: tuple[Record, ...] = (hash_bytes, same_bytes, find_key)
+@function
+def code_length(byte: Any) -> Any:
+    """How many bytes the character has that begins with a byte."""
+    return 1 + i64(byte >= 0xC0) + i64(byte >= 0xE0) + i64(byte >= 0xF0)
+
+
+@function
+def code_at(data: Any, at: Any) -> Any:
+    """The code point of the character whose bytes begin at a place."""
+    byte = i64(data[at])
+    length = code_length(byte)
+    code = byte if length == 1 else byte & (0x7F >> length)
+    for k in range(at + 1, at + length):
+        code = (code << 6) | (i64(data[k]) & 0x3F)
+    return code
+
+
+@function
+def count_codes(data: Any, start: Any, stop: Any) -> Any:
+    """How many characters there are."""
+    count = i64(0)
+    for k in range(start, stop):
+        count += i64((i64(data[k]) & 0xC0) != 0x80)
+    return count
+
+
+@function
+def is_space(code: Any) -> Any:
+    """Whether Python takes a character for white space."""
+    low = (code >= 9 and code <= 13) or (code >= 28 and code <= 32) or code == 0x85 or code == 0xA0
+    high = (code >= 0x2000 and code <= 0x200A) or code == 0x2028 or code == 0x2029 or code == 0x202F or code == 0x205F
+    return low or high or code == 0x1680 or code == 0x3000
+
+
+@function
+def skip_spaces(data: Any, at: Any, stop: Any, spaces: Any) -> Any:
+    """Where white space, or what is none if ``spaces`` does not hold, ends."""
+    while at < stop and is_space(code_at(data, at)) == spaces:
+        at += code_length(i64(data[at]))
+    return at
+
+
+@function
+def longest_match(data: Any, start: Any, stop: Any, ascii: Any, bounds: Any, kinds: Any, count: Any, steps: Any, width: Any) -> Any:
+    """Where the longest match of an automaton ends that begins at a place, or -1; see `onnx_numba.ops.cutting`."""
+    state = i64(0)
+    found = i64(-1)
+    at = start
+    while state >= 0 and at < stop:
+        byte = i64(data[at])
+        kind = i64(0)
+        if byte < 128:
+            kind += ascii[byte]
+            at += 1
+        else:
+            code = code_at(data, at)
+            low = i64(0)
+            high = count
+            while high - low > 1:
+                middle = (low + high) // 2
+                if bounds[middle] <= code:
+                    low = middle
+                else:
+                    high = middle
+            kind += kinds[low]
+            at += code_length(byte)
+        state = steps[state * width + kind]
+        if state >= 0 and steps[state * width + width - 1] != 0:
+            found = at
+    return found
+
+
+@function
+def put_span(out: Any, place: Any, start: Any, stop: Any) -> Any:
+    """Write a span; where the next one goes."""
+    out[2 * place] = start
+    out[2 * place + 1] = stop
+    return place + 1
+
+
+@function
+def fill_row(out: Any, first: Any, place: Any, last: Any, marked: Any, pad: Any, pad_end: Any) -> Any:
+    """Marks around the strings of a row, if they are wanted, and padding behind them; bytes of the marks follow those of the padding."""
+    if marked != 0 and last > first:
+        put_span(out, first, pad_end, pad_end + 1)
+        place = put_span(out, place, pad_end + 1, pad_end + 2)
+    while place < last:
+        place = put_span(out, place, pad, pad_end)
+    return place
+
+
+RECORDS: tuple[Record, ...] = (
+    hash_step, hash_bytes, same_bytes, find_key, code_length, code_at, count_codes, is_space, skip_spaces, longest_match, put_span,
+    fill_row,
+)  # fmt: skip

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from onnx_numba.errors import DeferredError, ModelError, UnsupportedError
+from onnx_numba.errors import DeferredError, DeferredTypeError, ModelError, UnsupportedError
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir import plan
@@ -124,6 +124,12 @@ class Builder:
     def deferred(self, message: str) -> NoReturn:
         """Leave the node to the run: its inputs' types, shapes or values there will say what is missing here."""
         raise DeferredError.of(self.node, message)
+
+    def deferred_type(self, message: str, results: Sequence[ValueType] = ()) -> NoReturn:
+        """Likewise where the ranks of the inputs will do; ``results`` are types of the outputs where onnx cannot tell."""
+        error = DeferredTypeError.of(self.node, message)
+        error.results = results
+        raise error
 
     def require_equal(self, a: Dim | int, b: Dim | int, what: str) -> None:
         """Demand that two dims are equal: now if both are numbers, else when the next tensor made here is computed."""

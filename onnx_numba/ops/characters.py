@@ -23,7 +23,7 @@ from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Constant, Object, Shape, Tensor
 from onnx_numba.ir.types import BOOL, I64, STRING, U8, TensorType
-from onnx_numba.native.characters import HASH_FACTOR, HASH_MASK, HASH_START
+from onnx_numba.native.characters import HASH_START, hash_step
 from onnx_numba.ops.builder import Builder
 from onnx_numba.templates.characters import equal_text, lookup_text
 
@@ -80,7 +80,7 @@ def _read_text(b: Builder, x: Object) -> Callable[[], Text]:
     """By a step that reads Python's strings."""
     assert isinstance(x.type, TensorType)
     if x.type.shape is None:
-        b.unsupported("the rank of a tensor of strings must be known before the run")
+        b.deferred_type("the rank of a tensor of strings must be known before the run")
     spans, data = b.host("text", [x], [TensorType(I64, (*x.type.shape, 2)), TensorType(U8, (None,))])  # type: ignore[arg-type]
     text = Text(spans, data)
     return lambda: text
@@ -137,7 +137,7 @@ def table(b: Builder, keys: Sequence[str]) -> Table:
 def _hash(data: bytes) -> int:
     value = HASH_START
     for byte in data:
-        value = ((value ^ byte) * HASH_FACTOR) & HASH_MASK
+        value = hash_step(value, byte)
     return value ^ (value >> 15)
 
 

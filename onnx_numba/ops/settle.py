@@ -13,7 +13,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Concat, Object, Reshape, Tensor
 from onnx_numba.ir.types import DTYPES, I64, STRING, DType, TensorType
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.characters import taken, with_text
+from onnx_numba.ops.characters import taken, text_of, with_text
 
 Extent = Dim | int
 
@@ -186,6 +186,8 @@ def object_shape(b: Builder, value: Object) -> tuple[Extent, ...]:
     shape = value.type.shape or ()
     if all(isinstance(x, (int, Dim)) for x in shape):
         return tuple(shape)
+    if value.text is not None:
+        return text_of(b, value).shape
     (read,) = b.host("object_shape", [value], [TensorType(I64, (rank,))])
     return tuple(b.dims(read))
 

@@ -70,16 +70,15 @@ def string_concat(params: Params, x: Array, y: Array) -> tuple[Array]:
     return (np.asarray(np.add(x.astype(object), y.astype(object)), object),)
 
 
-def string_split(params: Params, x: Array) -> tuple[Array, Array]:
-    """Pieces of every string along a new last axis, filled up with empty strings; and how many pieces each has."""
-    delimiter, limit = params["delimiter"], params["maxsplit"]
-    pieces = _each(lambda text: text.split(delimiter or None, -1 if limit is None else limit), x)
-    counts = np.array([len(p) for p in pieces.reshape(-1)], np.int64).reshape(x.shape)
-    width = int(counts.max(initial=0))
-    result = np.full((*x.shape, width), "", object)
-    for index in np.ndindex(*x.shape):
-        result[index][: counts[index]] = pieces[index]
-    return result, counts
+def string_split(params: Params, x: Array) -> tuple[Array]:
+    """Pieces of every string along a new last axis, filled up with empty strings."""
+    delimiter, limit = params["delimiter"] or None, -1 if params["maxsplit"] is None else params["maxsplit"]
+    rows = [text.split(delimiter, limit) for text in x.reshape(-1).tolist()]
+    width = max(map(len, rows), default=0)
+    result = np.full((len(rows), width), "", object)
+    for line, row in zip(result, rows, strict=True):
+        line[: len(row)] = row
+    return (result.reshape(*x.shape, width),)
 
 
 def regex_full_match(params: Params, x: Array) -> tuple[Array]:
@@ -99,32 +98,9 @@ def string_normalizer(params: Params, x: Array) -> tuple[Array]:
     return (result if x.ndim == 1 else result.reshape(1, -1),)
 
 
-def tfidf(params: Params, x: Array) -> tuple[Array]:
-    """How often each n-gram of a pool occurs in each row, skips allowed, as counts, presence or weights."""
-    slots: Mapping[tuple[Any, ...], int] = params["slots"]
-    rows = x.reshape(1, -1) if x.ndim < 2 else x
-    counts = np.zeros((len(rows), params["width"]), np.int64)
-    sizes = sorted({len(gram) for gram in slots if params["min"] <= len(gram) <= params["max"]})
-    for row, items in zip(counts, rows.tolist(), strict=True):
-        for size in sizes:
-            for skip in range(1 if size == 1 else params["skip"] + 1):
-                step = skip + 1
-                for start in range(len(items) - (size - 1) * step):
-                    slot = slots.get(tuple(items[start : start + (size - 1) * step + 1 : step]))
-                    if slot is not None:
-                        row[slot] += 1
-    weights = params["weights"]
-    result = counts.astype(np.float32) if params["mode"] == "TF" else (counts > 0).astype(np.float32)
-    if params["mode"] != "TF" and weights is not None:
-        result *= weights
-    if params["mode"] == "TFIDF":
-        result = counts * (np.float32(1) if weights is None else weights)
-    return (np.asarray(result[0] if x.ndim < 2 else result, np.float32),)
-
-
 _STEPS = (
     string_from_numbers, string_to_numbers, string_concat, string_split, regex_full_match,
-    string_normalizer, tfidf,
+    string_normalizer,
 )  # fmt: skip
 HOSTS: Mapping[str, Callable[..., tuple[Any, ...]]] = {function.__name__: function for function in _STEPS}
 """The steps of this module by name."""

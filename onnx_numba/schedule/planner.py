@@ -31,7 +31,7 @@ from onnx_numba.ir.loop import (
     Weight,
 )
 from onnx_numba.ir.plan import BAD_VALUE, SHAPE_MISMATCH, HostStep, Kernel, Plan, Port, Reason
-from onnx_numba.ir.types import U8, DType, TensorType
+from onnx_numba.ir.types import U8, DType, TensorType, ValueType
 from onnx_numba.schedule.expand import view_checks
 from onnx_numba.schedule.fuse import dim_tensors, updated
 from onnx_numba.schedule.steps import CallStep, Group, Step
@@ -219,10 +219,9 @@ class Planner:
     def _input(self, index: int) -> Port:
         name, value, declared, optional = self.program.inputs[index]
         if isinstance(value, Object):
-            kind, slots = value.type, ()
-            if isinstance(kind, TensorType) and kind.shape is not None:
-                kind, slots = _tensor_type(kind.dtype, kind.shape), self._input_dims(name, kind.shape)
-            return Port(name, kind, object=self.object(value), dims=slots, declared=declared, optional=optional)
+            shape = value.type.shape if isinstance(value.type, TensorType) else None
+            slots = self._input_dims(name, shape or ())
+            return Port(name, _named(value.type), object=self.object(value), dims=slots, declared=declared, optional=optional)
         slots = self._input_dims(name, value.shape)
         buffer = self.new_buffer(value.dtype.name)
         self._buffers[value] = buffer
@@ -376,7 +375,7 @@ class Planner:
         for index in range(max(by_index, default=-1) + 1):
             made = by_index.get(index)
             if made is None or isinstance(made, Object):
-                kind = made.type if made is not None else TensorType(U8)
+                kind = _named(made.type) if made is not None else TensorType(U8)
                 target = self.object(made) if made is not None else self.object(Object("unused", kind, Constant(None)))
                 outputs.append(Port("", kind, object=target))
                 continue
@@ -397,7 +396,7 @@ class Planner:
 
     def _port(self, name: str, value: Tensor | Object) -> Port:
         if isinstance(value, Object):
-            return Port(name or value.name, value.type, object=self.object(value))
+            return Port(name or value.name, _named(value.type), object=self.object(value))
         return Port(name or value.name, _tensor_type(value.dtype, value.shape), self.buffer(value), tuple(self.dim(x) for x in value.shape))
 
     def _output(self, name: str, value: Tensor | Object) -> Port:
@@ -405,5 +404,10 @@ class Planner:
         return self._port(name, value)
 
 
+def _named(kind: ValueType) -> ValueType:
+    """The type of an object with names in place of dims, which are no part of a plan."""
+    return _tensor_type(kind.dtype, kind.shape) if isinstance(kind, TensorType) and kind.shape is not None else kind
+
+
 def _tensor_type(dtype: DType, shape: Shape) -> TensorType:
-    return TensorType(dtype, tuple(x if isinstance(x, int) else str(x) for x in shape))  # type: ignore[misc]
+    return TensorType(dtype, tuple(x if isinstance(x, int) or x is None else str(x) for x in shape))  # type: ignore[misc]

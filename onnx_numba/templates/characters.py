@@ -37,3 +37,54 @@ def equal_text(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     for k in range(lo, hi):
         out[k] = same_bytes(data, spans[2 * k], spans[2 * k + 1], other_data, others[2 * k], others[2 * k + 1])
     return 0
+
+
+def count_grams(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
+    """How often n-grams occur in rows of numbered words.
+
+    Buffers are the words; per word the column of it alone, or -1; a table of the longer n-grams: slots, where each begins among their
+    words, those words, their columns; their sizes; and the target. Dims are words in a row, columns, the number from which on a word is
+    in no n-gram, the table's number of slots less 1, how many sizes there are, and the greatest distance from word to word.
+    """
+    words = i64_p(bufs, 0)
+    single = i64_p(bufs, 1)
+    slots = i64_p(bufs, 2)
+    starts = i64_p(bufs, 3)
+    grams = i64_p(bufs, 4)
+    columns = i64_p(bufs, 5)
+    sizes = i64_p(bufs, 6)
+    out = i32_p(bufs, 7)
+    length = dims[0]
+    for row in range(lo, hi):
+        base = row * dims[1]
+        first = row * length
+        for k in range(dims[1]):
+            out[base + k] = 0
+        for k in range(first, first + length):
+            if words[k] < dims[2] and single[words[k]] >= 0:
+                out[base + single[words[k]]] += 1
+        for number in range(dims[4]):
+            size = sizes[number]
+            for step in range(1, dims[5] + 1):
+                for start in range(first, first + length - (size - 1) * step):
+                    known = words[start] < dims[2]
+                    value = i64(START)
+                    n = i64(0)
+                    while known and n < size:
+                        word = words[start + n * step]
+                        known = word < dims[2]
+                        value = hash_step(value, word)
+                        n += 1
+                    at = (value ^ (value >> 15)) & dims[3]
+                    while known and slots[at] != 0:
+                        gram = slots[at] - 1
+                        same = starts[gram + 1] - starts[gram] == size
+                        n = i64(0)
+                        while same and n < size:
+                            same = grams[starts[gram] + n] == words[start + n * step]
+                            n += 1
+                        if same:
+                            out[base + columns[gram]] += 1
+                            known = False
+                        at = (at + 1) & dims[3]
+    return 0
