@@ -45,16 +45,24 @@ def lower(graph: Graph, options: Options, registry: Registry | None = None, *, s
     DeferredError
         The only node of a segment needs to know still more of its inputs.
     """
-    lowering = Lowering(Program(), options, registry or builtin())
+    registry = registry or builtin()
+    program = _lowered(graph, Program(), options, registry, segment, filled=True)
+    if program.filled and not segment:
+        program.otherwise = _lowered(graph, Program(weights=program.weights), options, registry, segment, filled=False)
+    return program
+
+
+def _lowered(graph: Graph, program: Program, options: Options, registry: Registry, segment: bool, filled: bool) -> Program:
+    """The program of a graph; ``filled`` allows that inputs of strings are taken to have elements."""
+    lowering = Lowering(program, options, registry)
     # Each segment within a segment has fewer nodes, so this comes to an end.
     lowering.deferring = not (segment and len(graph.nodes) == 1)
+    # Of a segment's inputs the shape would be given if they had none, see `onnx_numba.runtime.segments`.
+    lowering.builder.filling = filled
     for value in graph.inputs:
         if value.type is None:
             raise ModelError(f"input {value.name!r} has no type; give it one in the model")
-        made = lowering.builder.input(value.name, value.type, lowering.dims, optional=value.default is not None)
-        if isinstance(made, Object):
-            made.filled = segment  # else its shape would be given, see `onnx_numba.runtime.segments`
-        lowering.env[value.name] = made
+        lowering.env[value.name] = lowering.builder.input(value.name, value.type, lowering.dims, optional=value.default is not None)
         if value.default is not None:
             lowering.program.defaults[value.name] = value.default.array
     lowering.graph(graph)

@@ -289,7 +289,10 @@ class Constant:
 
 @dataclass
 class Program:
-    """A lowered graph: inputs and outputs by name, weights, and tensors in an order in which each comes after what it uses."""
+    """A lowered graph: inputs and outputs by name, weights, and tensors in an order in which each comes after what it uses.
+
+    ``filled`` are the numbers of inputs that are taken to have elements, ``otherwise`` is the same graph for when they have none.
+    """
 
     inputs: list[tuple[str, Tensor | Object, tuple[int | str | None, ...] | None, bool]] = field(default_factory=list)
     outputs: list[tuple[str, Tensor | Object]] = field(default_factory=list)
@@ -297,3 +300,5 @@ class Program:
     weights: list[np.ndarray[Any, Any]] = field(default_factory=list)
     defaults: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     served: list[tuple[str, str, str, int, str]] = field(default_factory=list)
+    filled: set[int] = field(default_factory=set)
+    otherwise: Program | None = None

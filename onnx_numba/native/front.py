@@ -64,6 +64,7 @@ from onnx_numba.native.layout import (
     F_VECTORCALL,
     IN_BUFFER,
     IN_DIMS,
+    IN_FILLED,
     IN_NAME,
     IN_OBJECT,
     IN_RANK,
@@ -211,6 +212,8 @@ def bind(front, port, array):  # type: ignore[no-untyped-def]
             return -1
         slots[wanted[2 * axis]] = extent
         size *= extent
+    if port[IN_FILLED] != 0 and size == 0:
+        return -1
     if port[IN_OBJECT] >= 0:
         return size if all_strings(front, array, size // port[IN_SIZE]) else -1
     i64_p(state, S_BUFS)[port[IN_BUFFER]] = words_at(array + A_DATA)[0]

@@ -154,8 +154,8 @@ MAX_CHUNKS = 1 << 31
     F_CLEAR,
 ) = range(58)
 FRONT_WORDS = 64
-# An input of strings has the number of an object in place of a buffer; the other is -1.
-IN_TYPE, IN_RANK, IN_BUFFER, IN_NAME, IN_SIZE, IN_DIMS, IN_OBJECT, IN_WORDS = range(8)
+# An input of strings has the number of an object in place of a buffer; the other is -1. IN_FILLED is 1 if it must have elements.
+IN_TYPE, IN_RANK, IN_BUFFER, IN_NAME, IN_SIZE, IN_DIMS, IN_OBJECT, IN_FILLED, IN_WORDS = range(9)
 OUT_TYPE, OUT_RANK, OUT_BUFFER, OUT_SIZE, OUT_DIMS, OUT_WORDS = range(6)
 
 # A Python step whose output compiled code can make from a tensor and a table of objects: its kind, the tensor's buffer, rank and

@@ -77,6 +77,8 @@ class Builder:
         Which outputs of that node are used.
     scope : Lowering
         Lowers subgraphs; see `onnx_numba.lower`.
+    filling : bool
+        Whether inputs of strings may be taken to have elements.
     """
 
     def __init__(self, program: Program, options: Options, scope: Any = None) -> None:
@@ -87,6 +89,7 @@ class Builder:
         self.wanted: tuple[bool, ...] = ()
         self.scope = scope
         self.opset = 0
+        self.filling = False
         self._checks: list[Check] = []
         self._attached = 0
         self._count = 0
@@ -231,6 +234,13 @@ class Builder:
         made = Object(name or f"o{self._count}", type_, definition, self.label)
         self.program.values.append(made)
         return made
+
+    def has_elements(self, x: Object) -> bool:
+        """Whether a tensor of strings is known to have elements; of an input it is taken for granted, and noted."""
+        if not x.filled and self.filling and isinstance(x.definition, Input):
+            self.program.filled.add(x.definition.index)
+            return True
+        return x.filled
 
     # -- what is known while planning --------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ def tokenizer(
     shape = shape_of(x)
     if shape is not None and len(shape) not in (1, 2):
         b.fail(f"the input must have one or two axes, not {len(shape)}")
-    if shape is None or not (x.filled or all(isinstance(extent, int) for extent in shape)):
+    if shape is None or not (all(isinstance(extent, int) for extent in shape) or b.has_elements(x)):
         what = "whether there are any strings must be known before the run, for without one the result has an axis less"
         b.deferred_type(what, [TensorType(STRING)])
     result = (*shape[:-1], 0) if 0 in shape else (*shape, None)

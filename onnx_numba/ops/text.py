@@ -59,7 +59,9 @@ def string_normalizer(
     if shape is not None and (len(shape) not in (1, 2) or (len(shape) == 2 and isinstance(shape[0], int) and shape[0] != 1)):
         b.fail(f"the input must have shape [C] or [1, C], not {list(shape)}")
     result: AnyShape | None = None if shape is None else (None,) if len(shape) == 1 else (1, None)
-    return b.host(
+    (made,) = b.host(
         "string_normalizer", [x], [tensor_type(STRING, result)],
         case_change_action=case_change_action, is_case_sensitive=is_case_sensitive, stopwords=stopwords or (),
     )  # fmt: skip
+    made.filled = True  # where nothing is left there is an empty string
+    return made

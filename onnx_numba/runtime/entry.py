@@ -280,7 +280,7 @@ class _Ports:
         plan = program.plan
         self.dims: list[int] = []
         self.kept: list[Any] = []
-        self.inputs = [word for port in plan.inputs for word in self._input(port)]
+        self.inputs = [word for number, port in enumerate(plan.inputs) for word in self._input(port, number in plan.filled)]
         self.outputs = [word for port in plan.outputs for word in self._output(port)]
         alone = lone_objects(plan)
         objects = [port.object for port in plan.outputs]
@@ -293,7 +293,7 @@ class _Ports:
                 found = self._build(step, objects.index(step.outputs[0].object), *made_of)
             self.builds += [found.get(word, 0) for word in range(BUILD_WORDS)]
 
-    def _input(self, port: Port) -> list[int]:
+    def _input(self, port: Port, filled: bool) -> list[int]:
         assert isinstance(port.type, TensorType)
         dtype, first = port.type.dtype.numpy, len(self.dims)
         self.kept += [dtype, port.name]
@@ -301,7 +301,7 @@ class _Ports:
         for slot, extent in zip(port.dims, declared, strict=True):
             self.dims += [slot, extent if isinstance(extent, int) else -1]
         places = [-1 if place is None else place for place in (port.buffer, port.object)]
-        return [id(dtype), len(port.dims), places[0], id(port.name), dtype.itemsize, first, places[1]]
+        return [id(dtype), len(port.dims), places[0], id(port.name), dtype.itemsize, first, places[1], int(filled)]
 
     def _output(self, port: Port) -> list[int]:
         if port.buffer is None or not isinstance(port.type, TensorType):

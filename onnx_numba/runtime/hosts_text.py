@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from onnx_numba.ir.types import DTYPES, dtype_of
+from onnx_numba.runtime.host import factory
 from onnx_numba.runtime.regex import compiled
 
 Array = np.ndarray[Any, Any]
@@ -87,15 +88,26 @@ def regex_full_match(params: Params, x: Array) -> tuple[Array]:
     return (np.asarray(_each(lambda text: pattern.fullmatch(text) is not None, x), np.bool_),)
 
 
-def string_normalizer(params: Params, x: Array) -> tuple[Array]:
+@factory
+def string_normalizer(params: Params) -> Callable[[Array], tuple[Array]]:
     """Stop words taken out and case changed, of strings in one axis, or in two of which the first has extent 1."""
-    changes: Mapping[str, Callable[[str], str]] = {"LOWER": str.lower, "UPPER": str.upper, "NONE": str}
+    changes: Mapping[str, Callable[[str], str] | None] = {"LOWER": str.lower, "UPPER": str.upper, "NONE": None}
     change = changes[params["case_change_action"]]
-    fold: Callable[[str], str] = str if params["is_case_sensitive"] else str.lower
-    stop = {fold(word) for word in params["stopwords"]}
-    kept = [change(str(text)) for text in x.reshape(-1) if fold(str(text)) not in stop]
-    result = np.array(kept or [""], object)
-    return (result if x.ndim == 1 else result.reshape(1, -1),)
+    fold = None if params["is_case_sensitive"] else str.lower
+    stop = frozenset(params["stopwords"] if fold is None else map(fold, params["stopwords"]))
+
+    def step(x: Array) -> tuple[Array]:
+        kept = x.reshape(-1).tolist()
+        if stop:
+            keys = kept if fold is None else map(fold, kept)
+            kept = [text for text, key in zip(kept, keys, strict=True) if key not in stop]
+        if change is not None:
+            kept = list(map(change, kept))
+        result = np.empty(max(len(kept), 1), object)
+        result[:] = kept or [""]
+        return (result if x.ndim == 1 else result.reshape(1, -1),)
+
+    return step
 
 
 _STEPS = (

@@ -47,6 +47,10 @@ def schedule(program: Program, target: Target, evaluate: Evaluate, constant: boo
         sources[id(step)] = made
         kernels += [(kernel, step.origins) for kernel in made]
     plan = Planner(program, steps, sources).build()
+    if program.otherwise is not None:
+        other = schedule(program.otherwise, target, evaluate, constant, device)
+        kernels += other.kernels
+        plan = replace(plan, filled=tuple(sorted(program.filled)), otherwise=other.plan)
     return Scheduled(plan, tuple(kernels))
 
 
