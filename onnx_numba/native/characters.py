@@ -13,6 +13,8 @@ from onnx_numba.native.scalar import i64
 
 HASH_START, HASH_FACTOR, HASH_MASK = 2166136261, 16777619, 0xFFFFFFFF
 """Numbers of the hash FNV-1a of 32 bits."""
+ASCII = 128
+"""How many characters have one byte."""
 
 
 @function
@@ -81,48 +83,75 @@ def count_codes(data: Any, start: Any, stop: Any) -> Any:
 
 
 @function
-def is_space(code: Any) -> Any:
-    """Whether Python takes a character for white space."""
-    low = (code >= 9 and code <= 13) or (code >= 28 and code <= 32) or code == 0x85 or code == 0xA0
+def is_ascii_space(code: Any) -> Any:
+    """Whether Python takes an ASCII character for white space."""
+    return (code >= 9 and code <= 13) or (code >= 28 and code <= 32)
+
+
+@function
+def is_other_space(code: Any) -> Any:
+    """Whether Python takes another character for white space."""
     high = (code >= 0x2000 and code <= 0x200A) or code == 0x2028 or code == 0x2029 or code == 0x202F or code == 0x205F
-    return low or high or code == 0x1680 or code == 0x3000
+    return high or code == 0x85 or code == 0xA0 or code == 0x1680 or code == 0x3000
 
 
 @function
 def skip_spaces(data: Any, at: Any, stop: Any, spaces: Any) -> Any:
     """Where white space, or what is none if ``spaces`` does not hold, ends."""
-    while at < stop and is_space(code_at(data, at)) == spaces:
-        at += code_length(i64(data[at]))
+    going = at < stop
+    while going:
+        byte = i64(data[at])
+        length = i64(1)
+        space = is_ascii_space(byte)
+        if byte >= ASCII:
+            length = code_length(byte)
+            space = is_other_space(code_at(data, at))
+        going = space == spaces
+        if going:
+            at += length
+            going = at < stop
     return at
 
 
 @function
-def longest_match(data: Any, start: Any, stop: Any, ascii: Any, bounds: Any, kinds: Any, count: Any, steps: Any, width: Any) -> Any:
-    """Where the longest match of an automaton ends that begins at a place, or -1; see `onnx_numba.ops.cutting`."""
-    state = i64(0)
+def class_of(code: Any, bounds: Any, kinds: Any, count: Any) -> Any:
+    """The class of a character: that of the last bound which is not above it."""
+    low = i64(0)
+    high = count
+    while high - low > 1:
+        middle = (low + high) // 2
+        if bounds[middle] <= code:
+            low = middle
+        else:
+            high = middle
+    return kinds[low]
+
+
+@function
+def longest_match(data: Any, start: Any, stop: Any, steps: Any, bounds: Any, kinds: Any, count: Any) -> Any:
+    """Where the longest match of an automaton ends that begins at a place, or -1.
+
+    ``steps`` has a row for every state, with a column for every ASCII character and then for every class: twice the place where the
+    next state's row begins, and one more if that state accepts; or -2. The classes of other characters than ASCII's follow from
+    ``bounds`` and ``kinds``.
+    """
+    row = i64(0)
     found = i64(-1)
     at = start
-    while state >= 0 and at < stop:
-        byte = i64(data[at])
-        kind = i64(0)
-        if byte < 128:
-            kind += ascii[byte]
+    going = at < stop
+    while going:
+        column = i64(data[at])
+        if column < ASCII:
             at += 1
         else:
-            code = code_at(data, at)
-            low = i64(0)
-            high = count
-            while high - low > 1:
-                middle = (low + high) // 2
-                if bounds[middle] <= code:
-                    low = middle
-                else:
-                    high = middle
-            kind += kinds[low]
-            at += code_length(byte)
-        state = steps[state * width + kind]
-        if state >= 0 and steps[state * width + width - 1] != 0:
+            length = code_length(column)
+            column = ASCII + class_of(code_at(data, at), bounds, kinds, count)
+            at += length
+        step = steps[row + column]
+        row = step >> 1
+        if step & 1 != 0:
             found = at
+        going = step >= 0 and at < stop
     return found
 
 
@@ -146,6 +175,6 @@ def fill_row(out: Any, first: Any, place: Any, last: Any, marked: Any, pad: Any,
 
 
 RECORDS: tuple[Record, ...] = (
-    hash_step, hash_bytes, same_bytes, find_key, code_length, code_at, count_codes, is_space, skip_spaces, longest_match, put_span,
-    fill_row,
+    hash_step, hash_bytes, same_bytes, find_key, code_length, code_at, count_codes, is_ascii_space, is_other_space, skip_spaces,
+    class_of, longest_match, put_span, fill_row,
 )  # fmt: skip

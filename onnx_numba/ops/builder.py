@@ -187,7 +187,7 @@ class Builder:
             declared = tuple(map(_declared, type_.shape))
             shape = self._input_shape(name, index, declared, dims)
             if type_.dtype is STRING:
-                value = self._object(name, TensorType(STRING, shape), Input(index))  # type: ignore[arg-type]
+                value = self._object(name, TensorType(STRING, shape), Input(index))
             else:
                 value = self._new(type_.dtype, shape, Input(index), name=name)
         else:

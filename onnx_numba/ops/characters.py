@@ -165,7 +165,7 @@ def equal_strings(b: Builder, x: Object, y: Object) -> Tensor:
 
 def strings_at(b: Builder, positions: Tensor, names: Array) -> Object:
     """Strings of the model at positions, which are in range."""
-    (result,) = b.host("ml_labels", [positions], [TensorType(STRING, positions.shape)], labels=names)  # type: ignore[arg-type]
+    (result,) = b.host("ml_labels", [positions], [TensorType(STRING, positions.shape)], labels=names)
 
     def make() -> Text:
         text = text_weights(b, names)

@@ -10,7 +10,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Object, Tensor
 from onnx_numba.ir.types import I32, I64, STRING, U32, U64, TensorType
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.characters import text_of, with_text
+from onnx_numba.ops.characters import Text, text_of, with_text
 from onnx_numba.ops.common import MS, is_string, shape_of, tensor, tensor_type
 from onnx_numba.ops.cutting import pieces, tokens
 from onnx_numba.ops.registry import op
@@ -47,7 +47,12 @@ def tokenizer(
     if cut is None:
         return made
     marks = (START, END) if mark else None
-    return with_text(b, made, lambda: pieces(b, text_of(b, x), cut, pad_value, marks))
+
+    def make() -> Text:
+        text = text_of(b, x)
+        return pieces(b, text, cut, cut.count(b, text), pad_value, marks)
+
+    return with_text(b, made, make)
 
 
 @op("MurmurHash3", since=1, domain=MS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +14,13 @@ from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import where
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import I64
+from onnx_numba.native.characters import ASCII
 from onnx_numba.ops.automaton import Automaton, automaton, one_character
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.characters import Text, encoded
 from onnx_numba.templates.cutting import cut_at_spaces, cut_at_text, cut_by_automaton, cut_characters
+
+Array = np.ndarray[Any, Any]
 
 GRAIN = 64
 """Strings that a chunk takes."""
@@ -66,20 +70,24 @@ def tokens(b: Builder, separators: Sequence[str] | None, expression: str | None,
     machine = automaton(expressions)
     if machine is None:
         return None
-    tables, dims = _tables(machine)
-    return Cut(cut_by_automaton, tuple(map(b.weight, tables)), (*dims, least), {"APART": separators is not None})
+    tables = tuple(map(b.weight, _tables(machine)))
+    return Cut(cut_by_automaton, tables, (len(machine.bounds), least), {"APART": separators is not None})
 
 
-def _tables(machine: Automaton) -> tuple[list[np.ndarray], tuple[int, int]]:
-    ascii = [machine.classes[bisect_right(machine.bounds, code) - 1] for code in range(128)]
-    steps = [[*row, int(accepts)] for row, accepts in zip(machine.steps, machine.accepting, strict=True)]
-    tables = [np.array(table, np.int64) for table in (ascii, machine.bounds, machine.classes, steps)]
-    return tables, (len(machine.bounds), len(steps[0]))
+def _tables(machine: Automaton) -> list[Array]:
+    """Steps, bounds and classes as `onnx_numba.native.characters.longest_match` reads them."""
+    columns = [machine.classes[bisect_right(machine.bounds, code) - 1] for code in range(ASCII)]
+    columns += range(len(machine.steps[0]))
+    steps = [[_step(machine, row[column], len(columns)) for column in columns] for row in machine.steps]
+    return [np.array(table, np.int64) for table in (steps, machine.bounds, machine.classes)]
 
 
-def pieces(b: Builder, text: Text, cut: Cut, padding: str = "", marks: tuple[str, str] | None = None) -> Text:
-    """The pieces of every string along a new last axis."""
-    counts = cut.count(b, text)
+def _step(machine: Automaton, state: int, width: int) -> int:
+    return -2 if state < 0 else 2 * state * width + machine.accepting[state]
+
+
+def pieces(b: Builder, text: Text, cut: Cut, counts: Tensor, padding: str = "", marks: tuple[str, str] | None = None) -> Text:
+    """The pieces of every string, of which there are so many, along a new last axis."""
     widest = b.reduce("max", b.reshape(counts, (d.product(text.shape),)), [0])
     extra = 0 if marks is None else 2
     (width,) = b.dims(b.map(lambda n: where(n > 0, n + extra, 0), widest))

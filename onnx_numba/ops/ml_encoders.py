@@ -118,7 +118,7 @@ def one_hot_encoder(
     """1 at the place of each element's category along a new last axis; without ``zeros`` an unknown one is an error."""
     if is_string(x):
         names = list(dict.fromkeys(cats_strings or ()))
-        return _one_hot(b, lookup(b, x, names), len(names), bool(zeros))  # type: ignore[arg-type]
+        return _one_hot(b, lookup(b, x, names), len(names), bool(zeros))
     numbers = tensor(b, x)
     if not cats_int64s:
         b.fail(f"cats_int64s is needed for an input of type {numbers.dtype.onnx_name}")
@@ -189,7 +189,7 @@ def _places(b: Builder, x: Tensor | Object, keys: Array, values: Array, default:
     pairs = list(zip(keys.tolist(), values.tolist(), strict=True))
     table: dict[Any, Any] = {key: value for key, value in reversed(pairs) if key == key and isinstance(key, str) == is_string(x)}
     if is_string(x):
-        return lookup(b, x, list(table)), [*table.values(), default]  # type: ignore[arg-type]
+        return lookup(b, x, list(table)), [*table.values(), default]
     numbers = tensor(b, x)
     order = sorted(table)
     nan = next((value for key, value in pairs if key != key), default)

@@ -27,7 +27,8 @@ def string_split(b: Builder, x: Object, *, delimiter: str | None = None, maxspli
     text, cut = text_of(b, x), split_like_python(b, delimiter, maxsplit)
     kind = tensor_type(STRING, (*text.shape, None))
     (made,) = b.host("string_split", [x], [kind], delimiter=delimiter, maxsplit=maxsplit)
-    return with_text(b, made, lambda: pieces(b, text, cut)), cut.count(b, text)
+    counts = cut.count(b, text)
+    return with_text(b, made, lambda: pieces(b, text, cut, counts)), counts
 
 
 @op("RegexFullMatch", since=20)

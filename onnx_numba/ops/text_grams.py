@@ -65,7 +65,7 @@ def _numbered(b: Builder, x: Tensor | Object, pool: tuple[Any, ...]) -> tuple[Te
     """Elements as numbers of the pool's distinct items, in rows; what is no item has a number that none has. And the items' numbers."""
     if is_string(x):
         numbers = {item: k for k, item in enumerate(dict.fromkeys(pool))}
-        words = lookup(b, x, [item if isinstance(item, str) else "" for item in numbers])  # type: ignore[arg-type]
+        words = lookup(b, x, [item if isinstance(item, str) else "" for item in numbers])
     else:
         values = tensor(b, x)
         numbers = {item: k for k, item in enumerate(sorted(set(pool), key=lambda item: (isinstance(item, str), item)))}

@@ -93,16 +93,15 @@ def cut_characters(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
 def cut_by_automaton(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     """What an automaton matches, or what lies between its matches if ``APART``.
 
-    Tables are the class of each ASCII character, the bounds of the others' classes, these classes, and the steps. Dims of its own are
-    the number of bounds, the length of a row of steps, and how many characters a piece must have.
+    Tables are its steps, bounds and classes, see `onnx_numba.native.characters.longest_match`; dims of its own are the number of bounds
+    and how many characters a piece must have.
     """
     spans = i64_p(bufs, 0)
     data = u8_p(bufs, 1)
-    ascii = i64_p(bufs, 2)
+    steps = i64_p(bufs, 2)
     bounds = i64_p(bufs, 3)
     kinds = i64_p(bufs, 4)
-    steps = i64_p(bufs, 5)
-    out = i64_p(bufs, 6)
+    out = i64_p(bufs, 5)
     for row in range(lo, hi):
         at = spans[2 * row]
         stop = spans[2 * row + 1]
@@ -114,16 +113,16 @@ def cut_by_automaton(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
         while going:
             end = i64(-1)
             if at < stop:
-                end = longest_match(data, at, stop, ascii, bounds, kinds, dims[4], steps, dims[5])
+                end = longest_match(data, at, stop, steps, bounds, kinds, dims[4])
             going = at < stop
             begin = at
             close = end
             if APART:
                 begin = start
                 close = at if end >= 0 or not going else i64(-1)
-            kept = close - begin >= dims[6]
-            if kept and dims[6] > 1:
-                kept = count_codes(data, begin, close) >= dims[6]
+            kept = close - begin >= dims[5]
+            if kept and dims[5] > 1:
+                kept = count_codes(data, begin, close) >= dims[5]
             if kept:
                 if FILL:
                     put_span(out, place, begin, close)
