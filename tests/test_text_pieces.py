@@ -16,8 +16,8 @@ from onnx_numba.ops.automaton import automaton, one_character
 
 MS, ML = "com.microsoft", "ai.onnx.ml"
 LINES = [
-    "Hello World, again", "", " ", "a,b  c", "zażółć gęślą jaźń", "\u3000wide\u2003spaces\x85here\xa0", "aba", "\x1ctab\tnew\nline\r\n", "日本 語😀",
-    ",,", "a-b--c---", "no\0zero",
+    "Hello World, again", "", " ", "a,b  c", "zażółć gęślą jaźń", "\u3000wide\u2003spaces\x85here\xa0", "aba",
+    "\x1ctab\tnew\nline\r\n", "日本 語😀", ",,", "a-b--c---", "no\0zero",
 ]  # fmt: skip
 
 
