@@ -171,7 +171,7 @@ def test_inputs_whose_dims_have_one_name_must_agree() -> None:
     node = helper.make_node("Equal", ["x", "w"], ["y"])
     rep = backend.prepare(model([node], {"x": (TensorProto.STRING, ["n"]), "w": (TensorProto.STRING, ["n"])}, {"y": TensorProto.BOOL}))
     assert rep.run([strings("a", "b"), strings("a", "c")]).y.tolist() == [True, False]
-    with pytest.raises(errors.ExecutionError, match="'w'.*dim n"):
+    with pytest.raises(errors.ExecutionError, match=r"'w'.*dim n"):
         rep.run([strings("a", "b"), strings("a")])
 
 
