@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from onnx_numba.native.registry import Record, function
-from onnx_numba.native.scalar import i64
+from onnx_numba.native.scalar import i64, u64
 
 HASH_START, HASH_FACTOR, HASH_MASK = 2166136261, 16777619, 0xFFFFFFFF
 """Numbers of the hash FNV-1a of 32 bits."""
@@ -156,6 +156,34 @@ def longest_match(data: Any, start: Any, stop: Any, steps: Any, bounds: Any, kin
 
 
 @function
+def murmur_mixed(word: Any) -> Any:
+    """A word of 32 bits as MurmurHash3 mixes it, in 64 bits without a sign."""
+    word = (word * u64(0xCC9E2D51)) & u64(HASH_MASK)
+    return (((word << u64(15)) | (word >> u64(17))) & u64(HASH_MASK)) * u64(0x1B873593) & u64(HASH_MASK)
+
+
+@function
+def murmur_hash(data: Any, start: Any, stop: Any, seed: Any) -> Any:
+    """MurmurHash3_x86_32 (Austin Appleby, public domain) of bytes, in 64 bits without a sign."""
+    value = u64(seed)
+    at = start
+    while at < stop:
+        word = u64(0)
+        count = min(i64(4), stop - at)
+        for k in range(count):
+            word = word | (u64(data[at + k]) << u64(8 * k))
+        value = value ^ murmur_mixed(word)
+        if count == 4:
+            value = (value << u64(13)) | (value >> u64(19))
+            value = ((value & u64(HASH_MASK)) * u64(5) + u64(0xE6546B64)) & u64(HASH_MASK)
+        at += 4
+    value = value ^ u64(stop - start)
+    value = ((value ^ (value >> u64(16))) * u64(0x85EBCA6B)) & u64(HASH_MASK)
+    value = ((value ^ (value >> u64(13))) * u64(0xC2B2AE35)) & u64(HASH_MASK)
+    return value ^ (value >> u64(16))
+
+
+@function
 def put_span(out: Any, place: Any, start: Any, stop: Any) -> Any:
     """Write a span; where the next one goes."""
     out[2 * place] = start
@@ -176,5 +204,5 @@ def fill_row(out: Any, first: Any, place: Any, last: Any, marked: Any, pad: Any,
 
 RECORDS: tuple[Record, ...] = (
     hash_step, hash_bytes, same_bytes, find_key, code_length, code_at, count_codes, is_ascii_space, is_other_space, skip_spaces,
-    class_of, longest_match, put_span, fill_row,
+    class_of, longest_match, murmur_mixed, murmur_hash, put_span, fill_row,
 )  # fmt: skip

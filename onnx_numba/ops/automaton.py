@@ -50,14 +50,12 @@ class Automaton:
 
 
 def automaton(expressions: Sequence[str]) -> Automaton | None:
-    """What matches any of some expressions; None if one is not plain, or matches the empty string."""
+    """What matches any of some expressions; None if one is not plain."""
     net = _Net()
     try:
-        ends = [_Parser(expression, net).whole(0) for expression in expressions]
-        made = _determined(net, frozenset(ends))
+        return _determined(net, frozenset(_Parser(expression, net).whole(0) for expression in expressions))
     except NotPlain:
         return None
-    return None if made.accepting[0] else made
 
 
 def one_character(expression: str) -> bool:

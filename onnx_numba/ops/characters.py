@@ -22,10 +22,10 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Constant, Object, Shape, Tensor
-from onnx_numba.ir.types import BOOL, I64, STRING, U8, TensorType
+from onnx_numba.ir.types import BOOL, I64, STRING, U8, DType, TensorType
 from onnx_numba.native.characters import HASH_START, hash_step
 from onnx_numba.ops.builder import Builder
-from onnx_numba.templates.characters import equal_text, lookup_text
+from onnx_numba.templates.characters import equal_text, hash_text, lookup_text
 
 Array = np.ndarray[Any, Any]
 
@@ -161,6 +161,16 @@ def equal_strings(b: Builder, x: Object, y: Object) -> Tensor:
     first, second = (b.expand(t.spans, (*shape, 2)) for t in (one, other))
     (same,) = b.template(equal_text, [first, one.data, second, other.data], [(BOOL, shape)], total=d.product(shape), grain=LOOKUP_GRAIN)
     return same
+
+
+def hashes(b: Builder, x: Object, seed: int, dtype: DType) -> Tensor:
+    """MurmurHash3 of each string's bytes."""
+    text = text_of(b, x)
+    (made,) = b.template(
+        hash_text, [text.spans, text.data], [(dtype, text.shape)],
+        total=d.product(text.shape), dims=(seed,), grain=LOOKUP_GRAIN, types={"Y": dtype},
+    )  # fmt: skip
+    return made
 
 
 def strings_at(b: Builder, positions: Tensor, names: Array) -> Object:

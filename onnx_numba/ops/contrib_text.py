@@ -10,7 +10,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Object, Tensor
 from onnx_numba.ir.types import I32, I64, STRING, U32, U64, TensorType
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.characters import Text, text_of, with_text
+from onnx_numba.ops.characters import Text, hashes, text_of, with_text
 from onnx_numba.ops.common import MS, is_string, shape_of, tensor, tensor_type
 from onnx_numba.ops.cutting import pieces, tokens
 from onnx_numba.ops.registry import op
@@ -60,7 +60,7 @@ def murmur_hash3(b: Builder, x: Tensor | Object, *, positive: int = 1, seed: int
     """The hash MurmurHash3_x86_32 of the bytes of every element, unsigned if ``positive``."""
     dtype = U32 if positive else I32
     if is_string(x):
-        return b.host("murmur_hash3", [x], [tensor_type(dtype, shape_of(x))], seed=seed, dtype=dtype.name)[0]
+        return hashes(b, x, seed & 0xFFFFFFFF, dtype)
     return b.map(lambda v: e.cast(_hash(_words(v), seed), dtype), tensor(b, x), dtype=dtype)
 
 

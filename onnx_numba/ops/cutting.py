@@ -1,4 +1,4 @@
-"""Strings cut into pieces by compiled code, along a new last axis."""
+"""Strings cut into pieces by compiled code, along a new last axis, and matched with expressions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from onnx_numba.ir import dims as d
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import where
 from onnx_numba.ir.loop import Tensor
-from onnx_numba.ir.types import I64
+from onnx_numba.ir.types import BOOL, I64
 from onnx_numba.native.characters import ASCII
 from onnx_numba.ops.automaton import Automaton, automaton, one_character
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.characters import Text, encoded
+from onnx_numba.templates.characters import match_text
 from onnx_numba.templates.cutting import cut_at_spaces, cut_at_text, cut_by_automaton, cut_characters
 
 Array = np.ndarray[Any, Any]
@@ -68,10 +69,22 @@ def tokens(b: Builder, separators: Sequence[str] | None, expression: str | None,
         return None  # each cuts what the ones before it have left
     expressions = (expression or "",) if separators is None else separators
     machine = automaton(expressions)
-    if machine is None:
-        return None
+    if machine is None or machine.accepting[0]:
+        return None  # what is empty matches everywhere
     tables = tuple(map(b.weight, _tables(machine)))
     return Cut(cut_by_automaton, tables, (len(machine.bounds), least), {"APART": separators is not None})
+
+
+def whole_match(b: Builder, text: Text, expression: str) -> Tensor | None:
+    """Whether an expression matches all of a string; None if RE2 has to say."""
+    machine = automaton([expression])
+    if machine is None:
+        return None
+    (made,) = b.template(
+        match_text, [text.spans, text.data, *map(b.weight, _tables(machine))], [(BOOL, text.shape)], total=d.product(text.shape),
+        dims=(len(machine.bounds), int(machine.accepting[0])), grain=GRAIN,
+    )  # fmt: skip
+    return made
 
 
 def _tables(machine: Automaton) -> list[Array]:

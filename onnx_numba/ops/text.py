@@ -10,7 +10,7 @@ from onnx_numba.ir.types import BOOL, STRING
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.characters import text_of, with_text
 from onnx_numba.ops.common import AnyShape, broadcast_ranks, shape_of, tensor_type
-from onnx_numba.ops.cutting import pieces, split_like_python
+from onnx_numba.ops.cutting import pieces, split_like_python, whole_match
 from onnx_numba.ops.registry import op
 from onnx_numba.runtime.regex import compiled
 
@@ -35,7 +35,8 @@ def string_split(b: Builder, x: Object, *, delimiter: str | None = None, maxspli
 def regex_full_match(b: Builder, x: Object, *, pattern: str | None = None) -> Any:
     """Whether all of a string matches a pattern."""
     check_expression(b, pattern or "")
-    return b.host("regex_full_match", [x], [tensor_type(BOOL, shape_of(x))], pattern=pattern or "")
+    matches = None if shape_of(x) is None else whole_match(b, text_of(b, x), pattern or "")
+    return b.host("regex_full_match", [x], [tensor_type(BOOL, shape_of(x))], pattern=pattern or "") if matches is None else matches
 
 
 def check_expression(b: Builder, expression: str) -> None:

@@ -42,7 +42,7 @@ def string_to_numbers(params: Params, x: Array) -> tuple[Array]:
         convert = _truth
     else:
         convert = float
-    numbers = [convert(str(text).strip()) for text in x.reshape(-1)]
+    numbers = list(map(convert, x.reshape(-1).tolist()))
     return (np.array(numbers, np.float64 if kind.kind not in "iub" else kind).astype(kind).reshape(x.shape),)
 
 
@@ -54,16 +54,15 @@ def _integer(text: str) -> int:
 
 
 def _truth(text: str) -> bool:
-    named = {"": False, "false": False, "true": True}.get(text.lower())
+    named = {"": False, "false": False, "true": True}.get(text.strip().lower())
     return float(text) != 0 if named is None else named
 
 
 def _each(function: Callable[[Any], Any], x: Array) -> Array:
     """An object array of ``function(element)``."""
-    result = np.empty(x.shape, object)
-    for index in np.ndindex(*x.shape):
-        result[index] = function(x[index])
-    return result
+    result = np.empty(x.size, object)
+    result[:] = list(map(function, x.reshape(-1)))
+    return result.reshape(x.shape)
 
 
 def string_concat(params: Params, x: Array, y: Array) -> tuple[Array]:

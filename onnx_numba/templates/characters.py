@@ -88,3 +88,34 @@ def count_grams(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                             known = False
                         at = (at + 1) & dims[3]
     return 0
+
+
+def hash_text(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
+    """MurmurHash3 of each string's bytes; the dim is the seed, buffers are spans, bytes and the target."""
+    spans = i64_p(bufs, 0)
+    data = u8_p(bufs, 1)
+    out = Y_p(bufs, 2)
+    for k in range(lo, hi):
+        out[k] = Y(murmur_hash(data, spans[2 * k], spans[2 * k + 1], dims[0]))
+    return 0
+
+
+def match_text(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
+    """Whether an automaton matches each string from its beginning to its end.
+
+    Buffers are spans, bytes, the automaton's steps, bounds and classes, and the target; dims are the number of bounds, and whether it
+    matches the empty string.
+    """
+    spans = i64_p(bufs, 0)
+    data = u8_p(bufs, 1)
+    steps = i64_p(bufs, 2)
+    bounds = i64_p(bufs, 3)
+    kinds = i64_p(bufs, 4)
+    out = bool_p(bufs, 5)
+    for k in range(lo, hi):
+        stop = spans[2 * k + 1]
+        if stop == spans[2 * k]:
+            out[k] = dims[1] != 0
+        else:
+            out[k] = longest_match(data, spans[2 * k], stop, steps, bounds, kinds, dims[0]) == stop
+    return 0
