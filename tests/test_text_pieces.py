@@ -243,6 +243,13 @@ def test_what_is_not_plain_is_left_to_re2(pattern: str) -> None:
     assert automaton([pattern]) is None
 
 
+def test_automata_have_bounds() -> None:
+    assert automaton(["(a|b)*a(a|b){12}"]) is None
+    assert automaton(["(((a{50}){50}){50}){50}"]) is None
+    assert automaton(["(" * 900 + "a" + ")" * 900]) is None
+    assert not one_character("(" * 900 + "a" + ")" * 900)
+
+
 def test_expressions_of_one_character() -> None:
     assert all(map(one_character, [" ", "[ ,]", "a|b", "(?:x)", r"\s", "ö"]))
     assert not any(map(one_character, ["", "ab", "a?", "[ab]c", "x*", "a|bc", "^a"]))

@@ -54,7 +54,7 @@ def automaton(expressions: Sequence[str]) -> Automaton | None:
     net = _Net()
     try:
         return _determined(net, frozenset(_Parser(expression, net).whole(0) for expression in expressions))
-    except NotPlain:
+    except (NotPlain, RecursionError):
         return None
 
 
@@ -63,7 +63,7 @@ def one_character(expression: str) -> bool:
     net = _Net()
     try:
         end = _Parser(expression, net).whole(0)
-    except NotPlain:
+    except (NotPlain, RecursionError):
         return False
     starts = net.closed([0])
     after = net.closed([target for state in starts for _, target in net.moves.get(state, ())])
