@@ -41,9 +41,10 @@ class Artefact:
 
 
 def plans(value: Any) -> Iterator[Plan]:
-    """A plan and those of its subgraphs."""
+    """A plan, those of its subgraphs, and the one that is run otherwise."""
     if isinstance(value, Plan):
         yield value
+        yield from plans(value.otherwise)
         for host in value.hosts:
             yield from plans(host.params)
     elif isinstance(value, dict):

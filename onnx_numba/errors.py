@@ -6,7 +6,8 @@ that a caller would think of first, so that code which knows nothing of this pac
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Sequence
+from typing import Any, Self
 
 
 class OnnxNumbaError(Exception):
@@ -38,6 +39,18 @@ class UnsupportedError(OnnxNumbaError, NotImplementedError):
 
 class DeferredError(UnsupportedError):
     """A node needs to know more of its inputs than the model says; it is compiled when a run has them."""
+
+
+class DeferredTypeError(DeferredError):
+    """Likewise, and the ranks of its inputs and whether they are empty will do.
+
+    Attributes
+    ----------
+    results : sequence of ValueType
+        Types of the outputs, where onnx cannot tell.
+    """
+
+    results: Sequence[Any] = ()
 
 
 class OptionError(OnnxNumbaError, ValueError):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from onnx_numba.complaints import mistyped, refused
-from onnx_numba.errors import DeferredError, ModelError, OnnxNumbaError, UnsupportedError
+from onnx_numba.errors import DeferredError, DeferredTypeError, ModelError, OnnxNumbaError, UnsupportedError
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.graph import Graph, Initializer, Node, reads
@@ -45,9 +45,20 @@ def lower(graph: Graph, options: Options, registry: Registry | None = None, *, s
     DeferredError
         The only node of a segment needs to know still more of its inputs.
     """
-    lowering = Lowering(Program(), options, registry or builtin())
+    registry = registry or builtin()
+    program = _lowered(graph, Program(), options, registry, segment, filled=True)
+    if program.filled and not segment:
+        program.otherwise = _lowered(graph, Program(weights=program.weights), options, registry, segment, filled=False)
+    return program
+
+
+def _lowered(graph: Graph, program: Program, options: Options, registry: Registry, segment: bool, filled: bool) -> Program:
+    """The program of a graph; ``filled`` allows that inputs of strings are taken to have elements."""
+    lowering = Lowering(program, options, registry)
     # Each segment within a segment has fewer nodes, so this comes to an end.
     lowering.deferring = not (segment and len(graph.nodes) == 1)
+    # Of a segment's inputs the shape would be given if they had none, see `onnx_numba.runtime.segments`.
+    lowering.builder.filling = filled
     for value in graph.inputs:
         if value.type is None:
             raise ModelError(f"input {value.name!r} has no type; give it one in the model")
@@ -161,9 +172,11 @@ class Lowering:
                 results = self._results(node, implementation.call(self.builder, node, inputs))
         except ModelError as error:
             raise _named(error, node) from None
-        except DeferredError:
+        except DeferredError as error:
             if not self.deferring:
                 raise
+            if isinstance(error, DeferredTypeError):
+                return self._deferred(node, results=error.results)
             return self._deferred(node, last=True)
         except RecursionError:
             raise
@@ -213,14 +226,17 @@ class Lowering:
         near = self.registry.nearest(node.domain, node.op)
         return "there is no such operator among those known of its domain" + (f"; did you mean {near!r}?" if near else "")
 
-    def _deferred(self, node: Node, last: bool = False) -> str:
-        """Put a node into the open segment, or a new one; ``last`` says that types alone may not do for it: what follows stays apart."""
+    def _deferred(self, node: Node, last: bool = False, results: Sequence[ValueType] = ()) -> str:
+        """Put a node into the open segment, or a new one; ``last`` says that types alone may not do for it: what follows stays apart.
+
+        ``results`` are types of its outputs that onnx cannot tell.
+        """
         if self.segment is not None and (last or not self.segment.accepts(node)):
             self._close()
         segment = self.segment or Segment()
         outside = [name for name in reads(node) if name not in segment.made]
         constants = {name: array for name in outside if (array := self._embedded(name)) is not None}
-        segment.add(node, {name: type_of(self.value(name)) for name in outside if name not in constants}, constants)
+        segment.add(node, {name: type_of(self.value(name)) for name in outside if name not in constants}, constants, results)
         self.uses.subtract(reads(node))
         self.segment = segment
         if last:

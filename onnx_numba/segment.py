@@ -57,12 +57,15 @@ class Segment:
         used = [self.made[name] for name in reads(node) if name in self.made]
         return any(unranked(kind) or _dims_like(kind) for kind in used) and not node.bodies and self.accepts(node)
 
-    def add(self, node: Node, types: Mapping[str, ValueType], constants: Mapping[str, Array]) -> None:
-        """Take a node in; ``types`` and ``constants`` tell what it reads from outside."""
+    def add(self, node: Node, types: Mapping[str, ValueType], constants: Mapping[str, Array], results: Sequence[ValueType] = ()) -> None:
+        """Take a node in; ``types`` and ``constants`` tell what it reads from outside, ``results`` what it gives if onnx cannot tell."""
         self.inputs.update({name: open_dims(kind) for name, kind in types.items()})
         self.constants.update(constants)
         known = {**{name: self._type(name) for name in reads(node)}}
-        self.made.update(output_types(node, known, {n: self.constants[n] for n in known if n in self.constants}))
+        if results:
+            self.made.update({name: kind for name, kind in zip(node.outputs, results, strict=False) if name})
+        else:
+            self.made.update(output_types(node, known, {n: self.constants[n] for n in known if n in self.constants}))
         self.nodes.append(node)
 
     def _type(self, name: str) -> ValueType:

@@ -256,15 +256,25 @@ class Tensor:
 
 
 class Object:
-    """A value that lives in Python: strings, a sequence, a map, an optional, a tensor of unknown rank."""
+    """A value that lives in Python: strings, a sequence, a map, an optional, a tensor of unknown rank.
 
-    __slots__ = ("definition", "name", "origin", "type")
+    Attributes
+    ----------
+    filled : bool
+        Whether it is a tensor that is known to have elements.
+    text : callable or None
+        Makes the same strings as numbers, see `onnx_numba.ops.characters`; None where a step has to.
+    """
+
+    __slots__ = ("definition", "filled", "name", "origin", "text", "type")
 
     def __init__(self, name: str, type_: ValueType, definition: Input | Result | Constant, origin: str = "") -> None:
         self.name = name
         self.type = type_
         self.definition = definition
         self.origin = origin
+        self.filled = False
+        self.text: Callable[[], Any] | None = None
 
     def __repr__(self) -> str:
         return f"{self.name}: {self.type}"
@@ -279,7 +289,10 @@ class Constant:
 
 @dataclass
 class Program:
-    """A lowered graph: inputs and outputs by name, weights, and tensors in an order in which each comes after what it uses."""
+    """A lowered graph: inputs and outputs by name, weights, and tensors in an order in which each comes after what it uses.
+
+    ``filled`` are the numbers of inputs that are taken to have elements, ``otherwise`` is the same graph for when they have none.
+    """
 
     inputs: list[tuple[str, Tensor | Object, tuple[int | str | None, ...] | None, bool]] = field(default_factory=list)
     outputs: list[tuple[str, Tensor | Object]] = field(default_factory=list)
@@ -287,3 +300,5 @@ class Program:
     weights: list[np.ndarray[Any, Any]] = field(default_factory=list)
     defaults: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     served: list[tuple[str, str, str, int, str]] = field(default_factory=list)
+    filled: set[int] = field(default_factory=set)
+    otherwise: Program | None = None

@@ -121,7 +121,10 @@ class Reason:
 
 @dataclass(frozen=True)
 class Plan:
-    """A scheduled model; see the module's docstring."""
+    """A scheduled model; see the module's docstring.
+
+    Where one of the inputs that ``filled`` names by number has no elements, ``otherwise`` is the plan to be run, of the same ports.
+    """
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
@@ -137,3 +140,5 @@ class Plan:
     steps: tuple[str, ...]  # step id → the nodes it came from, for messages
     code: tuple[tuple[Any, ...], ...]
     reasons: tuple[Reason, ...]
+    filled: tuple[int, ...] = ()
+    otherwise: Plan | None = None

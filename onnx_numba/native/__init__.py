@@ -8,6 +8,7 @@ from typing import Any
 
 from onnx_numba.native import (
     activation,
+    characters,
     error,
     exponential,
     integer,
@@ -23,7 +24,9 @@ from onnx_numba.native import (
 )
 from onnx_numba.native.registry import Function, Intrinsic, Record
 
-_MODULES = (scalar, integer, small, memory, exponential, logarithm, trigonometric, error, tile, plane, transpose, product, activation)
+_MODULES = (
+    scalar, integer, small, memory, exponential, logarithm, trigonometric, error, tile, plane, transpose, product, activation, characters,
+)  # fmt: skip
 
 RECORDS: Mapping[str, Record] = MappingProxyType({record.name: record for module in _MODULES for record in module.RECORDS})
 """Every name that kernels may use."""

@@ -26,7 +26,7 @@ def _pointer(name: str, element: str) -> Intrinsic:
     return Intrinsic(name, twin, typing, emit)
 
 
-words_at, halves_at = _pointer("words_at", "i64"), _pointer("halves_at", "i32")
+words_at, halves_at, bytes_at = _pointer("words_at", "i64"), _pointer("halves_at", "i32"), _pointer("bytes_at", "u8")
 
 
 def _call_typing(*args: Any) -> Any:

@@ -19,6 +19,7 @@ from onnx_numba.native.layout import (
     B_TABLE,
     BUILD_ITEMS,
     BUILD_MAPS,
+    BUILD_TEXT,
     BUILD_WORDS,
     F_BUILDS,
     F_DECREF,
@@ -38,15 +39,18 @@ from onnx_numba.native.layout import (
     S_SLOTS,
 )
 from onnx_numba.native.memory import POINTERS, atomic_load
+from onnx_numba.native.strings import text
 
 _pointers = {record.name: record for record in POINTERS}
 i64_p, i64_at, f32_p, f32_at = (_pointers[name] for name in ("i64_p", "i64_at", "f32_p", "f32_at"))
 
 
 def build(front, state, number):  # type: ignore[no-untyped-def]
-    """Make the output of a Python step: 1, 0 if Python has to, or -1 if there was an exception."""
+    """Do a Python step: 1, 0 if Python has to, or -1 if there was an exception."""
     step = i64_at(i64_p(front, F_BUILDS), number * BUILD_WORDS)
     made = 0
+    if step[B_KIND] == BUILD_TEXT:
+        return text(front, state, step, number)
     if step[B_KIND] == BUILD_MAPS:
         made += maps(front, state, step)
     elif step[B_KIND] == BUILD_ITEMS:

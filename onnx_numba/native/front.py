@@ -1,24 +1,22 @@
 """The fast entry: what ``run`` of a prepared model is, a builtin function made of compiled code.
 
 It takes the inputs as Python objects, looks whether they are exactly what the plan wants (plain arrays of the declared type, rank
-and fixed dims, contiguous and aligned, in an array, list, tuple or dict), runs the plan, makes small outputs through NumPy's C
-API, maps and strings through CPython's, and returns the tuple. Where an input is anything else it has touched nothing; the general
-path in Python then does everything and finds the words for what is wrong. What the runner leaves for (large outputs, growth, Python
-steps, errors) is served by Python through a callback, and the run goes on.
+and fixed dims, contiguous and aligned, those of objects with nothing but strings, in an array, list, tuple or dict), runs the plan,
+makes small outputs through NumPy's C API, maps and strings through CPython's, and returns the tuple. Where an input is anything else it
+has touched nothing; the general path in Python then does everything and finds the words for what is wrong. What the runner leaves for
+(large outputs, growth, Python steps, errors) is served by Python through a callback, and the run goes on.
 
 Objects are numbers here, their addresses. All words are described in ``onnx_numba.native.layout``.
 """
 
 from __future__ import annotations
 
-from onnx_numba.native.address import call_c, halves_at, words_at
+from onnx_numba.native.address import call_c, words_at
 from onnx_numba.native.build import build
 from onnx_numba.native.layout import (
     A_DATA,
     A_DIMS,
     A_DTYPE,
-    A_FLAGS,
-    A_RANK,
     D_IDENTITY,
     F_ALLOC,
     F_BUSY,
@@ -37,11 +35,14 @@ from onnx_numba.native.layout import (
     F_INPUTS,
     F_LIST,
     F_LIST_GET,
+    F_LIST_SET,
     F_LIST_SIZE,
     F_LONG,
     F_MADE,
     F_NDARRAY,
     F_NEW_ARRAY,
+    F_NONE,
+    F_OBJECTS,
     F_OUT,
     F_OUTPUTS,
     F_REFUSED,
@@ -63,7 +64,9 @@ from onnx_numba.native.layout import (
     F_VECTORCALL,
     IN_BUFFER,
     IN_DIMS,
+    IN_FILLED,
     IN_NAME,
+    IN_OBJECT,
     IN_RANK,
     IN_SIZE,
     IN_TYPE,
@@ -78,7 +81,6 @@ from onnx_numba.native.layout import (
     OUT_SIZE,
     OUT_TYPE,
     OUT_WORDS,
-    READABLE,
     S_BUDGET,
     S_BUFS,
     S_CANCEL,
@@ -95,6 +97,7 @@ from onnx_numba.native.layout import (
 )
 from onnx_numba.native.memory import POINTERS, atomic_load
 from onnx_numba.native.mode import choose, judge
+from onnx_numba.native.strings import all_strings, forget, readable
 
 i64_p = next(record for record in POINTERS if record.name == "i64_p")
 i64_at = next(record for record in POINTERS if record.name == "i64_at")
@@ -127,13 +130,24 @@ def entry(self, given):  # type: ignore[no-untyped-def]
     held = i64_p(front, F_HELD)
     for k in range(front[F_INPUTS]):
         call_c(front[F_INCREF], atomic_load(held, k))
+        show(front, k, atomic_load(held, k))
     heavy = 1 if front[F_HEAVY] != 0 or total > SMALL_INPUT else 0
     done = drive(front, heavy)
     result = finish(front) if done == 0 else drop(front)
     for k in range(front[F_INPUTS]):
+        show(front, k, front[F_NONE])
         call_c(front[F_DECREF], atomic_load(held, k))
+    forget(front)
     front[F_BUSY] = 0
     return result
+
+
+def show(front, number, value):  # type: ignore[no-untyped-def]
+    """Put an object where Python steps find an input, if it is one that has no buffer."""
+    port = i64_at(i64_p(front, F_IN), number * IN_WORDS)
+    if port[IN_OBJECT] >= 0:
+        call_c(front[F_INCREF], value)
+        call_c(front[F_LIST_SET], front[F_OBJECTS], port[IN_OBJECT], value)
 
 
 def refuse(front):  # type: ignore[no-untyped-def]
@@ -185,7 +199,7 @@ def bind(front, port, array):  # type: ignore[no-untyped-def]
     if dtype != port[IN_TYPE] and words_at(dtype + D_IDENTITY)[0] != words_at(port[IN_TYPE] + D_IDENTITY)[0]:
         return -1
     rank = port[IN_RANK]
-    if halves_at(array + A_RANK)[0] != rank or (halves_at(array + A_FLAGS)[0] & READABLE) != READABLE:
+    if not readable(array, rank):
         return -1
     state = i64_p(front, F_STATE)
     slots = i64_p(state, S_SLOTS)
@@ -198,6 +212,10 @@ def bind(front, port, array):  # type: ignore[no-untyped-def]
             return -1
         slots[wanted[2 * axis]] = extent
         size *= extent
+    if port[IN_FILLED] != 0 and size == 0:
+        return -1
+    if port[IN_OBJECT] >= 0:
+        return size if all_strings(front, array, size // port[IN_SIZE]) else -1
     i64_p(state, S_BUFS)[port[IN_BUFFER]] = words_at(array + A_DATA)[0]
     return size
 

@@ -141,19 +141,34 @@ MAX_CHUNKS = 1 << 31
     F_FLOAT,
     F_GENERAL,  # object: the general path, called like the entry itself
     F_OBJECT,  # object: the element type of arrays of objects
-    F_BUILDS,  # *BUILD_WORDS words per Python step: how compiled code makes its output
-) = range(48)
+    F_BUILDS,  # *BUILD_WORDS words per Python step: how compiled code does it
+    F_STEPS,  # number of Python steps
+    F_OBJECTS,  # object: the list of the frame's objects
+    F_BLOCKS,  # object: a list with the memory of each Python step that makes bytes of strings
+    F_LOOSE,  # 1 while that list holds memory that no later run should find
+    F_LENGTH,  # *room for the length of a string
+    F_NONE,
+    F_STR,  # object: the type of strings
+    F_BYTE,  # object: the element type of bytes
+    F_UTF8,
+    F_CLEAR,
+) = range(58)
 FRONT_WORDS = 64
-IN_TYPE, IN_RANK, IN_BUFFER, IN_NAME, IN_SIZE, IN_DIMS, IN_WORDS = range(7)
+# An input of strings has the number of an object in place of a buffer; the other is -1. IN_FILLED is 1 if it must have elements.
+IN_TYPE, IN_RANK, IN_BUFFER, IN_NAME, IN_SIZE, IN_DIMS, IN_OBJECT, IN_FILLED, IN_WORDS = range(9)
 OUT_TYPE, OUT_RANK, OUT_BUFFER, OUT_SIZE, OUT_DIMS, OUT_WORDS = range(6)
 
 # A Python step whose output compiled code can make from a tensor and a table of objects: its kind, the tensor's buffer, rank and
 # place of its dims, the number of the output, *the objects and how many, and for maps a dict that has them as keys.
-B_KIND, B_BUFFER, B_RANK, B_DIMS, B_OUTPUT, B_TABLE, B_COUNT, B_MAP, BUILD_WORDS = range(9)
+# One that makes numbers of strings has the buffer and dims of the spans, the number of the object and, if somebody wants the bytes, their
+# buffer, else -1; the slot of their number follows those of the dims.
+B_KIND, B_BUFFER, B_RANK, B_DIMS, B_OUTPUT, B_TABLE, B_COUNT, B_MAP, B_OBJECT, B_DATA, B_ROOM, BUILD_WORDS = range(12)
 BUILD_MAPS = 1
 """A list with a map for every row of float32: the objects are the keys of its elements."""
 BUILD_ITEMS = 2
 """An array of objects: those at the int64 positions."""
+BUILD_TEXT = 3
+"""The other way round: spans and bytes of the strings in an array of objects."""
 
 # Byte offsets in CPython's and NumPy's objects; `onnx_numba.runtime.entry` looks whether this process has them.
 O_TYPE, A_DATA, A_RANK, A_DIMS, A_DTYPE, A_FLAGS = 8, 16, 24, 32, 56, 64

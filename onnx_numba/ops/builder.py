@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from onnx_numba.errors import DeferredError, ModelError, UnsupportedError
+from onnx_numba.errors import DeferredError, DeferredTypeError, ModelError, UnsupportedError
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir import plan
@@ -77,6 +77,8 @@ class Builder:
         Which outputs of that node are used.
     scope : Lowering
         Lowers subgraphs; see `onnx_numba.lower`.
+    filling : bool
+        Whether inputs of strings may be taken to have elements.
     """
 
     def __init__(self, program: Program, options: Options, scope: Any = None) -> None:
@@ -87,6 +89,7 @@ class Builder:
         self.wanted: tuple[bool, ...] = ()
         self.scope = scope
         self.opset = 0
+        self.filling = False
         self._checks: list[Check] = []
         self._attached = 0
         self._count = 0
@@ -124,6 +127,12 @@ class Builder:
     def deferred(self, message: str) -> NoReturn:
         """Leave the node to the run: its inputs' types, shapes or values there will say what is missing here."""
         raise DeferredError.of(self.node, message)
+
+    def deferred_type(self, message: str, results: Sequence[ValueType] = ()) -> NoReturn:
+        """Likewise where the ranks of the inputs will do; ``results`` are types of the outputs where onnx cannot tell."""
+        error = DeferredTypeError.of(self.node, message)
+        error.results = results
+        raise error
 
     def require_equal(self, a: Dim | int, b: Dim | int, what: str) -> None:
         """Demand that two dims are equal: now if both are numbers, else when the next tensor made here is computed."""
@@ -174,27 +183,32 @@ class Builder:
         index = len(self.program.inputs)
         value: Tensor | Object
         declared: tuple[int | str | None, ...] | None = None
-        if isinstance(type_, TensorType) and type_.shape is not None and type_.dtype is not STRING:
+        if isinstance(type_, TensorType) and type_.shape is not None:
             declared = tuple(map(_declared, type_.shape))
-            shape: list[Dim | int] = []
-            for axis, extent in enumerate(declared):
-                if isinstance(extent, int):
-                    shape.append(extent)
-                    continue
-                symbol = dims.get(extent) if extent else None
-                if symbol is None:
-                    symbol = Sym(extent or f"{name}[{axis}]")
-                    symbol.source = (index, axis)
-                    if extent:
-                        dims[extent] = symbol
-                shape.append(d.dim(symbol))
-            value = self._new(type_.dtype, tuple(shape), Input(index), name=name)
+            shape = self._input_shape(name, index, declared, dims)
+            if type_.dtype is STRING:
+                value = self._object(name, TensorType(STRING, shape), Input(index))
+            else:
+                value = self._new(type_.dtype, shape, Input(index), name=name)
         else:
-            if isinstance(type_, TensorType) and type_.shape is not None:
-                declared = tuple(map(_declared, type_.shape))
             value = self._object(name, type_, Input(index))
         self.program.inputs.append((name, value, declared, optional))
         return value
+
+    def _input_shape(self, name: str, index: int, declared: Sequence[int | str | None], dims: dict[str, Sym]) -> Shape:
+        shape: list[Dim | int] = []
+        for axis, extent in enumerate(declared):
+            if isinstance(extent, int):
+                shape.append(extent)
+                continue
+            symbol = dims.get(extent) if extent else None
+            if symbol is None:
+                symbol = Sym(extent or f"{name}[{axis}]")
+                symbol.source = (index, axis)
+                if extent:
+                    dims[extent] = symbol
+            shape.append(d.dim(symbol))
+        return tuple(shape)
 
     def weight(self, array: Array, name: str = "") -> Tensor:
         """A constant array of the model; small integer tensors and single elements also have their content known."""
@@ -220,6 +234,13 @@ class Builder:
         made = Object(name or f"o{self._count}", type_, definition, self.label)
         self.program.values.append(made)
         return made
+
+    def has_elements(self, x: Object) -> bool:
+        """Whether a tensor of strings is known to have elements; of an input it is taken for granted, and noted."""
+        if not x.filled and self.filling and isinstance(x.definition, Input):
+            self.program.filled.add(x.definition.index)
+            return True
+        return x.filled
 
     # -- what is known while planning --------------------------------------------------------------------------------
 

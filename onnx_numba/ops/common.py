@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeGuard
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
@@ -43,7 +44,7 @@ def tensor(b: Builder, value: Tensor | Object | None, what: str = "this input") 
     return value
 
 
-def is_string(value: Tensor | Object | None) -> bool:
+def is_string(value: Tensor | Object | None) -> TypeGuard[Object]:
     """Whether the value is a tensor of strings."""
     return isinstance(value, Object) and isinstance(value.type, TensorType) and value.type.dtype is STRING
 

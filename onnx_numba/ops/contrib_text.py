@@ -8,11 +8,14 @@ from typing import Any
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Object, Tensor
-from onnx_numba.ir.types import I32, I64, STRING, U32, U64
+from onnx_numba.ir.types import I32, I64, STRING, U32, U64, TensorType
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import MS, AnyShape, is_string, shape_of, tensor, tensor_type
+from onnx_numba.ops.characters import Text, hashes, text_of, with_text
+from onnx_numba.ops.common import MS, is_string, shape_of, tensor, tensor_type
+from onnx_numba.ops.cutting import pieces, tokens
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.text import check_expression
+from onnx_numba.runtime.hosts_tokens import END, START
 
 
 @op("Tokenizer", since=1, domain=MS)
@@ -32,17 +35,24 @@ def tokenizer(
     shape = shape_of(x)
     if shape is not None and len(shape) not in (1, 2):
         b.fail(f"the input must have one or two axes, not {len(shape)}")
-    return b.host(
-        "tokenize", [x], [tensor_type(STRING, _token_shape(shape))],
+    if shape is None or not (all(isinstance(extent, int) for extent in shape) or b.has_elements(x)):
+        what = "whether there are any strings must be known before the run, for without one the result has an axis less"
+        b.deferred_type(what, [TensorType(STRING)])
+    result = (*shape[:-1], 0) if 0 in shape else (*shape, None)
+    (made,) = b.host(
+        "tokenize", [x], [tensor_type(STRING, result)],
         mark=bool(mark), least=mincharnum, pad=pad_value, separators=separators, expression=tokenexp,
     )  # fmt: skip
+    cut = None if 0 in shape else tokens(b, separators, tokenexp, mincharnum)
+    if cut is None:
+        return made
+    marks = (START, END) if mark else None
 
+    def make() -> Text:
+        text = text_of(b, x)
+        return pieces(b, text, cut, cut.count(b, text), pad_value, marks)
 
-def _token_shape(shape: AnyShape | None) -> AnyShape | None:
-    """The shape of tokens; none if a dim may be 0, as then the new axis takes the place of the last one."""
-    if shape is None or not all(isinstance(extent, int) for extent in shape):
-        return None
-    return (*shape, None) if 0 not in shape else (*shape[:-1], 0)
+    return with_text(b, made, make)
 
 
 @op("MurmurHash3", since=1, domain=MS)
@@ -50,7 +60,7 @@ def murmur_hash3(b: Builder, x: Tensor | Object, *, positive: int = 1, seed: int
     """The hash MurmurHash3_x86_32 of the bytes of every element, unsigned if ``positive``."""
     dtype = U32 if positive else I32
     if is_string(x):
-        return b.host("murmur_hash3", [x], [tensor_type(dtype, shape_of(x))], seed=seed, dtype=dtype.name)[0]
+        return hashes(b, x, seed & 0xFFFFFFFF, dtype)
     return b.map(lambda v: e.cast(_hash(_words(v), seed), dtype), tensor(b, x), dtype=dtype)
 
 

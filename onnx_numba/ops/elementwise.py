@@ -7,11 +7,12 @@ from typing import Any
 
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.expr import Expr, where
-from onnx_numba.ir.loop import Object, Tensor
-from onnx_numba.ir.types import BOOL, F32, F64, I64, STRING, DType
+from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.types import BOOL, F32, F64, I64, DType
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import broadcast_ranks, is_string, shape_of, tensor, tensor_type, wide
+from onnx_numba.ops.common import tensor, wide
 from onnx_numba.ops.registry import op
+from onnx_numba.ops.settle import strings_too
 
 Lowering = Callable[..., Any]
 
@@ -42,9 +43,7 @@ def binary(function: Callable[[Expr, Expr], Expr], dtype: DType | None = None) -
 def legacy_binary(function: Callable[[Expr, Expr], Expr], dtype: DType | None = None) -> Lowering:
     """The same before version 7: ``broadcast`` allows it and ``axis`` says where the second shape begins in the first."""
 
-    def lower(
-        b: Builder, x: Tensor, y: Tensor, *, axis: int | None = None, broadcast: int = 0, consumed_inputs: Any = None
-    ) -> Tensor:
+    def lower(b: Builder, x: Tensor, y: Tensor, *, axis: int | None = None, broadcast: int = 0, consumed_inputs: Any = None) -> Tensor:
         return b.map(function, x, legacy_align(b, x, y, axis, broadcast), dtype=dtype)
 
     lower.__module__ = function.__module__
@@ -243,10 +242,8 @@ def clip_1(b: Builder, x: Tensor, *, min: float | None = None, max: float | None
 
 
 @op("Where", since=9, reviewed=16)
-def select(b: Builder, condition: Tensor, x: Tensor | Object, y: Tensor | Object) -> Any:
+@strings_too
+def select(b: Builder, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Elements of ``x`` where the condition holds, else of ``y``."""
-    if is_string(x) or is_string(y):
-        shape = broadcast_ranks([shape_of(v) for v in (condition, x, y)])
-        return b.host("string_where", [condition, x, y], [tensor_type(STRING, shape)])
     first, second = tensor(b, x, "X"), tensor(b, y, "Y")
     return b.map(lambda c, v, w: where(c, v, w), condition, first, second, dtype=first.dtype)

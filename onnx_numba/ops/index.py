@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Object, Shape, Tensor
-from onnx_numba.ir.types import BOOL, I64, STRING, TensorType
+from onnx_numba.ir.types import BOOL, I64
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.characters import text_of
 from onnx_numba.ops.common import MS
 from onnx_numba.ops.registry import op
-from onnx_numba.ops.settle import checked_index, object_shape, strings_too, unflatten, wrap_axis
+from onnx_numba.ops.settle import checked_index, strings_too, unflatten, wrap_axis
 from onnx_numba.templates.index import count_true, find_true
 
 Extent = Dim | int
@@ -102,9 +101,9 @@ def true_positions(b: Builder, mask: Tensor) -> Tensor:
 def non_zero(b: Builder, x: Tensor | Object) -> Tensor:
     """The indices of elements that are not zero, a row per axis; of strings those that are not empty."""
     if isinstance(x, Object):
-        empty = b.object_constant(np.array("", object), TensorType(STRING, ()))
-        (same,) = b.host("string_equal", [x, empty], [TensorType(BOOL, object_shape(b, x))])
-        return _true_indices(b, b.map(lambda v: e.unary("not", v), same))
+        spans = text_of(b, x).spans
+        filled = b.compute(spans.shape[:-1], lambda *i: e.compare("lt", spans[(*i, 0)], spans[(*i, 1)]), BOOL)
+        return _true_indices(b, filled)
     return _true_indices(b, b.map(lambda v: e.cast(v, BOOL), x, dtype=BOOL))
 
 

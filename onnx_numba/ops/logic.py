@@ -8,7 +8,8 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.loop import Object, Tensor
 from onnx_numba.ir.types import BOOL
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import broadcast_ranks, is_string, shape_of, tensor, tensor_type
+from onnx_numba.ops.characters import equal_strings
+from onnx_numba.ops.common import is_string, tensor
 from onnx_numba.ops.elementwise import binary, legacy_binary, unary
 from onnx_numba.ops.registry import op
 
@@ -39,6 +40,5 @@ equal_1 = op("Equal", since=1)(legacy_binary(lambda v, w: e.eq(v, w), BOOL))
 def equal(b: Builder, x: Tensor | Object, y: Tensor | Object) -> Any:
     """Whether elements are equal; strings since version 19."""
     if is_string(x) and is_string(y):
-        shape = broadcast_ranks([shape_of(x), shape_of(y)])
-        return b.host("string_equal", [x, y], [tensor_type(BOOL, shape)])
+        return equal_strings(b, x, y)
     return b.map(e.eq, tensor(b, x, "A"), tensor(b, y, "B"), dtype=BOOL)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,13 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr, where
 from onnx_numba.ir.loop import Object, Tensor
-from onnx_numba.ir.types import DTYPES, F32, F64, I64, STRING, DType, MapType, SequenceType, TensorType, dtype_of
+from onnx_numba.ir.types import DTYPES, F32, F64, I64, STRING, MapType, SequenceType, TensorType, dtype_of
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import is_string, shape_of, tensor, tensor_type
+from onnx_numba.ops.characters import lookup, strings_at
+from onnx_numba.ops.common import is_string, tensor, tensor_type
 from onnx_numba.ops.ml_linear import ML
 from onnx_numba.ops.registry import op
-from onnx_numba.ops.settle import natural_index
+from onnx_numba.ops.settle import natural_index, strings_too
 from onnx_numba.templates.lookup import lookup_sorted
 
 Array = np.ndarray[Any, Any]
@@ -91,12 +92,9 @@ def _resized(b: Builder, table: Tensor, width: Dim | int) -> Tensor:
 
 
 @op("ArrayFeatureExtractor", since=1, domain=ML)
-def array_feature_extractor(b: Builder, x: Tensor | Object, places: Tensor) -> Any:
+@strings_too
+def array_feature_extractor(b: Builder, x: Tensor, places: Tensor) -> Tensor:
     """Elements of the last axis at the given places."""
-    if is_string(x):
-        shape = shape_of(x)
-        result = None if shape is None else ((1,) if len(shape) == 1 else shape[:-1]) + (places.size,)
-        return b.host("extract_strings", [x, places], [tensor_type(STRING, result)])
     table = tensor(b, x)
     if table.rank == 0:
         b.fail("a scalar has no features")
@@ -119,10 +117,8 @@ def one_hot_encoder(
 ) -> Any:  # fmt: skip
     """1 at the place of each element's category along a new last axis; without ``zeros`` an unknown one is an error."""
     if is_string(x):
-        places = {name: k for k, name in reversed(list(enumerate(cats_strings or ())))}
-        shape = shape_of(x)
-        result = None if shape is None else (*shape, len(places))
-        return b.host("one_hot_strings", [x], [tensor_type(F32, result)], places=places, zeros=bool(zeros))
+        names = list(dict.fromkeys(cats_strings or ()))
+        return _one_hot(b, lookup(b, x, names), len(names), bool(zeros))
     numbers = tensor(b, x)
     if not cats_int64s:
         b.fail(f"cats_int64s is needed for an input of type {numbers.dtype.onnx_name}")
@@ -135,13 +131,18 @@ def one_hot_encoder(
     def place(p: tuple[Dim, ...], r: tuple[Dim, ...]) -> Expr:
         return where(e.eq(keys[p], categories[(r[0],)]), e.dimval(r[0]), count)
 
-    found = b.reduction("min", keys.shape, (count,), place, I64)
+    return _one_hot(b, b.reduction("min", keys.shape, (count,), place, I64), count, False)
+
+
+def _one_hot(b: Builder, places: Tensor, count: int, zeros: bool) -> Tensor:
+    """1 at each place along a new last axis; ``count`` is the place of what is in no category."""
 
     def element(*i: Dim) -> Expr:
-        known = e.Op("check_index", (found[i[:-1]], e.lit(count, I64)), I64)
+        place = places[i[:-1]]
+        known = place if zeros else e.Op("check_index", (place, e.lit(count, I64)), I64)
         return _flag(e.eq(known, e.dimval(i[-1])))
 
-    return b.compute((*keys.shape, count), element, F32)
+    return b.compute((*places.shape, count), element, F32)
 
 
 def _flag(condition: Expr) -> Expr:
@@ -169,9 +170,11 @@ def label_encoder(
     default: Any = {"s": default_string, "f": default_float}.get(dtype.kind, default_int64)
     if default_tensor is not None and default_tensor.size:
         default = default_tensor.reshape(-1)[0]
-    if is_string(x) or dtype is STRING or keys.dtype == object:
-        return _encode_on_host(b, x, keys, values, default, dtype)
-    return _encode_numbers(b, tensor(b, x), keys, values, default, dtype)
+    places, column = _places(b, x, keys, values, default)
+    if dtype is STRING:
+        return strings_at(b, places, np.array(column, object))
+    table = b.weight(np.array(column, dtype.numpy))
+    return b.map(lambda p: table[(p,)], places, dtype=dtype)
 
 
 def _column(table: Array | None, *columns: Sequence[Any] | None) -> Array | None:
@@ -181,44 +184,29 @@ def _column(table: Array | None, *columns: Sequence[Any] | None) -> Array | None
     return next((np.array(c, t) for c, t in zip(columns, types, strict=True) if c), None)
 
 
-def _encode_on_host(b: Builder, x: Tensor | Object, keys: Array, values: Array, default: Any, dtype: DType) -> Any:
+def _places(b: Builder, x: Tensor | Object, keys: Array, values: Array, default: Any) -> tuple[Tensor, list[Any]]:
+    """For each element the place of its value in a column: the values of distinct keys, of NaN among numbers, and the default."""
     pairs = list(zip(keys.tolist(), values.tolist(), strict=True))
-    table: Mapping[Any, Any] = {key: value for key, value in reversed(pairs) if key == key}
-    nan = next((value for key, value in pairs if key != key), default)
-    plain = default.item() if isinstance(default, np.generic) else default
-    return b.host(
-        "label_encoder", [x], [tensor_type(dtype, shape_of(x))], table=table, default=plain, nan=nan, dtype=dtype.name
-    )
-
-
-def _encode_numbers(b: Builder, x: Tensor, keys: Array, values: Array, default: Any, dtype: DType) -> Tensor:
-    table: dict[Any, Any] = {}
-    nan = default
-    for key, value in reversed(list(zip(keys.tolist(), values.tolist(), strict=True))):
-        if key != key:
-            nan = value
-        else:
-            table[key] = value
+    table: dict[Any, Any] = {key: value for key, value in reversed(pairs) if key == key and isinstance(key, str) == is_string(x)}
+    if is_string(x):
+        return lookup(b, x, list(table)), [*table.values(), default]
+    numbers = tensor(b, x)
     order = sorted(table)
-    column = np.array([*(table[key] for key in order), nan, default], dtype.numpy)
-    inputs = [x, b.weight(np.array(order, x.dtype.numpy)), b.weight(column)]
-    types = {"X": x.dtype, "V": dtype}
-    (result,) = b.template(lookup_sorted, inputs, [(dtype, x.shape)], total=x.size, dims=(len(order),), grain=1024, types=types)
-    return result
+    nan = next((value for key, value in pairs if key != key), default)
+    inputs = [numbers, b.weight(np.array(order, numbers.dtype.numpy))]
+    (places,) = b.template(
+        lookup_sorted, inputs, [(I64, numbers.shape)],
+        total=numbers.size, dims=(len(order),), grain=1024, types={"X": numbers.dtype},
+    )  # fmt: skip
+    return places, [*(table[key] for key in order), nan, default]
 
 
 @op("LabelEncoder", since=1, domain=ML)
-def label_encoder_1(
-    b: Builder, x: Tensor | Object, *, classes_strings: Sequence[str], default_int64: int, default_string: str
-) -> Any:
+def label_encoder_1(b: Builder, x: Tensor | Object, *, classes_strings: Sequence[str], default_int64: int, default_string: str) -> Any:
     """Version 1: names to their numbers, or numbers to names."""
     if is_string(x):
-        return label_encoder(
-            b, x, keys_strings=classes_strings, values_int64s=range(len(classes_strings)), default_int64=default_int64
-        )
-    return label_encoder(
-        b, x, keys_int64s=range(len(classes_strings)), values_strings=classes_strings, default_string=default_string
-    )
+        return label_encoder(b, x, keys_strings=classes_strings, values_int64s=range(len(classes_strings)), default_int64=default_int64)
+    return label_encoder(b, x, keys_int64s=range(len(classes_strings)), values_strings=classes_strings, default_string=default_string)
 
 
 @op("CategoryMapper", since=1, domain=ML)

@@ -11,9 +11,8 @@ import numpy as np
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.expr import Expr, where
 from onnx_numba.ir.loop import Tensor
-from onnx_numba.ir.types import STRING
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import tensor_type
+from onnx_numba.ops.characters import strings_at
 from onnx_numba.ops.softmax import softmax_over
 
 TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
@@ -72,9 +71,7 @@ def labels_of(b: Builder, positions: Tensor, ints: Sequence[int] | None, strings
     if not strings and not ints:
         b.fail("there are no class labels")
     if strings:
-        names = np.array([_text(s) for s in strings], object)
-        (labels,) = b.host("ml_labels", [positions], [tensor_type(STRING, positions.shape)], labels=names)
-        return labels
+        return strings_at(b, positions, np.array([_text(s) for s in strings], object))
     table = b.weight(np.array(ints, np.int64))
     return b.map(lambda p: table[(p,)], positions)
 

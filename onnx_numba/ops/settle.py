@@ -13,6 +13,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Concat, Object, Reshape, Tensor
 from onnx_numba.ir.types import DTYPES, I64, STRING, DType, TensorType
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.characters import taken, text_of, with_text
 
 Extent = Dim | int
 
@@ -185,12 +186,14 @@ def object_shape(b: Builder, value: Object) -> tuple[Extent, ...]:
     shape = value.type.shape or ()
     if all(isinstance(x, (int, Dim)) for x in shape):
         return tuple(shape)
+    if value.text is not None:
+        return text_of(b, value).shape
     (read,) = b.host("object_shape", [value], [TensorType(I64, (rank,))])
     return tuple(b.dims(read))
 
 
 def strings_too(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let an operator that only moves elements serve strings: it moves their positions, and one step in Python fetches them.
+    """Let an operator that only moves elements serve strings: it moves their positions, at which a step in Python or a gather fetches them.
 
     Positions count from 1, so that where the operator writes zero there is the empty string.
     """
@@ -223,7 +226,7 @@ def _positions(b: Builder, shape: tuple[Extent, ...], offset: Extent) -> Tensor:
 
 def _fetch(b: Builder, positions: Tensor, sources: list[Object]) -> Object:
     (result,) = b.host("strings_take", [positions, *sources], [TensorType(STRING, positions.shape)])
-    return result
+    return with_text(b, result, lambda: taken(b, positions, sources))
 
 
 def same_kind(dtype: DType) -> DType:

@@ -28,18 +28,24 @@ from onnx_numba.native.layout import (
     A_RANK,
     B_BUFFER,
     B_COUNT,
+    B_DATA,
     B_DIMS,
     B_KIND,
     B_MAP,
+    B_OBJECT,
     B_OUTPUT,
     B_RANK,
     B_TABLE,
     BUILD_MAPS,
+    BUILD_TEXT,
     BUILD_WORDS,
     D_IDENTITY,
     F_ALLOC,
+    F_BLOCKS,
     F_BUILDS,
+    F_BYTE,
     F_CALL,
+    F_CLEAR,
     F_CLOCK,
     F_DECREF,
     F_DICT,
@@ -55,6 +61,7 @@ from onnx_numba.native.layout import (
     F_IN,
     F_INCREF,
     F_INPUTS,
+    F_LENGTH,
     F_LIST,
     F_LIST_GET,
     F_LIST_NEW,
@@ -64,7 +71,9 @@ from onnx_numba.native.layout import (
     F_MADE,
     F_NDARRAY,
     F_NEW_ARRAY,
+    F_NONE,
     F_OBJECT,
+    F_OBJECTS,
     F_OUT,
     F_OUTPUTS,
     F_REFUSED,
@@ -75,6 +84,8 @@ from onnx_numba.native.layout import (
     F_SERVE,
     F_SHAPE,
     F_STATE,
+    F_STEPS,
+    F_STR,
     F_TIME,
     F_TIME_ROOM,
     F_TUPLE,
@@ -82,6 +93,7 @@ from onnx_numba.native.layout import (
     F_TUPLE_NEW,
     F_TUPLE_SET,
     F_TUPLE_SIZE,
+    F_UTF8,
     F_VECTORCALL,
     FRONT_WORDS,
     LEFT_END,
@@ -109,7 +121,7 @@ _CPYTHON = {
     F_DICT_SIZE: "PyDict_Size", F_CALL: "PyObject_CallOneArg", F_LONG: "PyLong_FromLong", F_INCREF: "Py_IncRef",
     F_DECREF: "Py_DecRef", F_SAVE: "PyEval_SaveThread", F_RESTORE: "PyEval_RestoreThread", F_VECTORCALL: "PyObject_Vectorcall",
     F_DICT_COPY: "PyDict_Copy", F_DICT_SET: "PyDict_SetItem", F_LIST_NEW: "PyList_New", F_LIST_SET: "PyList_SetItem",
-    F_FLOAT: "PyFloat_FromDouble",
+    F_FLOAT: "PyFloat_FromDouble", F_UTF8: "PyUnicode_AsUTF8AndSize", F_CLEAR: "PyErr_Clear",
 }  # fmt: skip
 
 
@@ -165,7 +177,7 @@ def _read(kind: Any, address: int) -> Any:
 def fits(plan: Plan) -> bool:
     """Whether the entry can run a plan: its inputs are tensors of known rank, no output is made twice, constants stay."""
     outs = [instruction[1] for instruction in plan.code if instruction[0] == "out"]
-    plain = all(port.buffer is not None and isinstance(port.type, TensorType) for port in plan.inputs)
+    plain = all(isinstance(port.type, TensorType) and port.type.shape is not None for port in plan.inputs)
     written = {
         operand for instruction in plan.code for letter, operand in zip(OPS[instruction[0]], instruction[1:], strict=True) if letter == "d"
     }
@@ -222,16 +234,17 @@ class Entry:
         server = _Server(program, state)
         state.begin()
         plan = program.plan
-        ranks = [len(port.dims) for port in plan.outputs]
+        ranks = [1, *(len(port.dims) for port in plan.outputs)]
         ports = _Ports(program)
         tables = {
             F_IN: _table(ports.inputs), F_OUT: _table(ports.outputs), F_BUILDS: _table(ports.builds), F_DIMS: _table(ports.dims),
-            F_HELD: words(len(plan.inputs)), F_MADE: words(len(plan.outputs)), F_SHAPE: words(max(ranks, default=0)),
-            F_TIME_ROOM: words(2),
+            F_HELD: words(len(plan.inputs)), F_MADE: words(len(plan.outputs)), F_SHAPE: words(max(ranks)),
+            F_TIME_ROOM: words(2), F_LENGTH: words(1),
         }  # fmt: skip
         objects = {
             F_RESULT: result, F_REFUSED: REFUSED, F_SERVE: server.serve, F_NDARRAY: np.ndarray, F_LIST: list, F_TUPLE: tuple,
-            F_DICT: dict, F_GENERAL: general, F_OBJECT: np.dtype(object),
+            F_DICT: dict, F_GENERAL: general, F_OBJECT: np.dtype(object), F_NONE: None, F_STR: str, F_BYTE: np.dtype(np.uint8),
+            F_OBJECTS: state.objects, F_BLOCKS: [None] * len(plan.hosts),
         }  # fmt: skip
         front = words(FRONT_WORDS).view(_Front)
         for word, table in tables.items():
@@ -241,7 +254,7 @@ class Entry:
         for word, address in _functions().items():
             front[word] = address
         front[F_STATE], front[F_RUN] = state.address, code.run_address
-        front[F_INPUTS], front[F_OUTPUTS] = len(plan.inputs), len(plan.outputs)
+        front[F_INPUTS], front[F_OUTPUTS], front[F_STEPS] = len(plan.inputs), len(plan.outputs), len(plan.hosts)
         front[F_HEAVY] = program.weight_bytes > _HEAVY_WEIGHTS or len(plan.code) > _HEAVY_WORDS
         front[F_TIME] = getattr(time, "CLOCK_MONOTONIC", 0)
         front.kept = (program, state, tables, objects, code, ports)
@@ -267,25 +280,28 @@ class _Ports:
         plan = program.plan
         self.dims: list[int] = []
         self.kept: list[Any] = []
-        self.inputs = [word for port in plan.inputs for word in self._input(port)]
+        self.inputs = [word for number, port in enumerate(plan.inputs) for word in self._input(port, number in plan.filled)]
         self.outputs = [word for port in plan.outputs for word in self._output(port)]
         alone = lone_objects(plan)
         objects = [port.object for port in plan.outputs]
         self.builds: list[int] = []
         for step, made_of in zip(plan.hosts, program.objects, strict=True):
-            fits = made_of is not None and len(step.outputs) == 1 and step.outputs[0].object in alone
-            number = objects.index(step.outputs[0].object) if fits else -1
-            self.builds += self._build(step, number, *made_of) if fits and made_of is not None else [0] * BUILD_WORDS
+            found: dict[int, int] = {}
+            if made_of is not None and made_of[0] == BUILD_TEXT:
+                found = self._text(step)
+            elif made_of is not None and len(step.outputs) == 1 and step.outputs[0].object in alone:
+                found = self._build(step, objects.index(step.outputs[0].object), *made_of)
+            self.builds += [found.get(word, 0) for word in range(BUILD_WORDS)]
 
-    def _input(self, port: Port) -> list[int]:
+    def _input(self, port: Port, filled: bool) -> list[int]:
         assert isinstance(port.type, TensorType)
-        assert port.buffer is not None
         dtype, first = port.type.dtype.numpy, len(self.dims)
         self.kept += [dtype, port.name]
         declared = port.declared or (None,) * len(port.dims)
         for slot, extent in zip(port.dims, declared, strict=True):
             self.dims += [slot, extent if isinstance(extent, int) else -1]
-        return [id(dtype), len(port.dims), port.buffer, id(port.name), dtype.itemsize, first]
+        places = [-1 if place is None else place for place in (port.buffer, port.object)]
+        return [id(dtype), len(port.dims), places[0], id(port.name), dtype.itemsize, first, places[1], int(filled)]
 
     def _output(self, port: Port) -> list[int]:
         if port.buffer is None or not isinstance(port.type, TensorType):
@@ -299,22 +315,34 @@ class _Ports:
         self.dims += port.dims
         return len(self.dims) - len(port.dims)
 
-    def _build(self, step: HostStep, output: int, kind: int, objects: list[Any]) -> list[int]:
-        """How compiled code does a Python step; zeros if the step's tensor is none that it takes."""
+    def _text(self, step: HostStep) -> dict[int, int]:
+        """How compiled code makes numbers of strings; nothing if it cannot."""
+        (port,), (spans, *data) = step.inputs, step.outputs
+        if port is None or port.object is None or spans.buffer is None:
+            return {}
+        place = self._place(spans)
+        found = {B_KIND: BUILD_TEXT, B_BUFFER: spans.buffer, B_RANK: len(spans.dims) - 1, B_OBJECT: port.object, B_DATA: -1}
+        for port in data:
+            assert port.buffer is not None
+            self._place(port)
+            found[B_DATA] = port.buffer
+        return found | {B_DIMS: place}
+
+    def _build(self, step: HostStep, output: int, kind: int, objects: list[Any]) -> dict[int, int]:
+        """How compiled code makes an output of a Python step; nothing if the step's tensor is none that it takes."""
         (port,) = step.inputs
         if port is None or port.buffer is None or not isinstance(port.type, TensorType):
-            return [0] * BUILD_WORDS
+            return {}
         rank = len(port.dims)
         taken = port.type.dtype == F32 and rank in (1, 2) if kind == BUILD_MAPS else port.type.dtype == I64
         if not taken or not set(step.outputs[0].dims) <= set(port.dims):
-            return [0] * BUILD_WORDS
+            return {}
         table, template = _table([id(item) for item in objects]), dict.fromkeys(objects if kind == BUILD_MAPS else ())
         self.kept += [objects, table, template]
-        found = {
+        return {
             B_KIND: kind, B_BUFFER: port.buffer, B_RANK: rank, B_DIMS: self._place(port), B_OUTPUT: output,
             B_TABLE: address_of(table), B_COUNT: len(objects), B_MAP: id(template),
         }  # fmt: skip
-        return [found[word] for word in range(BUILD_WORDS)]
 
 
 def _table(numbers: list[int]) -> Any:

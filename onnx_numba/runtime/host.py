@@ -30,14 +30,15 @@ def is_factory(function: Host) -> bool:
 
 
 def of_objects(kind: int, objects: Callable[[Mapping[str, Any]], list[Any]]) -> Callable[[Host], Host]:
-    """Mark a host function whose output is made of a tensor and objects that ``params`` name.
+    """Mark a host function that compiled code can do: one whose output is made of a tensor and objects that ``params`` name.
 
-    Compiled code can then do its work where the output is one of the model's, see ``onnx_numba.native.build``.
+    It does so where the output is one of the model's, see ``onnx_numba.native.build``. A step of the kind ``BUILD_TEXT`` makes numbers
+    of an object instead.
 
     Parameters
     ----------
     kind : int
-        ``layout.BUILD_MAPS`` or ``BUILD_ITEMS``.
+        ``layout.BUILD_MAPS``, ``BUILD_ITEMS`` or ``BUILD_TEXT``.
     objects : callable
         From ``params`` to the objects.
     """

@@ -50,16 +50,6 @@ def ml_labels(params: Params, positions: Array) -> tuple[Array]:
     return (params["labels"][positions],)
 
 
-def label_encoder(params: Params, x: Array) -> tuple[Array]:
-    """Every element replaced by what a table has for it, else by a default."""
-    table, default, dtype = params["table"], params["default"], params["dtype"]
-    kind = np.dtype(object if dtype == "string" else _storage(dtype))
-    keys = x.reshape(-1).tolist()
-    # NaN differs from itself, so that a table cannot find it.
-    values = [table.get(key, default) if key == key else params["nan"] for key in keys]
-    return (_array(values, kind).reshape(x.shape),)
-
-
 def _storage(name: str) -> np.dtype[Any]:
     from onnx_numba.ir.types import DTYPES
 
@@ -70,25 +60,6 @@ def _array(values: list[Any], kind: np.dtype[Any]) -> Array:
     result = np.empty(len(values), kind)
     result[:] = values
     return result
-
-
-def one_hot_strings(params: Params, x: Array) -> tuple[Array]:
-    """1 at the place of each element's category."""
-    places = params["places"]
-    result = np.zeros((x.size, len(places)), np.float32)
-    for row, text in zip(result, x.reshape(-1).tolist(), strict=True):
-        place = places.get(text)
-        if place is not None:
-            row[place] = 1
-        elif not params["zeros"]:
-            raise ValueError(f"{text!r} is none of the categories")
-    return (result.reshape(*x.shape, len(places)),)
-
-
-def extract_strings(params: Params, x: Array, places: Array) -> tuple[Array]:
-    """Columns of a table of strings."""
-    table = x.reshape(1, -1) if x.ndim == 1 else x
-    return (table[..., places.reshape(-1)],)
 
 
 def cast_map(params: Params, x: Mapping[int, Any]) -> tuple[Array]:
@@ -114,6 +85,6 @@ def dict_vectorizer(params: Params, x: Mapping[Any, Any]) -> tuple[Array]:
     return (np.array([x.get(key, 0) for key in params["vocabulary"]], _storage(dtype)).reshape(1, -1),)
 
 
-_STEPS = (zipmap, ml_labels, label_encoder, one_hot_strings, extract_strings, cast_map, dict_vectorizer)
+_STEPS = (zipmap, ml_labels, cast_map, dict_vectorizer)
 HOSTS: Mapping[str, Callable[..., tuple[Any, ...]]] = {function.__name__: function for function in _STEPS}
 """The steps of this module by name."""

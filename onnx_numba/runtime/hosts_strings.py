@@ -1,4 +1,4 @@
-"""Steps that move strings, at positions that were computed as numbers are."""
+"""Steps that move strings, at positions that were computed as numbers are, and that make numbers of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
+from onnx_numba.native.layout import BUILD_TEXT
+from onnx_numba.runtime.host import of_objects
 
 Array = np.ndarray[Any, Any]
 
@@ -21,4 +24,21 @@ def strings_take(params: Mapping[str, Any], positions: Array, *sources: Array) -
     return (taken,)
 
 
-HOSTS: Mapping[str, Callable[..., tuple[Any, ...]]] = {"strings_take": strings_take}
+@of_objects(BUILD_TEXT, lambda params: [])
+def text(params: Mapping[str, Any], x: Array) -> tuple[Array, Array]:
+    """Where each string's UTF-8 bytes begin and end, and the bytes: one at least, so that they have an address.
+
+    Lone surrogates, which UTF-8 has no bytes for, become some that no other string has.
+    """
+    items = x.reshape(-1).tolist()
+    joined = "".join(items)
+    data = joined.encode("utf-8", "surrogatepass")
+    # As many bytes as characters: each character is one byte.
+    parts = items if len(data) == len(joined) else [item.encode("utf-8", "surrogatepass") for item in items]
+    stops = np.fromiter(map(len, parts), np.int64, len(parts)).cumsum()
+    spans = np.zeros((len(parts), 2), np.int64)
+    spans[:, 1], spans[1:, 0] = stops, stops[:-1]
+    return spans.reshape(*x.shape, 2), np.frombuffer(data or b"\0", np.uint8)
+
+
+HOSTS: Mapping[str, Callable[..., tuple[Any, ...]]] = {"strings_take": strings_take, "text": text}

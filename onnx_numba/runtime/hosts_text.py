@@ -1,4 +1,4 @@
-"""Steps on strings: comparison, choice, casts, and the text operators."""
+"""Steps on strings: casts, and the text operators."""
 
 from __future__ import annotations
 
@@ -8,20 +8,11 @@ from typing import Any
 import numpy as np
 
 from onnx_numba.ir.types import DTYPES, dtype_of
+from onnx_numba.runtime.host import factory
 from onnx_numba.runtime.regex import compiled
 
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Any]
-
-
-def string_equal(params: Params, x: Array, y: Array) -> tuple[Array]:
-    """Whether strings are equal, broadcast."""
-    return (np.asarray(np.equal(x.astype(object), y.astype(object)), np.bool_),)
-
-
-def string_where(params: Params, condition: Array, x: Array, y: Array) -> tuple[Array]:
-    """Strings of ``x`` where the condition holds, else of ``y``."""
-    return (np.where(condition, x.astype(object), y.astype(object)),)
 
 
 def string_from_numbers(params: Params, x: Array) -> tuple[Array]:
@@ -51,7 +42,7 @@ def string_to_numbers(params: Params, x: Array) -> tuple[Array]:
         convert = _truth
     else:
         convert = float
-    numbers = [convert(str(text).strip()) for text in x.reshape(-1)]
+    numbers = list(map(convert, x.reshape(-1).tolist()))
     return (np.array(numbers, np.float64 if kind.kind not in "iub" else kind).astype(kind).reshape(x.shape),)
 
 
@@ -63,16 +54,15 @@ def _integer(text: str) -> int:
 
 
 def _truth(text: str) -> bool:
-    named = {"": False, "false": False, "true": True}.get(text.lower())
+    named = {"": False, "false": False, "true": True}.get(text.strip().lower())
     return float(text) != 0 if named is None else named
 
 
 def _each(function: Callable[[Any], Any], x: Array) -> Array:
     """An object array of ``function(element)``."""
-    result = np.empty(x.shape, object)
-    for index in np.ndindex(*x.shape):
-        result[index] = function(x[index])
-    return result
+    result = np.empty(x.size, object)
+    result[:] = list(map(function, x.reshape(-1)))
+    return result.reshape(x.shape)
 
 
 def string_concat(params: Params, x: Array, y: Array) -> tuple[Array]:
@@ -80,16 +70,15 @@ def string_concat(params: Params, x: Array, y: Array) -> tuple[Array]:
     return (np.asarray(np.add(x.astype(object), y.astype(object)), object),)
 
 
-def string_split(params: Params, x: Array) -> tuple[Array, Array]:
-    """Pieces of every string along a new last axis, filled up with empty strings; and how many pieces each has."""
-    delimiter, limit = params["delimiter"], params["maxsplit"]
-    pieces = _each(lambda text: text.split(delimiter or None, -1 if limit is None else limit), x)
-    counts = np.array([len(p) for p in pieces.reshape(-1)], np.int64).reshape(x.shape)
-    width = int(counts.max(initial=0))
-    result = np.full((*x.shape, width), "", object)
-    for index in np.ndindex(*x.shape):
-        result[index][: counts[index]] = pieces[index]
-    return result, counts
+def string_split(params: Params, x: Array) -> tuple[Array]:
+    """Pieces of every string along a new last axis, filled up with empty strings."""
+    delimiter, limit = params["delimiter"] or None, -1 if params["maxsplit"] is None else params["maxsplit"]
+    rows = [text.split(delimiter, limit) for text in x.reshape(-1).tolist()]
+    width = max(map(len, rows), default=0)
+    result = np.full((len(rows), width), "", object)
+    for line, row in zip(result, rows, strict=True):
+        line[: len(row)] = row
+    return (result.reshape(*x.shape, width),)
 
 
 def regex_full_match(params: Params, x: Array) -> tuple[Array]:
@@ -98,43 +87,31 @@ def regex_full_match(params: Params, x: Array) -> tuple[Array]:
     return (np.asarray(_each(lambda text: pattern.fullmatch(text) is not None, x), np.bool_),)
 
 
-def string_normalizer(params: Params, x: Array) -> tuple[Array]:
+@factory
+def string_normalizer(params: Params) -> Callable[[Array], tuple[Array]]:
     """Stop words taken out and case changed, of strings in one axis, or in two of which the first has extent 1."""
-    changes: Mapping[str, Callable[[str], str]] = {"LOWER": str.lower, "UPPER": str.upper, "NONE": str}
+    changes: Mapping[str, Callable[[str], str] | None] = {"LOWER": str.lower, "UPPER": str.upper, "NONE": None}
     change = changes[params["case_change_action"]]
-    fold: Callable[[str], str] = str if params["is_case_sensitive"] else str.lower
-    stop = {fold(word) for word in params["stopwords"]}
-    kept = [change(str(text)) for text in x.reshape(-1) if fold(str(text)) not in stop]
-    result = np.array(kept or [""], object)
-    return (result if x.ndim == 1 else result.reshape(1, -1),)
+    fold = None if params["is_case_sensitive"] else str.lower
+    stop = frozenset(params["stopwords"] if fold is None else map(fold, params["stopwords"]))
 
+    def step(x: Array) -> tuple[Array]:
+        kept = x.reshape(-1).tolist()
+        if stop:
+            keys = kept if fold is None else map(fold, kept)
+            kept = [text for text, key in zip(kept, keys, strict=True) if key not in stop]
+        if change is not None:
+            kept = list(map(change, kept))
+        result = np.empty(max(len(kept), 1), object)
+        result[:] = kept or [""]
+        return (result if x.ndim == 1 else result.reshape(1, -1),)
 
-def tfidf(params: Params, x: Array) -> tuple[Array]:
-    """How often each n-gram of a pool occurs in each row, skips allowed, as counts, presence or weights."""
-    slots: Mapping[tuple[Any, ...], int] = params["slots"]
-    rows = x.reshape(1, -1) if x.ndim < 2 else x
-    counts = np.zeros((len(rows), params["width"]), np.int64)
-    sizes = sorted({len(gram) for gram in slots if params["min"] <= len(gram) <= params["max"]})
-    for row, items in zip(counts, rows.tolist(), strict=True):
-        for size in sizes:
-            for skip in range(1 if size == 1 else params["skip"] + 1):
-                step = skip + 1
-                for start in range(len(items) - (size - 1) * step):
-                    slot = slots.get(tuple(items[start : start + (size - 1) * step + 1 : step]))
-                    if slot is not None:
-                        row[slot] += 1
-    weights = params["weights"]
-    result = counts.astype(np.float32) if params["mode"] == "TF" else (counts > 0).astype(np.float32)
-    if params["mode"] != "TF" and weights is not None:
-        result *= weights
-    if params["mode"] == "TFIDF":
-        result = counts * (np.float32(1) if weights is None else weights)
-    return (np.asarray(result[0] if x.ndim < 2 else result, np.float32),)
+    return step
 
 
 _STEPS = (
-    string_equal, string_where, string_from_numbers, string_to_numbers, string_concat, string_split, regex_full_match,
-    string_normalizer, tfidf,
+    string_from_numbers, string_to_numbers, string_concat, string_split, regex_full_match,
+    string_normalizer,
 )  # fmt: skip
 HOSTS: Mapping[str, Callable[..., tuple[Any, ...]]] = {function.__name__: function for function in _STEPS}
 """The steps of this module by name."""

@@ -1,4 +1,4 @@
-"""Steps on strings that onnxruntime's own operators need: tokens and hashes."""
+"""Tokens of strings, for onnxruntime's Tokenizer."""
 
 from __future__ import annotations
 
@@ -75,30 +75,5 @@ def _search(pattern: Any, text: str, start: int) -> tuple[int, int] | None:
     return None if found is None else found.span()
 
 
-def murmur_hash3(params: Params, x: Array) -> tuple[Array]:
-    """MurmurHash3_x86_32 (Austin Appleby, public domain) of the UTF-8 bytes of every string."""
-    hashes = [_hash(str(text).encode(), params["seed"]) for text in x.reshape(-1)]
-    kind = np.uint32 if params["dtype"] == "u32" else np.int32
-    return (np.array(hashes, np.uint32).reshape(x.shape).view(kind),)
-
-
-def _hash(data: bytes, seed: int) -> int:
-    mask = 0xFFFFFFFF
-
-    def mixed(word: int) -> int:
-        word = word * 0xCC9E2D51 & mask
-        return ((word << 15 | word >> 17) & mask) * 0x1B873593 & mask
-
-    h = seed & mask
-    whole = len(data) // 4 * 4
-    for at in range(0, whole, 4):
-        h ^= mixed(int.from_bytes(data[at : at + 4], "little"))
-        h = ((h << 13 | h >> 19) & mask) * 5 + 0xE6546B64 & mask
-    h ^= mixed(int.from_bytes(data[whole:], "little")) ^ len(data)
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        h = (h ^ h >> shift) * factor & mask
-    return h ^ h >> 16
-
-
-HOSTS: Mapping[str, Callable[..., tuple[Any, ...]]] = {"tokenize": tokenize, "murmur_hash3": murmur_hash3}
+HOSTS: Mapping[str, Callable[..., tuple[Any, ...]]] = {"tokenize": tokenize}
 """The steps of this module by name."""

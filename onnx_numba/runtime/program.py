@@ -124,10 +124,13 @@ class Program:
         self._fresh = _fresh_objects(plan)
         bodies = _Bodies(weights, engine, hosts)
         self._hosts = [_resolve(step, plan.steps[step.step], hosts, bodies) for step in plan.hosts]
+        self._otherwise = None if plan.otherwise is None else Program(plan.otherwise, weights, engine, hosts)
         self.objects = [objects_of(hosts[step.function], step.params) for step in plan.hosts]
 
     def run(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """Run on one value per input port, already made to conform to it, and give one per output port."""
+        if self._otherwise is not None and any(values[number].size == 0 for number in self.plan.filled):
+            return self._otherwise.run(values)
         frame = self.borrow()
         try:
             frame.begin()
@@ -157,11 +160,14 @@ class Program:
             frame.cancel()
         for step in self._hosts:
             _each_body(step.params, Body.cancel)
+        if self._otherwise is not None:
+            self._otherwise.cancel()
 
     @property
     def arena_bytes(self) -> int:
         """Memory that runs keep for intermediate tensors, those of subgraphs left out."""
-        return sum(frame.arena_bytes for frame in list(self._frames))
+        other = 0 if self._otherwise is None else self._otherwise.arena_bytes
+        return other + sum(frame.arena_bytes for frame in list(self._frames))
 
     def trim(self) -> None:
         """Free the memory of idle frames and of outputs that no caller holds."""
@@ -169,6 +175,8 @@ class Program:
         self.outputs.trim()
         for step in self._hosts:
             _each_body(step.params, Body.trim)
+        if self._otherwise is not None:
+            self._otherwise.trim()
 
     def new_frame(self) -> Frame:
         """A frame with the constants bound."""

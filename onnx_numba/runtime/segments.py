@@ -169,7 +169,8 @@ def _fact(kind: ValueType, value: Any, level: Level) -> tuple[Any, ...]:
     small, whole = value.size <= SMALL, kind.dtype.kind in "iub"
     if small and kind.dtype.kind != "s" and (level.values == "all" or (level.values == "whole" and whole)):
         return ("value", value.shape, value.tobytes())
-    if level.shapes or (small and whole and value.ndim <= 1):
+    # Of strings it is known too whether there are any: the rank alone says that there are.
+    if level.shapes or (small and whole and value.ndim <= 1) or (kind.dtype.kind == "s" and value.size == 0):
         return ("shape", value.shape)
     return ("rank", value.ndim)
 

@@ -25,12 +25,13 @@ from onnx_numba.ir.loop import (
     Program,
     Reshape,
     Result,
+    Shape,
     TemplateCall,
     Tensor,
     Weight,
 )
 from onnx_numba.ir.plan import BAD_VALUE, SHAPE_MISMATCH, HostStep, Kernel, Plan, Port, Reason
-from onnx_numba.ir.types import U8, TensorType
+from onnx_numba.ir.types import U8, DType, TensorType, ValueType
 from onnx_numba.schedule.expand import view_checks
 from onnx_numba.schedule.fuse import dim_tensors, updated
 from onnx_numba.schedule.steps import CallStep, Group, Step
@@ -218,9 +219,22 @@ class Planner:
     def _input(self, index: int) -> Port:
         name, value, declared, optional = self.program.inputs[index]
         if isinstance(value, Object):
-            return Port(name, value.type, object=self.object(value), declared=declared, optional=optional)
+            shape = value.type.shape if isinstance(value.type, TensorType) else None
+            slots = self._input_dims(name, shape or ())
+            return Port(name, _named(value.type), object=self.object(value), dims=slots, declared=declared, optional=optional)
+        slots = self._input_dims(name, value.shape)
+        buffer = self.new_buffer(value.dtype.name)
+        self._buffers[value] = buffer
+        if name in self.program.defaults:
+            self.program.weights.append(self.program.defaults[name])
+            self.constants[buffer] = len(self.program.weights) - 1
+        self._ready.add(value)
+        return Port(name, _tensor_type(value.dtype, value.shape), buffer, slots, declared=declared, optional=optional)
+
+    def _input_dims(self, name: str, shape: Shape) -> tuple[int, ...]:
+        """A slot for each extent of an input; those of one name must be equal."""
         slots = []
-        for extent in value.shape:
+        for extent in shape:
             slot = self.slot()
             if isinstance(extent, Dim):
                 ((symbol,),) = extent.terms
@@ -230,13 +244,7 @@ class Planner:
                 else:
                     self._symbols[symbol] = slot
             slots.append(slot)
-        buffer = self.new_buffer(value.dtype.name)
-        self._buffers[value] = buffer
-        if name in self.program.defaults:
-            self.program.weights.append(self.program.defaults[name])
-            self.constants[buffer] = len(self.program.weights) - 1
-        self._ready.add(value)
-        return Port(name, _tensor_type(value), buffer, tuple(slots), declared=declared, optional=optional)
+        return tuple(slots)
 
     def _choose_outputs(self) -> None:
         """Let kernels write outputs directly where the output is one kernel's whole result and its dims are known by then."""
@@ -367,7 +375,7 @@ class Planner:
         for index in range(max(by_index, default=-1) + 1):
             made = by_index.get(index)
             if made is None or isinstance(made, Object):
-                kind = made.type if made is not None else TensorType(U8)
+                kind = _named(made.type) if made is not None else TensorType(U8)
                 target = self.object(made) if made is not None else self.object(Object("unused", kind, Constant(None)))
                 outputs.append(Port("", kind, object=target))
                 continue
@@ -380,7 +388,7 @@ class Planner:
                 else:
                     checks.append((slot, extent))
                 slots.append(slot)
-            outputs.append(Port(made.name, _tensor_type(made), self.buffer(made), tuple(slots)))
+            outputs.append(Port(made.name, _tensor_type(made.dtype, made.shape), self.buffer(made), tuple(slots)))
         self.hosts.append(HostStep(call.function, number, inputs, tuple(outputs), call.params))
         self.code.append(("host", len(self.hosts) - 1))
         for slot, extent in checks:
@@ -388,15 +396,18 @@ class Planner:
 
     def _port(self, name: str, value: Tensor | Object) -> Port:
         if isinstance(value, Object):
-            return Port(name or value.name, value.type, object=self.object(value))
-        return Port(name or value.name, _tensor_type(value), self.buffer(value), tuple(self.dim(x) for x in value.shape))
+            return Port(name or value.name, _named(value.type), object=self.object(value))
+        return Port(name or value.name, _tensor_type(value.dtype, value.shape), self.buffer(value), tuple(self.dim(x) for x in value.shape))
 
     def _output(self, name: str, value: Tensor | Object) -> Port:
         self._check_view(value)
         return self._port(name, value)
 
 
-def _tensor_type(tensor: Tensor) -> TensorType:
-    return TensorType(tensor.dtype, tuple(x if isinstance(x, int) else str(x) for x in tensor.shape))  # type: ignore[misc]
+def _named(kind: ValueType) -> ValueType:
+    """The type of an object with names in place of dims, which are no part of a plan."""
+    return _tensor_type(kind.dtype, kind.shape) if isinstance(kind, TensorType) and kind.shape is not None else kind
 
 
+def _tensor_type(dtype: DType, shape: Shape) -> TensorType:
+    return TensorType(dtype, tuple(x if isinstance(x, int) or x is None else str(x) for x in shape))  # type: ignore[misc]

@@ -47,6 +47,10 @@ def schedule(program: Program, target: Target, evaluate: Evaluate, constant: boo
         sources[id(step)] = made
         kernels += [(kernel, step.origins) for kernel in made]
     plan = Planner(program, steps, sources).build()
+    if program.otherwise is not None:
+        other = schedule(program.otherwise, target, evaluate, constant, device)
+        kernels += other.kernels
+        plan = replace(plan, filled=tuple(sorted(program.filled)), otherwise=other.plan)
     return Scheduled(plan, tuple(kernels))
 
 
@@ -69,9 +73,7 @@ def _cuda_kernel(step: Step) -> KernelSource:
     return cuda.generate_template(step.call, [storage(t) for t in outputs], step.origins)
 
 
-def _with_plans(
-    value: Any, target: Target, evaluate: Evaluate, kernels: list[tuple[KernelSource, list[str]]], device: str
-) -> Any:
+def _with_plans(value: Any, target: Target, evaluate: Evaluate, kernels: list[tuple[KernelSource, list[str]]], device: str) -> Any:
     """Parameters of a host step with the programs among them scheduled."""
     if isinstance(value, Program):
         made = schedule(value, target, evaluate, device=device)

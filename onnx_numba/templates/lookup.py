@@ -10,15 +10,14 @@ from typing import Any
 
 
 def lookup_sorted(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
-    """The value of each element's key, by bisection.
+    """The number of each element's key, by bisection; for NaN how many keys there are, for what is none of them one more.
 
-    Buffers are the elements, the keys in ascending order, their values, followed by that of NaN and the default, and the
-    target. The only dim is the number of keys; a work unit is an element.
+    Buffers are the elements, the keys in ascending order, and the target. The only dim is the number of keys; a work unit is an
+    element.
     """
     x = X_p(bufs, 0)
     keys = X_p(bufs, 1)
-    values = V_p(bufs, 2)
-    y = V_p(bufs, 3)
+    places = i64_p(bufs, 2)
     n = dims[0]
     for i in range(lo, hi):
         key = x[i]
@@ -35,5 +34,5 @@ def lookup_sorted(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
             place = n
         elif low < n and keys[low] == key:
             place = low
-        y[i] = values[place]
+        places[i] = place
     return 0
