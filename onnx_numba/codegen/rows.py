@@ -32,6 +32,8 @@ from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.expr import Expr, Load
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import BOOL, DTYPES, I64, DType
+from onnx_numba.native.memory import LONG
+from onnx_numba.schedule.domain import coefficient
 from onnx_numba.schedule.expand import cost, loads
 from onnx_numba.schedule.steps import Group, Member
 
@@ -299,9 +301,49 @@ def better(kind: str, best: Var, value: str, both: str = "and", either: str = "o
 
 
 class RowWriter(GroupWriter):
-    """For a processor whose caches make a load cheaper than an exponential."""
+    """For a processor whose caches make a load cheaper than an exponential, and whose C library copies memory."""
 
     KEEPS = True
+
+    def write(self) -> tuple[Dim | int, Dim | int]:
+        """Emit everything; answer (total, grain)."""
+        return self._write_moves() if moves_rows(self.group) else super().write()
+
+    def _write_moves(self) -> tuple[Dim | int, Dim | int]:
+        *outer, last = self.group.pvars
+        assert last.extent is not None
+        if not outer:
+            outer = [Sym("block", extent=d.ceildiv(last.extent, TILE))]
+        length = last.extent if self.group.pvars[1:] else d.dmin(TILE, last.extent - d.dim(outer[0]) * TILE)
+        begin = {last: 0 if self.group.pvars[1:] else d.dim(outer[0]) * TILE}
+        with ExitStack() as loops:
+            total = self._open_outer(loops, outer)
+            for m in self.group.members:
+                assert isinstance(m.expr, Load)
+                places = [(m.target, m.position), (m.expr.tensor, m.expr.index[0])]
+                to, source = (f"{t.dtype.name}_at({self.emitter.buffer(t)}, {self.emitter.dim(d.substitute(i, begin))})" for t, i in places)
+                self.emitter.line(f"move({m.target.dtype.size}, {to}, {source}, {self.emitter.dim(length)})")
+        return total, grain_of(last.extent if self.group.pvars[1:] else TILE, 2 * len(self.group.members))
+
+
+def moves_rows(group: Group) -> bool:
+    """Whether a group does nothing but copy, and the innermost loop runs over elements side by side, not known to be few."""
+    if group.rvars or not group.pvars:
+        return False
+    last = group.pvars[-1]
+    targets = {m.target for m in group.members}
+    return all(
+        m.kind == "map"
+        and m.stored
+        and isinstance(m.expr, Load)
+        and m.expr.tensor not in targets
+        and m.expr.tensor.dtype is m.target.dtype
+        and not (isinstance(last.extent, int) and last.extent * m.target.dtype.size < LONG)
+        and coefficient(m.position, last) == 1
+        and coefficient(m.expr.index[0], last) == 1
+        and not any(keep.depends(v, {last}) for v in e.values_in(m.expr.index[0]))
+        for m in group.members
+    )
 
 
 def walked(group: Group) -> Dim | int:
