@@ -106,14 +106,14 @@ class Lowering:
         Whether nodes may be left to the run.
     """
 
-    def __init__(self, program: Program, options: Options, registry: Registry) -> None:
+    def __init__(self, program: Program, options: Options, registry: Registry, outer: Builder | None = None) -> None:
         self.program = program
         self.options = options
         self.registry = registry
         self.env: dict[str, Value] = {}
         self.dims: dict[str, Sym] = {}
         self.constants: dict[str, Initializer] = {}
-        self.builder = Builder(program, options, self)
+        self.builder = Builder(program, options, self, outer)
         self.uses: Counter[str] = Counter()
         self.segment: Segment | None = None
         self.deferring = True
@@ -265,7 +265,7 @@ class Lowering:
 
     def body(self, graph: Graph, inputs: Sequence[ValueType]) -> LoweredBody:
         """Lower a subgraph for inputs of the given types."""
-        inner = Lowering(Program(weights=self.program.weights), self.options, self.registry)
+        inner = Lowering(Program(weights=self.program.weights), self.options, self.registry, self.builder)
         for value, type_ in zip(graph.inputs, inputs, strict=True):
             inner.env[value.name] = inner.builder.input(value.name, type_, inner.dims)
         captures = []
@@ -334,5 +334,8 @@ def _how(results: Sequence[Any]) -> str:
     first = next((r for r in results if r is not None), None)
     definition = getattr(first, "definition", None)
     name = type(getattr(definition, "call", definition)).__name__
-    kinds = {"HostCall": "host", "TemplateCall": "template", "Reduce": "reduce", "Constant": "constant", "Weight": "constant"}
+    kinds = {
+        "HostCall": "host", "TemplateCall": "template", "LoopCall": "loop", "BranchCall": "branch", "Reduce": "reduce",
+        "Constant": "constant", "Weight": "constant",
+    }  # fmt: skip
     return kinds.get(name, "map")

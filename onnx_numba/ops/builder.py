@@ -22,6 +22,7 @@ from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import (
     AxisSource,
+    Call,
     Check,
     Concat,
     Constant,
@@ -79,9 +80,14 @@ class Builder:
         Lowers subgraphs; see `onnx_numba.lower`.
     filling : bool
         Whether inputs of strings may be taken to have elements.
+
+    Parameters
+    ----------
+    outer : Builder, optional
+        That of the scope around this one.
     """
 
-    def __init__(self, program: Program, options: Options, scope: Any = None) -> None:
+    def __init__(self, program: Program, options: Options, scope: Any = None, outer: Builder | None = None) -> None:
         self.program = program
         self.options = options
         self.node = ""
@@ -92,7 +98,8 @@ class Builder:
         self.filling = False
         self._checks: list[Check] = []
         self._attached = 0
-        self._count = 0
+        # Names of dims mean one thing in a scope and in those around it, where a body compares them.
+        self._count: int = 0 if outer is None else outer._count
         self._names: dict[Dim, Dim] = {}
 
     @contextmanager
@@ -175,7 +182,8 @@ class Builder:
         if isinstance(value, int) or (value.depth <= limit and len(value.terms) <= TERMS_LIMIT):
             return value
         if value not in self._names:
-            self._names[value] = d.dim(Sym(f"d{len(self._names)}", source=DimSource(value), signed=not d.at_least_zero(value)))
+            self._count += 1
+            self._names[value] = d.dim(Sym(f"d{self._count}", source=DimSource(value), signed=not d.at_least_zero(value)))
         return self._names[value]
 
     def input(self, name: str, type_: ValueType, dims: dict[str, Sym], optional: bool = False) -> Tensor | Object:
@@ -220,6 +228,10 @@ class Builder:
             content = tuple(e.lit(float(v) if dtype.is_float else int(v), dtype) for v in array.reshape(-1))
         self.program.weights.append(array)
         return self._new(dtype, array.shape, Weight(len(self.program.weights) - 1), content, name)
+
+    def given_weight(self, index: int, like: Tensor) -> Tensor:
+        """A weight that the program has already, as another scope knows it."""
+        return self._new(like.dtype, like.shape, Weight(index), like.content, like.name)
 
     def full(self, shape: Shape, value: bool | int | float, dtype: DType) -> Tensor:
         """A tensor of one value."""
@@ -299,6 +311,11 @@ class Builder:
         value = e.cast(element(*map(d.dim, indices)), dtype)
         if self.options.accuracy == "strict":
             value = e.round_to(value, dtype)
+        return self.elements(indices, value, dtype)
+
+    def elements(self, indices: tuple[Sym, ...], value: Expr, dtype: DType) -> Tensor:
+        """The tensor whose element at ``indices`` is ``value``, of the compute type of ``dtype``."""
+        shape = tuple(v.extent for v in indices if v.extent is not None)
         return self._new(dtype, shape, Map(indices, value), self._content(shape, indices, value, dtype))
 
     def _content(self, shape: Shape, indices: tuple[Sym, ...], value: Expr, dtype: DType) -> tuple[Expr, ...] | None:
@@ -420,7 +437,7 @@ class Builder:
             value = e.cast(value, dtype)
         kept = tuple(v for k, v in enumerate(every) if k not in axes)
         gone = tuple(v for k, v in enumerate(every) if k in axes)
-        result = self._reduced(Reduce(kept, gone, every, kind, value), dtype)
+        result = self.folded(Reduce(kept, gone, every, kind, value), dtype)
         if keepdims:
             result = self.reshape(result, [1 if k in axes else s for k, s in enumerate(tensor.shape)])
         return result
@@ -433,9 +450,9 @@ class Builder:
         kept = tuple(Sym(f"i{k}", extent=extent) for k, extent in enumerate(shape))
         gone = tuple(Sym(f"r{k}", extent=extent) for k, extent in enumerate(extents))
         value = e.cast(element(tuple(map(d.dim, kept)), tuple(map(d.dim, gone))), dtype)
-        return self._reduced(Reduce(kept, gone, kept + gone, kind, value, hint), dtype)
+        return self.folded(Reduce(kept, gone, kept + gone, kind, value, hint), dtype)
 
-    def _reduced(self, reduce: Reduce, dtype: DType) -> Tensor:
+    def folded(self, reduce: Reduce, dtype: DType) -> Tensor:
         """The result of a reduction; over extents of 1 it is the element itself."""
         shape = tuple(v.extent for v in reduce.vars if v.extent is not None)
         if all(v.extent == 1 for v in reduce.rvars):
@@ -496,7 +513,10 @@ class Builder:
 
     def host(self, function: str, inputs: Sequence[Tensor | Object | None], outputs: Sequence[ValueType], **params: Any) -> tuple[Any, ...]:
         """A step in Python on objects; a tensor output's dims given as None are whatever the step returns."""
-        call = HostCall(function, tuple(inputs), params)
+        return self.results(HostCall(function, tuple(inputs), params), outputs)
+
+    def results(self, call: Call, outputs: Sequence[ValueType]) -> tuple[Any, ...]:
+        """The values that a call makes; dims of tensors that are None are known once it has run."""
         made: list[Tensor | Object] = []
         for index, type_ in enumerate(outputs):
             if isinstance(type_, TensorType) and type_.shape is not None and type_.dtype is not STRING:

@@ -14,7 +14,7 @@ import numpy as np
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
-from onnx_numba.ir.loop import Concat, HostCall, Map, Object, Program, Reduce, Reshape, Result, Tensor, Weight
+from onnx_numba.ir.loop import Concat, KernelCall, Map, Object, Program, Reduce, Reshape, Result, TemplateCall, Tensor, Weight
 from onnx_numba.schedule.expand import cost, loads, root
 from onnx_numba.schedule.fuse import expression_dims, live_values, updated, uses
 
@@ -85,7 +85,7 @@ def _sources(tensor: Tensor) -> Sequence[Tensor] | None:
             return None
         operands = definition.hint.operands if isinstance(definition, Reduce) and definition.hint else ()
         return (*(x.tensor for x in loads(definition.expr)), *operands)
-    if isinstance(definition, Result) and not isinstance(definition.call, HostCall):
+    if isinstance(definition, Result) and isinstance(definition.call, (TemplateCall, KernelCall)):
         call = definition.call
         if call.inputs and all(isinstance(x, int) for x in (*call.dims, call.total, call.scratch)):
             return call.inputs
