@@ -189,6 +189,13 @@ def call_dims(call: Call) -> list[Dim | int]:
     return [call.condition] if isinstance(call, BranchCall) else []
 
 
+def bodies_of(call: Call) -> tuple[Program, ...]:
+    """The programs that a call runs in the plan."""
+    if isinstance(call, LoopCall):
+        return (call.body,)
+    return call.bodies if isinstance(call, BranchCall) else ()
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """Output ``index`` of a call."""

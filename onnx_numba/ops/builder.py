@@ -164,7 +164,8 @@ class Builder:
 
     # -- leaves ------------------------------------------------------------------------------------------------------
 
-    def _new(self, dtype: DType, shape: Shape, definition: Any, content: tuple[Expr, ...] | None = None, name: str = "") -> Tensor:
+    def define(self, dtype: DType, shape: Shape, definition: Any, content: tuple[Expr, ...] | None = None, name: str = "") -> Tensor:
+        """A tensor by its definition."""
         self._count += 1
         for extent in shape:
             if not d.at_least_zero(extent):
@@ -197,7 +198,7 @@ class Builder:
             if type_.dtype is STRING:
                 value = self._object(name, TensorType(STRING, shape), Input(index))
             else:
-                value = self._new(type_.dtype, shape, Input(index), name=name)
+                value = self.define(type_.dtype, shape, Input(index), name=name)
         else:
             value = self._object(name, type_, Input(index))
         self.program.inputs.append((name, value, declared, optional))
@@ -227,11 +228,7 @@ class Builder:
         if array.size <= (CONTENT_LIMIT if dtype.kind in "iub" else 1) and dtype.kind in "iubf":
             content = tuple(e.lit(float(v) if dtype.is_float else int(v), dtype) for v in array.reshape(-1))
         self.program.weights.append(array)
-        return self._new(dtype, array.shape, Weight(len(self.program.weights) - 1), content, name)
-
-    def given_weight(self, index: int, like: Tensor) -> Tensor:
-        """A weight that the program has already, as another scope knows it."""
-        return self._new(like.dtype, like.shape, Weight(index), like.content, like.name)
+        return self.define(dtype, array.shape, Weight(len(self.program.weights) - 1), content, name)
 
     def full(self, shape: Shape, value: bool | int | float, dtype: DType) -> Tensor:
         """A tensor of one value."""
@@ -311,12 +308,7 @@ class Builder:
         value = e.cast(element(*map(d.dim, indices)), dtype)
         if self.options.accuracy == "strict":
             value = e.round_to(value, dtype)
-        return self.elements(indices, value, dtype)
-
-    def elements(self, indices: tuple[Sym, ...], value: Expr, dtype: DType) -> Tensor:
-        """The tensor whose element at ``indices`` is ``value``, of the compute type of ``dtype``."""
-        shape = tuple(v.extent for v in indices if v.extent is not None)
-        return self._new(dtype, shape, Map(indices, value), self._content(shape, indices, value, dtype))
+        return self.define(dtype, shape, Map(indices, value), self._content(shape, indices, value, dtype))
 
     def _content(self, shape: Shape, indices: tuple[Sym, ...], value: Expr, dtype: DType) -> tuple[Expr, ...] | None:
         extents = [s for s in shape if isinstance(s, int)]
@@ -386,7 +378,7 @@ class Builder:
         source = tensor
         while isinstance(source.definition, Reshape) and not source.checks:
             source = source.definition.source
-        return self._new(tensor.dtype, new, Reshape(source), tensor.content)
+        return self.define(tensor.dtype, new, Reshape(source), tensor.content)
 
     def transpose(self, tensor: Tensor, order: Sequence[int]) -> Tensor:
         """Axes permuted: axis k of the result is axis ``order[k]``."""
@@ -419,7 +411,7 @@ class Builder:
         starts = tuple(o for t, o in zip(tensors, offsets, strict=False) if t.shape[axis] != 0)
         if not parts:
             return first
-        return self._new(first.dtype, shape, Concat(parts, starts, axis), content)
+        return self.define(first.dtype, shape, Concat(parts, starts, axis), content)
 
     # -- reductions --------------------------------------------------------------------------------------------------
 
@@ -437,7 +429,7 @@ class Builder:
             value = e.cast(value, dtype)
         kept = tuple(v for k, v in enumerate(every) if k not in axes)
         gone = tuple(v for k, v in enumerate(every) if k in axes)
-        result = self.folded(Reduce(kept, gone, every, kind, value), dtype)
+        result = self._reduced(Reduce(kept, gone, every, kind, value), dtype)
         if keepdims:
             result = self.reshape(result, [1 if k in axes else s for k, s in enumerate(tensor.shape)])
         return result
@@ -450,16 +442,16 @@ class Builder:
         kept = tuple(Sym(f"i{k}", extent=extent) for k, extent in enumerate(shape))
         gone = tuple(Sym(f"r{k}", extent=extent) for k, extent in enumerate(extents))
         value = e.cast(element(tuple(map(d.dim, kept)), tuple(map(d.dim, gone))), dtype)
-        return self.folded(Reduce(kept, gone, kept + gone, kind, value, hint), dtype)
+        return self._reduced(Reduce(kept, gone, kept + gone, kind, value, hint), dtype)
 
-    def folded(self, reduce: Reduce, dtype: DType) -> Tensor:
+    def _reduced(self, reduce: Reduce, dtype: DType) -> Tensor:
         """The result of a reduction; over extents of 1 it is the element itself."""
         shape = tuple(v.extent for v in reduce.vars if v.extent is not None)
         if all(v.extent == 1 for v in reduce.rvars):
             only = e.substitute(reduce.expr, dict.fromkeys(reduce.rvars, 0))
             value = e.lit(0, dtype) if reduce.kind.startswith("arg") else only
             return self.compute(shape, lambda *i: e.substitute(value, dict(zip(reduce.vars, i, strict=True))), dtype)
-        result = self._new(dtype, shape, reduce)
+        result = self.define(dtype, shape, reduce)
         result.content = self._reduced_content(result, reduce)
         return result
 
@@ -509,7 +501,7 @@ class Builder:
         """
         given = tuple(self.copy(t) if k == inplace else t for k, t in enumerate(inputs))
         call = TemplateCall(body, given, tuple(dims), total, grain, types or {}, dict(constants or {}), scratch, inplace)
-        return tuple(self._new(dtype, shape, Result(call, k)) for k, (dtype, shape) in enumerate(outputs))
+        return tuple(self.define(dtype, shape, Result(call, k)) for k, (dtype, shape) in enumerate(outputs))
 
     def host(self, function: str, inputs: Sequence[Tensor | Object | None], outputs: Sequence[ValueType], **params: Any) -> tuple[Any, ...]:
         """A step in Python on objects; a tensor output's dims given as None are whatever the step returns."""
@@ -524,7 +516,7 @@ class Builder:
                 shape = tuple(
                     x if isinstance(x, (int, Dim)) else d.dim(Sym(f"h{self._count}_{axis}")) for axis, x in enumerate(type_.shape)
                 )
-                tensor = self._new(type_.dtype, shape, Result(call, index))
+                tensor = self.define(type_.dtype, shape, Result(call, index))
                 for axis, x in enumerate(type_.shape):
                     if not isinstance(x, (int, Dim)):
                         (symbol,) = d.symbols(shape[axis])

@@ -21,7 +21,7 @@ from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.expr import Expr
-from onnx_numba.ir.loop import Check, Concat, ElementSource, Input, Map, Object, Program, Reduce, Reshape, Shape, Tensor, Weight
+from onnx_numba.ir.loop import Check, Concat, Definition, ElementSource, Input, Map, Object, Program, Reduce, Reshape, Tensor, Weight
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.outside import Outside, Table, UnknownOutside
 
@@ -88,16 +88,16 @@ class _Lifter(Outside):
                 raise UnknownOutside
             return given
         if isinstance(definition, Weight):
-            return Lifted(self._b.given_weight(definition.index, value), False)
+            return Lifted(self._b.define(value.dtype, value.shape, definition, value.content, value.name), False)
         if isinstance(definition, Map):
             return self._map(value, definition)
         if isinstance(definition, Reduce) and definition.hint is None:
             return self._reduce(value, definition)
         if isinstance(definition, Reshape):
             source = self._outer(definition.source)
-            return Lifted(self._b.reshape(source.tensor, self._shape(value.shape, source.varies)), source.varies)
+            return self._new(value, Reshape(source.tensor), source.varies)
         if isinstance(definition, Concat):
-            return self._concat(definition)
+            return self._concat(value, definition)
         raise UnknownOutside
 
     def _outer(self, tensor: Tensor) -> Lifted:
@@ -111,7 +111,7 @@ class _Lifter(Outside):
         variables = tuple(Sym(name, extent=self.dim(x)) for name, x in zip(names, value.shape, strict=True))
         iteration = (Sym("t", extent=self._count),) if varies else ()
         element = self._rewritten(definition.expr, definition.vars, variables, iteration)
-        return Lifted(self._b.elements((*iteration, *variables), element, value.dtype), varies)
+        return self._new(value, Map((*iteration, *variables), element), varies)
 
     def _reduce(self, value: Tensor, definition: Reduce) -> Lifted:
         varies = self._varies(definition.expr)
@@ -121,18 +121,20 @@ class _Lifter(Outside):
         element = self._rewritten(definition.expr, old, tuple(table[v] for v in old), iteration)
         kept, gone = tuple(table[v] for v in definition.vars), tuple(table[v] for v in definition.rvars)
         order = (*iteration, *(table[v] for v in old))
-        return Lifted(self._b.folded(Reduce((*iteration, *kept), gone, order, definition.kind, element), value.dtype), varies)
+        return self._new(value, Reduce((*iteration, *kept), gone, order, definition.kind, element), varies)
 
-    def _concat(self, definition: Concat) -> Lifted:
+    def _concat(self, value: Tensor, definition: Concat) -> Lifted:
         parts = [self._outer(part) for part in definition.parts]
         varies = any(part.varies for part in parts)
         tensors = [
             part.tensor if part.varies == varies else self._b.expand(part.tensor, (self._count, *part.tensor.shape)) for part in parts
         ]
-        return Lifted(self._b.concat(tensors, definition.axis + varies), varies)
+        return self._new(value, Concat(tuple(tensors), tuple(map(self.dim, definition.offsets)), definition.axis + varies), varies)
 
-    def _shape(self, shape: Shape, varies: bool) -> Shape:
-        return (*((self._count,) if varies else ()), *map(self.dim, shape))
+    def _new(self, value: Tensor, definition: Definition, varies: bool) -> Lifted:
+        """A tensor of the body by its definition outside."""
+        shape = (*((self._count,) if varies else ()), *map(self.dim, value.shape))
+        return Lifted(self._b.define(value.dtype, shape, definition), varies)
 
     def _varies(self, value: Expr) -> bool:
         return any(self._outer(node.tensor).varies for node in e.walk(value) if isinstance(node, e.Load))

@@ -7,7 +7,7 @@ from typing import Any
 
 from onnx_numba.codegen import contraction, cpu, cuda, template
 from onnx_numba.codegen.kernel import KernelSource
-from onnx_numba.ir.loop import BranchCall, HostCall, KernelCall, LoopCall, Program, TemplateCall, Tensor
+from onnx_numba.ir.loop import HostCall, KernelCall, Program, TemplateCall, Tensor, bodies_of
 from onnx_numba.ir.plan import Plan
 from onnx_numba.schedule.blocks import in_blocks
 from onnx_numba.schedule.fold import Evaluate, fold
@@ -44,8 +44,7 @@ def schedule(
     sources: dict[int, list[KernelSource]] = {}
     bodies: dict[int, list[Plan]] = {}
     for position, step in enumerate(steps):
-        if isinstance(step, CallStep) and isinstance(step.call, (LoopCall, BranchCall)):
-            programs = step.call.bodies if isinstance(step.call, BranchCall) else [step.call.body]
+        if isinstance(step, CallStep) and (programs := bodies_of(step.call)):
             scheduled = [schedule(p, target, evaluate, device=device, embedded=True) for p in programs]
             kernels += [kernel for each in scheduled for kernel in each.kernels]
             bodies[id(step)] = [each.plan for each in scheduled]
