@@ -12,6 +12,7 @@ from onnx_numba.ir.plan import Plan
 from onnx_numba.schedule.blocks import in_blocks
 from onnx_numba.schedule.fold import Evaluate, fold
 from onnx_numba.schedule.fuse import fuse
+from onnx_numba.schedule.layout import across, in_reading_order
 from onnx_numba.schedule.planner import Planner, storage
 from onnx_numba.schedule.steps import CallStep, Group, Step
 from onnx_numba.schedule.tune import tune
@@ -39,7 +40,10 @@ def schedule(
         if device == "CPU":
             tune(program, target)
         fold(program, evaluate)
+    in_reading_order(program)
     steps = in_blocks(fuse(program))
+    if device == "CPU":
+        steps = across(steps, program.weights)
     kernels: list[tuple[KernelSource, list[str]]] = []
     sources: dict[int, list[KernelSource]] = {}
     bodies: dict[int, list[Plan]] = {}
