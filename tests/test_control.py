@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from onnx import parser
 
 import onnx_numba.backend as backend
-from onnx_numba.errors import ExecutionError
+from onnx_numba.errors import ExecutionError, OnnxNumbaError
 
 Array = np.ndarray[Any, Any]
 
@@ -351,3 +352,57 @@ def test_threads_leave_the_bits_of_a_loop_alone() -> None:
     one, two = (prepared(text, num_threads=n).run([np.int64(5), x]) for n in (1, 2))
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+SQUEEZED = """g (float[n,3] x) => (float[] y) {
+    s = Shape(x)  zero = Constant<value_ints = [0]>()  n = Gather(s, zero)  one = Constant<value_ints = [1]>()
+    is = Equal(n, one)  not = Not(is)  c = Not(not)
+    r = If (c) <then_branch = t () => (float[3] p) { p = Squeeze(x, zero) }, else_branch = e () => (float[n,3] q) { q = Identity(x) }>
+    """
+
+
+@WAYS
+def test_a_branch_that_changes_the_rank_is_chosen_before_the_run_and_checked_by_it(jit: bool) -> None:
+    rep = prepared(SQUEEZED + "e = Exp(r)  y = ReduceSum<keepdims = 0>(e, zero) }", jit=jit)
+    assert rep._prepared.decisions == (True,)
+    assert steps_in_python(rep) == []
+    for n in (1, 4, 4, 1, 0, 1):
+        x = np.arange(3 * n, dtype=np.float32).reshape(n, 3) / 8
+        check(rep, [x], np.exp(x[0] if n == 1 else x).sum(0))
+
+
+@WAYS
+def test_a_branch_after_which_the_graph_makes_no_sense_is_not_chosen(jit: bool) -> None:
+    rep = prepared(SQUEEZED + "y = Transpose<perm = [1, 0]>(r) }", jit=jit)
+    assert rep._prepared.decisions == (False,)
+    for _ in range(2):
+        check(rep, [X], X.T)
+        with pytest.raises(OnnxNumbaError, match="Transpose"):
+            rep.run([X[:1]])
+
+
+def test_the_plan_for_the_other_branch_is_in_the_store(tmp_path: Path) -> None:
+    text = SQUEEZED + "e = Exp(r)  y = ReduceSum<keepdims = 0>(e, zero) }"
+    for known in (False, True):
+        rep = prepared(text, cache=str(tmp_path))
+        check(rep, [X], np.exp(X).sum(0))
+        assert rep.stats["cached"] is known
+        (other,) = rep._prepared.variants.models()
+        assert other.stats["cached"] is known
+        assert other.decisions == (False,)
+
+
+@WAYS
+def test_a_demand_on_sizes_leaves_what_is_made_of_weights_alone_to_prepare(jit: bool) -> None:
+    rep = prepared(
+        """g (float[s,n,2] x, float[1,m,2] h) => (float[s,1,n,2] y) {
+        w = Constant<value_floats = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0]>()
+        shape = Constant<value_ints = [1, 8, 2]>()  weights = Reshape(w, shape)  less = Constant<value_float = 0.1>()  r = Mul(weights, less)
+        y = LSTM<hidden_size = 2>(x, r, r, , , h) }""",
+        jit=jit,
+    )
+    plan = rep._prepared.session.plan
+    turned = [array for array in rep._prepared.session._program._constants.values() if array.shape[-2:] == (2, 8)]
+    assert turned, plan.constants
+    with pytest.raises(ExecutionError, match="initial state"):
+        rep.run([np.ones((1, 2, 2), np.float32), np.ones((1, 3, 2), np.float32)])

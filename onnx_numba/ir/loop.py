@@ -354,3 +354,5 @@ class Program:
     served: list[tuple[str, str, str, int, str]] = field(default_factory=list)
     filled: set[int] = field(default_factory=set)
     otherwise: Program | None = None
+    decisions: tuple[bool, ...] = ()  # which way branches go that the program has been made for
+    checks: list[Check] = field(default_factory=list)  # on dims of inputs, made before anything else

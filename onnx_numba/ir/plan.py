@@ -64,7 +64,7 @@ OPS: dict[str, str] = {
 }  # fmt: skip
 
 # Status codes of kernels and of the runner. 0 is success; a kernel reports one with the work index at which it arose.
-OK, INDEX_RANGE, BROADCAST, SHAPE_MISMATCH, DIVISION_BY_ZERO, BAD_VALUE, CANCELLED, OVERFLOW = range(8)
+OK, INDEX_RANGE, BROADCAST, SHAPE_MISMATCH, DIVISION_BY_ZERO, BAD_VALUE, CANCELLED, OVERFLOW, OTHER_BRANCH = range(9)
 STATUS_TEXT = {
     INDEX_RANGE: "an index is out of range",
     BROADCAST: "shapes cannot be broadcast together",
@@ -73,6 +73,7 @@ STATUS_TEXT = {
     BAD_VALUE: "an input value is not allowed here",
     CANCELLED: "the run was cancelled",
     OVERFLOW: "a size is beyond what 64 bits can count",
+    OTHER_BRANCH: "a branch is taken that this plan was not made for",
 }
 
 # What a kernel's ctx points to: int64 words.
@@ -122,10 +123,14 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Reason:
-    """What a check demands, for people: of which nodes, and in words, among which ``{a}`` and ``{b}`` stand for what was compared."""
+    """What a check demands, for people: of which nodes, and in words, among which ``{a}`` and ``{b}`` stand for what was compared.
+
+    A check that a branch is the one that the plan was made for has the number of that ``decision``.
+    """
 
     step: str
     text: str
+    decision: int = 0
 
 
 @dataclass(frozen=True)

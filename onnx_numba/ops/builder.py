@@ -157,6 +157,11 @@ class Builder:
             self.fail(what)
         self._checks.append(Check(holds, 1, plan.BAD_VALUE, Reason(self.label, what)))
 
+    def require_branch(self, condition: Dim | int, taken: bool, decision: int) -> None:
+        """Demand, before anything is computed, that a condition is as the plan's ``decision`` has it."""
+        reason = Reason(self.label, "its condition is {a}, not {b}", decision)
+        self.program.checks.append(Check(condition, int(taken), plan.OTHER_BRANCH, reason))
+
     def require_elements(self, extent: Dim | int, readers: Dim | int, what: str = "the input") -> None:
         """Demand that an axis is not empty if there is something that reads it at clamped or given positions."""
         if not isinstance(extent, int) or extent < 1:

@@ -23,8 +23,9 @@ from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.graph import Graph
 from onnx_numba.ir.loop import BranchCall, LoopCall, Object, Tensor
 from onnx_numba.ir.types import BOOL, I64, STRING, OptionalType, SequenceType, TensorType, ValueType
-from onnx_numba.lower import LoweredBody, type_of
+from onnx_numba.lower import Choice, LoweredBody, type_of
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.deciding import by_shapes
 from onnx_numba.ops.lift import Lifted, lift
 from onnx_numba.ops.outside import Outside
 from onnx_numba.ops.registry import op
@@ -39,9 +40,17 @@ def if_(b: Builder, condition: Tensor, *, then_branch: Graph, else_branch: Graph
     known = b.constant(condition)
     if known is not None:
         return tuple(b.scope.inline(then_branch if bool(known.reshape(-1)[0]) else else_branch))
+    choice: Choice | None = b.scope.choice
+    mark = 0 if choice is None else len(choice.taken)
     branches: list[LoweredBody] = [b.scope.body(graph, ()) for graph in (then_branch, else_branch)]
     then, other = branches
     types = [merge(b, x, y) for x, y in zip(_outer_types(then), _outer_types(other), strict=True)]
+    decided = by_shapes(condition) if choice is not None and condition.size == 1 and _differ_in_rank(then, other) else None
+    if choice is not None and decided is not None:
+        del choice.taken[mark:]  # the branches are lowered again, as part of this scope
+        decision, taken = choice.next()
+        b.require_branch(decided, taken, decision)
+        return tuple(b.scope.inline(then_branch if taken else else_branch))
     tensors, chosen = _tensors([*then.captures, *other.captures]), _number(b, condition)
     if tensors is not None and chosen is not None and all(map(_ranked, types)):
         return b.results(BranchCall((then.program, other.program), tensors, chosen, len(then.captures)), types)
@@ -225,6 +234,17 @@ def _outer_types(body: LoweredBody) -> list[ValueType]:
         TensorType(value.dtype, outside.shape(value.shape)) if isinstance(value, Tensor) else type_  # type: ignore[arg-type]
         for (_, value), type_ in zip(body.program.outputs, body.outputs, strict=True)
     ]
+
+
+def _differ_in_rank(then: LoweredBody, other: LoweredBody) -> bool:
+    """Whether all results are tensors of known rank, but not all of the same rank."""
+    pairs = list(zip(then.outputs, other.outputs, strict=True))
+    ranks = [
+        (len(p.shape), len(q.shape))
+        for p, q in pairs
+        if isinstance(p, TensorType) and isinstance(q, TensorType) and p.shape is not None and q.shape is not None
+    ]
+    return len(ranks) == len(pairs) and any(p != q for p, q in ranks)
 
 
 def _tensors(values: Sequence[Value]) -> tuple[Tensor, ...] | None:

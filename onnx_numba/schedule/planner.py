@@ -225,6 +225,7 @@ class Planner:
     def build(self) -> Plan:
         """The finished plan."""
         inputs = tuple(self._input(k) for k in range(len(self.program.inputs)))
+        self._check(self.program.checks)
         self._choose_outputs()
         self._share_blocks()
         for step in self.schedule:
