@@ -77,6 +77,8 @@ class PreparedModel:
         self.decisions = artefact.decisions
         self.variants = Variants(self, other) if other is not None and artefact.decisions else None
         self.run: Callable[..., Any] = self.session.call if self.variants is None else self.variants
+        if self.variants is not None:
+            self.session.attach(self.variants.sessions)
 
     @property
     def inputs(self) -> tuple[Port, ...]:

@@ -366,9 +366,14 @@ def test_a_branch_that_changes_the_rank_is_chosen_before_the_run_and_checked_by_
     rep = prepared(SQUEEZED + "e = Exp(r)  y = ReduceSum<keepdims = 0>(e, zero) }", jit=jit)
     assert rep._prepared.decisions == (True,)
     assert steps_in_python(rep) == []
+    session = rep._prepared.session
+    before = session.arena_bytes
     for n in (1, 4, 4, 1, 0, 1):
         x = np.arange(3 * n, dtype=np.float32).reshape(n, 3) / 8
         check(rep, [x], np.exp(x[0] if n == 1 else x).sum(0))
+    assert session.arena_bytes >= before
+    session.trim()
+    check(rep, [X], np.exp(X).sum(0))
 
 
 @WAYS
@@ -397,7 +402,8 @@ def test_a_demand_on_sizes_leaves_what_is_made_of_weights_alone_to_prepare(jit: 
     rep = prepared(
         """g (float[s,n,2] x, float[1,m,2] h) => (float[s,1,n,2] y) {
         w = Constant<value_floats = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0]>()
-        shape = Constant<value_ints = [1, 8, 2]>()  weights = Reshape(w, shape)  less = Constant<value_float = 0.1>()  r = Mul(weights, less)
+        shape = Constant<value_ints = [1, 8, 2]>()  weights = Reshape(w, shape)  less = Constant<value_float = 0.1>()
+        r = Mul(weights, less)
         y = LSTM<hidden_size = 2>(x, r, r, , , h) }""",
         jit=jit,
     )

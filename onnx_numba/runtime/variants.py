@@ -16,6 +16,7 @@ from onnx_numba.runtime.fork import on_fork
 
 if TYPE_CHECKING:
     from onnx_numba.prepare import PreparedModel
+    from onnx_numba.runtime.session import Session
 
 Decisions = tuple[bool, ...] | None
 """Which way branches go, in the order of lowering; those that follow are for the lowering to choose. None: every run decides all."""
@@ -62,6 +63,10 @@ class Variants:
     def models(self) -> list[PreparedModel]:
         """The plans that runs have asked for."""
         return list(self._models)
+
+    def sessions(self) -> list[Session]:
+        """What runs those."""
+        return [model.session for model in self.models()]
 
     def _prepared(self, asked: Decisions) -> tuple[Callable[..., Any], Decisions]:
         with self._lock:
