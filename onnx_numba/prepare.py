@@ -128,7 +128,7 @@ class _Order:
             return None
         artefact = decode(found)
         stats = {"cached": True, "kernels": len(artefact.objects), "compiled": 0}
-        return PreparedModel(artefact, self.options, stats, self.device, self._other)
+        return PreparedModel(artefact, self.options, stats, self.device, self.other)
 
     def built(self, progress: Progress | None = None) -> PreparedModel:
         """The model built from its source, and stored."""
@@ -142,9 +142,9 @@ class _Order:
                 named = {"model": str(self.content)}
                 self.store.put("files", key(named), {"names": json.dumps(stats["files"]).encode()}, named)
             self.store.put("model", key(entries), encode(artefact), entries)
-        return PreparedModel(artefact, self.options, stats, self.device, self._other)
+        return PreparedModel(artefact, self.options, stats, self.device, self.other)
 
-    def _other(self, decisions: Decisions) -> PreparedModel:
+    def other(self, decisions: Decisions) -> PreparedModel:
         """The same model for other decisions."""
         other = _Order(self.model, self.options, self.device, self.given, decisions)
         if other.content != self.content:
@@ -174,7 +174,7 @@ def load_source(path: str | os.PathLike[str], model: Any, device: str = "CPU", o
     where = _usable(device, options)
     build = Build(Target.named(options.cpu), _store(options), options, device=where)
     artefact, stats = build.artefact(model, Path(path).read_text())
-    return PreparedModel(artefact, options, stats, where)
+    return PreparedModel(artefact, options, stats, where, _Order(model, options, where).other)
 
 
 def _usable(name: str, options: Options) -> Device:

@@ -50,7 +50,7 @@ def in_reading_order(program: Program) -> None:
 
 def _permute(tensor: Tensor, reader: Tensor) -> None:
     definition, reading = tensor.definition, reader.definition
-    if not isinstance(definition, Reduce) or definition.hint is not None or not isinstance(reading, Map):
+    if not isinstance(definition, Reduce) or definition.hint is not None or tensor.content is not None or not isinstance(reading, Map):
         return
     found = {load.index for load in loads(reading.expr) if load.tensor is tensor}
     if len(found) != 1 or not _along_rows(definition):
