@@ -7,6 +7,9 @@ There are three ways to run the iterations of a body, and the first that serves 
    (`onnx_numba.schedule.control`), where all that goes in and comes out is tensors of known rank;
 3. *in Python*: a host step that calls the bodies' plans, for sequences, strings and state whose rank changes.
 
+An If whose branches differ in rank, where shapes alone decide between them, is neither: one branch is taken for granted, and the run checks
+that it is the one (`onnx_numba.runtime.variants`).
+
 A loop's state may change shape, even rank, from one iteration to the next. The body is lowered for the types of the initial state; where
 what it returns is of a more general type, it is lowered again for that, until nothing changes.
 """
