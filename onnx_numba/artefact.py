@@ -31,6 +31,8 @@ class Artefact:
         Per node its name, operator, domain, schema version and how it is served.
     objects : mapping
         From the digest of each kernel to the exported symbol of its object and the object; empty where nothing was compiled.
+    decisions : tuple of bool
+        Which way branches go that the plan was made for.
     """
 
     plan: Plan
@@ -38,6 +40,7 @@ class Artefact:
     source: str
     served: Served
     objects: Mapping[str, tuple[str, bytes]]
+    decisions: tuple[bool, ...] = ()
 
 
 def plans(value: Any) -> Iterator[Plan]:
@@ -79,13 +82,13 @@ def encode(artefact: Artefact) -> dict[str, bytes]:
         blob += b"\0" * (-len(blob) % ALIGNMENT)
         blob += raw
         sizes.append(raw.nbytes)
-    head = pickle.dumps((artefact.plan, artefact.source, artefact.served, symbols, weights, sizes), protocol=5)
+    head = pickle.dumps((artefact.plan, artefact.source, artefact.served, artefact.decisions, symbols, weights, sizes), protocol=5)
     return {"head": head, "weights": bytes(blob), "objects": b"".join(data for _, data in artefact.objects.values())}
 
 
 def decode(files: Mapping[str, Any]) -> Artefact:
     """The model that `encode` wrote; weights are views of the file."""
-    plan, source, served, symbols, weights, sizes = pickle.loads(files["head"])
+    plan, source, served, decisions, symbols, weights, sizes = pickle.loads(files["head"])
     view, at, buffers = memoryview(files["weights"]).toreadonly(), 0, []
     for size in sizes:
         at += -at % ALIGNMENT
@@ -95,4 +98,4 @@ def decode(files: Mapping[str, Any]) -> Artefact:
     for digest, symbol, length in symbols:
         objects[digest] = (symbol, bytes(files["objects"][start : start + length]))
         start += length
-    return Artefact(plan, pickle.loads(weights, buffers=buffers), source, served, objects)
+    return Artefact(plan, pickle.loads(weights, buffers=buffers), source, served, objects, decisions)

@@ -100,5 +100,17 @@ class ExecutionError(OnnxNumbaError, RuntimeError):
         return error
 
 
+class BranchError(ExecutionError):
+    """A branch is taken that the plan was not made for; the run begins anew with another plan.
+
+    Attributes
+    ----------
+    decision : int
+        Which of the plan's decisions is wrong.
+    """
+
+    decision: int = 0
+
+
 class OutOfMemoryError(ExecutionError, MemoryError):
     """A run needs more memory than there is."""

@@ -33,8 +33,41 @@ Value = Tensor | Object
 Array = np.ndarray[Any, Any]
 
 
-def lower(graph: Graph, options: Options, registry: Registry | None = None, *, segment: bool = False) -> Program:
+ATTEMPTS = 8
+"""Times that a graph is lowered for another choice of branches before all of them are left to the run."""
+
+
+class Choice:
+    """Which way the branches go that shapes decide and whose results differ in rank; see `onnx_numba.runtime.variants`.
+
+    Attributes
+    ----------
+    taken : list of bool
+        What has been chosen, in order: what was asked for, then the first branch of each.
+    """
+
+    def __init__(self, asked: tuple[bool, ...]) -> None:
+        self._asked = asked
+        self.taken: list[bool] = []
+
+    def next(self) -> tuple[int, bool]:
+        """The number of the next decision, and which way it goes."""
+        number = len(self.taken)
+        self.taken.append(self._asked[number] if number < len(self._asked) else True)
+        return number, self.taken[-1]
+
+    def other(self) -> tuple[bool, ...] | None:
+        """What to ask for if the last choice that was free does not do; None if there is nothing left."""
+        free = [k for k in range(len(self._asked), len(self.taken)) if self.taken[k]]
+        return (*self.taken[: free[-1]], False) if free else None
+
+
+def lower(
+    graph: Graph, options: Options, registry: Registry | None = None, *, segment: bool = False, decisions: tuple[bool, ...] | None = ()
+) -> Program:
     """The program of a model's graph; ``segment`` says that it is a segment, for what a run knows of its inputs.
+
+    ``decisions`` say which way the first branches go that only a run decides and that are better decided before, if it is not None.
 
     Raises
     ------
@@ -46,15 +79,33 @@ def lower(graph: Graph, options: Options, registry: Registry | None = None, *, s
         The only node of a segment needs to know still more of its inputs.
     """
     registry = registry or builtin()
-    program = _lowered(graph, Program(), options, registry, segment, filled=True)
+    for _ in range(ATTEMPTS):
+        if decisions is None:
+            break
+        choice = Choice(decisions)
+        try:
+            return _both(graph, options, registry, segment, choice)
+        except OnnxNumbaError:
+            if not choice.taken:
+                raise
+            decisions = choice.other()
+    return _both(graph, options, registry, segment, None)
+
+
+def _both(graph: Graph, options: Options, registry: Registry, segment: bool, choice: Choice | None) -> Program:
+    """The program of a graph, and where that takes inputs of strings to have elements, the one for when they have none."""
+    program = _lowered(graph, Program(), options, registry, segment, choice, filled=True)
     if program.filled and not segment:
-        program.otherwise = _lowered(graph, Program(weights=program.weights), options, registry, segment, filled=False)
+        same = None if choice is None else Choice(program.decisions)
+        program.otherwise = _lowered(graph, Program(weights=program.weights), options, registry, segment, same, filled=False)
     return program
 
 
-def _lowered(graph: Graph, program: Program, options: Options, registry: Registry, segment: bool, filled: bool) -> Program:
+def _lowered(
+    graph: Graph, program: Program, options: Options, registry: Registry, segment: bool, choice: Choice | None, filled: bool
+) -> Program:
     """The program of a graph; ``filled`` allows that inputs of strings are taken to have elements."""
-    lowering = Lowering(program, options, registry)
+    lowering = Lowering(program, options, registry, choice=choice)
     # Each segment within a segment has fewer nodes, so this comes to an end.
     lowering.deferring = not (segment and len(graph.nodes) == 1)
     # Of a segment's inputs the shape would be given if they had none, see `onnx_numba.runtime.segments`.
@@ -67,6 +118,7 @@ def _lowered(graph: Graph, program: Program, options: Options, registry: Registr
             lowering.program.defaults[value.name] = value.default.array
     lowering.graph(graph)
     lowering.program.outputs = [(v.name, lowering.value(v.name)) for v in graph.outputs]
+    lowering.program.decisions = () if choice is None else tuple(choice.taken)
     return lowering.program
 
 
@@ -104,16 +156,21 @@ class Lowering:
         The open segment: the next nodes may join it.
     deferring : bool
         Whether nodes may be left to the run.
+    choice : Choice or None
+        Which way branches go; None where the run decides.
     """
 
-    def __init__(self, program: Program, options: Options, registry: Registry) -> None:
+    def __init__(
+        self, program: Program, options: Options, registry: Registry, outer: Builder | None = None, choice: Choice | None = None
+    ) -> None:
+        self.choice = choice
         self.program = program
         self.options = options
         self.registry = registry
         self.env: dict[str, Value] = {}
         self.dims: dict[str, Sym] = {}
         self.constants: dict[str, Initializer] = {}
-        self.builder = Builder(program, options, self)
+        self.builder = Builder(program, options, self, outer)
         self.uses: Counter[str] = Counter()
         self.segment: Segment | None = None
         self.deferring = True
@@ -265,7 +322,9 @@ class Lowering:
 
     def body(self, graph: Graph, inputs: Sequence[ValueType]) -> LoweredBody:
         """Lower a subgraph for inputs of the given types."""
-        inner = Lowering(Program(weights=self.program.weights), self.options, self.registry)
+        # A loop's iterations may go one way and the other.
+        choice = None if graph.inputs else self.choice
+        inner = Lowering(Program(weights=self.program.weights), self.options, self.registry, self.builder, choice)
         for value, type_ in zip(graph.inputs, inputs, strict=True):
             inner.env[value.name] = inner.builder.input(value.name, type_, inner.dims)
         captures = []
@@ -334,5 +393,8 @@ def _how(results: Sequence[Any]) -> str:
     first = next((r for r in results if r is not None), None)
     definition = getattr(first, "definition", None)
     name = type(getattr(definition, "call", definition)).__name__
-    kinds = {"HostCall": "host", "TemplateCall": "template", "Reduce": "reduce", "Constant": "constant", "Weight": "constant"}
+    kinds = {
+        "HostCall": "host", "TemplateCall": "template", "LoopCall": "loop", "BranchCall": "branch", "Reduce": "reduce",
+        "Constant": "constant", "Weight": "constant",
+    }  # fmt: skip
     return kinds.get(name, "map")

@@ -35,6 +35,7 @@ from onnx_numba.passes.specialise import specialise
 from onnx_numba.runtime.code import kernel_code
 from onnx_numba.runtime.device import CPU, Device
 from onnx_numba.runtime.session import Session
+from onnx_numba.runtime.variants import Decisions
 from onnx_numba.schedule.schedule import Scheduled, schedule
 from onnx_numba.target import Target
 
@@ -57,6 +58,8 @@ class Build:
         Where the model will run.
     given : Given, optional
         What is known of the inputs of a segment.
+    decisions : tuple of bool, optional
+        Which way branches go, see `onnx_numba.runtime.variants`.
     compiled : int
         Kernels that were not in the store.
     """
@@ -67,6 +70,7 @@ class Build:
     progress: Progress | None = None
     device: Device = CPU
     given: Given | None = None
+    decisions: Decisions = ()
     compiled: int = 0
 
     def artefact(self, model: Any, edited: str | None = None) -> tuple[Artefact, dict[str, Any]]:
@@ -78,7 +82,7 @@ class Build:
         try:
             graph = expand_gradients(freeze_defaults(graph), self.options)
             graph = fold_batchnorm(remove_dead_code(graph))
-            program = lower(graph, self.options, segment=self.given is not None)
+            program = lower(graph, self.options, segment=self.given is not None, decisions=self.decisions)
             scheduled = schedule(program, self.target, self.evaluate, device=self.device.kind)
         except RecursionError as error:
             raise UnsupportedError(f"model {name}: a chain of operators is too long for one kernel; split the model there") from error
@@ -94,7 +98,7 @@ class Build:
             "cached": False, "kernels": len({k.digest for k, _ in scheduled.kernels}), "compiled": self.compiled,
             "import_s": planned - started, "compile_s": finished - planned, "files": imported.files,
         }  # fmt: skip
-        return Artefact(scheduled.plan, weights, edited or source, tuple(program.served), objects), stats
+        return Artefact(scheduled.plan, weights, edited or source, tuple(program.served), objects, program.decisions), stats
 
     def objects(self, scheduled: Scheduled, source: str, edited: str | None = None) -> dict[str, tuple[str, bytes]]:
         """The kernels' objects, by the digests that the plan knows them by."""

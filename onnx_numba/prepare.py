@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_numba.artefact import Artefact, decode, encode
 from onnx_numba.compile.keys import model_entries
 from onnx_numba.compile.store import Store, key
-from onnx_numba.errors import OptionError
+from onnx_numba.errors import ModelError, OptionError
 from onnx_numba.ir.given import Given
 from onnx_numba.ir.plan import Port
 from onnx_numba.named import namedtupledict
@@ -21,6 +21,7 @@ from onnx_numba.runtime.code import kernel_code
 from onnx_numba.runtime.device import CPU, Device, is_simulated, parse, require
 from onnx_numba.runtime.segments import Segments
 from onnx_numba.runtime.session import Session
+from onnx_numba.runtime.variants import Decisions, Variants
 from onnx_numba.target import Target
 
 if TYPE_CHECKING:
@@ -43,9 +44,25 @@ class PreparedModel:
         ``import_s`` and ``compile_s``, seconds.
     session : Session
         What runs it.
+    decisions : tuple of bool
+        Which way branches go that it was made for.
+    variants : Variants or None
+        What runs it where there are such branches: this plan or another.
+
+    Parameters
+    ----------
+    other : callable, optional
+        Prepares the model for other decisions.
     """
 
-    def __init__(self, artefact: Artefact, options: Options, stats: dict[str, Any], device: Device = CPU) -> None:
+    def __init__(
+        self,
+        artefact: Artefact,
+        options: Options,
+        stats: dict[str, Any],
+        device: Device = CPU,
+        other: Callable[[Decisions], PreparedModel] | None = None,
+    ) -> None:
         self.options = options
         self.source = artefact.source
         self.served = artefact.served
@@ -57,7 +74,11 @@ class PreparedModel:
         self.session = Session(
             artefact.plan, artefact.weights, kernels, options, device=device, result=result, library=library, segments=segments
         )
-        self.run = self.session.call
+        self.decisions = artefact.decisions
+        self.variants = Variants(self, other) if other is not None and artefact.decisions else None
+        self.run: Callable[..., Any] = self.session.call if self.variants is None else self.variants
+        if self.variants is not None:
+            self.session.attach(self.variants.sessions)
 
     @property
     def inputs(self) -> tuple[Port, ...]:
@@ -90,8 +111,8 @@ def prepare_model(model: Any, device: str = "CPU", options: Options | None = Non
 class _Order:
     """A model to be prepared in one way, and its place in the store."""
 
-    def __init__(self, model: Any, options: Options, device: Device, given: Given | None = None) -> None:
-        self.model, self.options, self.device, self.given = model, options, device, given
+    def __init__(self, model: Any, options: Options, device: Device, given: Given | None = None, decisions: Decisions = ()) -> None:
+        self.model, self.options, self.device, self.given, self.decisions = model, options, device, given, decisions
         self.target = Target.named(options.cpu)
         self.store = None if options.cache is False else Store(options.cache)
         self.content = _content_digest(model) if self.store is not None else None
@@ -107,13 +128,13 @@ class _Order:
             return None
         artefact = decode(found)
         stats = {"cached": True, "kernels": len(artefact.objects), "compiled": 0}
-        return PreparedModel(artefact, self.options, stats, self.device)
+        return PreparedModel(artefact, self.options, stats, self.device, self.other)
 
     def built(self, progress: Progress | None = None) -> PreparedModel:
         """The model built from its source, and stored."""
         from onnx_numba.pipeline import Build
 
-        build = Build(self.target, self.store, self.options, progress, self.device, self.given)
+        build = Build(self.target, self.store, self.options, progress, self.device, self.given, self.decisions)
         artefact, stats = build.artefact(self.model)
         entries = self._entries(stats["files"]) if self.content is not None else None
         if self.store is not None and entries is not None and self.options.jit:
@@ -121,7 +142,14 @@ class _Order:
                 named = {"model": str(self.content)}
                 self.store.put("files", key(named), {"names": json.dumps(stats["files"]).encode()}, named)
             self.store.put("model", key(entries), encode(artefact), entries)
-        return PreparedModel(artefact, self.options, stats, self.device)
+        return PreparedModel(artefact, self.options, stats, self.device, self.other)
+
+    def other(self, decisions: Decisions) -> PreparedModel:
+        """The same model for other decisions."""
+        other = _Order(self.model, self.options, self.device, self.given, decisions)
+        if other.content != self.content:
+            raise ModelError("the model has changed since it was prepared, and a run takes a branch that it was not prepared for")
+        return other.stored() or other.built()
 
     def _entries(self, files: Sequence[str]) -> dict[str, str] | None:
         """What the compiled model depends on, the content of its data files included; None when one cannot be read."""
@@ -134,6 +162,7 @@ class _Order:
             return None
         options, device, given = self.options, self.device, self.given
         choices = {**options.key(), "device": device.kind, **({} if given is None else {"given": given.digest()})}
+        choices |= {"decisions": repr(self.decisions)} if self.decisions != () else {}
         return model_entries(self.target, digest.hexdigest(), repr(sorted(choices.items())))
 
 
@@ -145,7 +174,7 @@ def load_source(path: str | os.PathLike[str], model: Any, device: str = "CPU", o
     where = _usable(device, options)
     build = Build(Target.named(options.cpu), _store(options), options, device=where)
     artefact, stats = build.artefact(model, Path(path).read_text())
-    return PreparedModel(artefact, options, stats, where)
+    return PreparedModel(artefact, options, stats, where, _Order(model, options, where).other)
 
 
 def _usable(name: str, options: Options) -> Device:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import parser
+from onnx import numpy_helper, parser
 
 from onnx_numba import backend
 
@@ -199,3 +199,39 @@ def test_windows_of_an_image_are_read_without_division():
     x, bias = normal(2, 28, 28, 8), normal(16, 1, 49, 8)
     windows = x.reshape(2, 4, 7, 4, 7, 8).transpose(0, 1, 3, 2, 4, 5).reshape(2, 16, 1, 49, 8) + bias
     check(rep, [x, bias], windows.reshape(-1, 49, 8))
+
+
+def test_a_reduction_is_stored_in_the_order_in_which_it_is_read():
+    rep = prepared(
+        "g (float[A,B,K] x) => (float[B,A] y) { k=Constant<value_ints=[2]>() r=ReduceSum<keepdims=0>(x, k) t=Transpose(r) y=Exp(t) }"
+    )
+    assert len(calls(rep)) == 1
+    x = normal(3, 5, 7)
+    check(rep, [x], np.exp(x.astype(np.float64).sum(2).T), rtol=1e-5)
+
+
+def test_a_reduction_whose_columns_lie_side_by_side_keeps_its_order():
+    rep = prepared("g (float[K,A,B] x) => (float[B,A] y) { k=Constant<value_ints=[0]>() r=ReduceSum<keepdims=0>(x, k) y=Transpose(r) }")
+    x = normal(7, 3, 5)
+    check(rep, [x], x.astype(np.float64).sum(0).T, rtol=1e-5)
+
+
+@pytest.mark.parametrize("jit", [True, False], ids=["compiled", "interpreted"])
+@pytest.mark.parametrize(("rows", "terms"), [(64, 3), (100, 20), (63, 20), (100, 129), (70, 1)])
+def test_distances_to_the_rows_of_a_constant(jit, rows, terms):
+    model = parser.parse_model(
+        HEAD + f"""g (float[N,{terms}] x) => (float[N,{rows}] d, int64[N] nearest, float[{rows},{terms}] kept) {{
+        same, y = Scan<num_scan_inputs=1, body = b (float[N,{terms}] all, float[{terms}] row) => (float[N,{terms}] all2, float[N] far) {{
+            all2 = Identity(all) less = Sub(all, row) axis = Constant<value_ints=[1]>() far = ReduceSumSquare<keepdims=0>(less, axis)
+        }}>(x, c) t = Transpose(y) d = Sqrt(t) nearest = ArgMin<axis=1, keepdims=0>(d) kept = Neg(c) }}"""
+    )
+    c = normal(rows, terms)
+    model.graph.initializer.append(numpy_helper.from_array(c, "c"))
+    rep = backend.prepare(model, jit=jit)
+    for n in (0, 1, 5):
+        x = normal(n, terms)
+        expected = np.sqrt(((x[:, None].astype(np.float64) - c) ** 2).sum(-1))
+        d, nearest, kept = rep.run([x])
+        np.testing.assert_allclose(d, expected, rtol=2e-6)
+        np.testing.assert_array_equal(nearest, expected.argmin(1))
+        np.testing.assert_array_equal(kept, -c)

@@ -13,6 +13,7 @@ from onnx_numba.errors import ExecutionError, ModelError
 from onnx_numba.ir.plan import BAD_VALUE, BROADCAST, DIVISION_BY_ZERO, INDEX_RANGE, SHAPE_MISMATCH, Port
 from onnx_numba.ir.types import F32, TensorType
 from onnx_numba.options import Options
+from onnx_numba.runtime.assembler import assemble
 from onnx_numba.runtime.session import Session
 
 compiled, make = plans.compiled, plans.make
@@ -102,6 +103,54 @@ def test_alias_and_copy(make):
     (result,) = make(b.plan()).run([given])
     np.testing.assert_array_equal(result, given)
     assert not np.shares_memory(result, given)
+
+
+def test_a_loop_swaps_extends_and_stores(make):
+    """y: twice x, and twice that, n times over; rows: what each iteration made; last: the number of the last."""
+    b = Builder()
+    x, n = b.input("x"), b.input("n", "i64", rank=0)
+    zero, one, number, going = b.slot(0), b.slot(1), b.slot(), b.slot()
+    count, item = b.op("mul", x.dims[0], b.slot(4)), b.slot()
+    limit, current, following, stack, row = b.slot(), b.buffer(), b.buffer(), b.buffer(), b.buffer()
+    b.emit("load", limit, n.buffer, zero, "i64")
+    b.emit("alias", current, x.buffer)
+    b.emit("alloc", stack, zero)
+    b.emit("move", number, zero)
+    top = len(b.code)
+    b.emit("lt", going, number, limit)
+    exit_ = len(b.code)
+    b.emit("branch", going, -1)
+    b.emit("alloc", following, count)
+    b.call(plans.double, b.tiles(x.dims[0]), (current, following), (x.dims[0],))
+    b.emit("mul", item, number, count)
+    b.emit("extend", stack, b.op("add", item, count))
+    b.emit("point", row, stack, item)
+    b.emit("copy", row, following, count)
+    b.emit("swap", current, following)
+    b.emit("add", number, number, one)
+    b.emit("jump", top)
+    b.code[exit_] = ("branch", going, len(b.code))
+    y, rows, last = b.output("y", dims=(x.dims[0],)), b.output("rows", dims=(number, x.dims[0])), b.output("last", "i64", rank=0)
+    for k, (port, source, size) in enumerate(((y, current, count), (rows, stack, b.op("mul", number, count)))):
+        b.emit("out", k)
+        b.emit("copy", port.buffer, source, size)
+    b.emit("out", 2)
+    b.emit("store", last.buffer, number, "i64")
+    session = make(b.plan())
+    given = values(50)
+    for trips in (0, 1, 5, 40, 3):
+        result, made, number_made = session.run([given, np.array(trips)])
+        np.testing.assert_array_equal(result, given * np.float32(2.0**trips))
+        np.testing.assert_array_equal(made, [given * np.float32(2.0 ** (k + 1)) for k in range(trips)] or np.empty((0, 50)))
+        assert number_made == trips
+
+
+def test_a_jump_out_of_the_plan_is_refused():
+    b = Builder()
+    b.input("x")
+    b.emit("jump", 2)
+    with pytest.raises(ModelError, match="operand outside its table"):
+        assemble(b.plan())
 
 
 def test_scratch(make):

@@ -57,11 +57,18 @@ def _wrap(origins: list[str], limit: int = 12) -> list[str]:
 
 
 def describe(plan: Plan) -> list[str]:
-    """The plan's calls in words, arithmetic on dims left out."""
+    """The plan's calls in words, arithmetic on dims left out; where loops and branches lead is marked ``L`` and a number."""
     names = _buffer_names(plan)
+    targets = {instruction[-1] for instruction in plan.code if instruction[0] in ("jump", "branch")}
     lines = []
-    for op, *operands in plan.code:
-        if op == "call":
+    for number, (op, *operands) in enumerate(plan.code):
+        if number in targets:
+            lines.append(f"L{number}:")
+        if op == "jump":
+            lines.append(f"go to L{operands[0]}")
+        elif op == "branch":
+            lines.append(f"unless s{operands[0]}: go to L{operands[1]}")
+        elif op == "call":
             kernel, step, _, _, buffers, _ = operands
             lines.append(f"{plan.kernels[kernel].name}({', '.join(names.get(b, f't{b}') for b in buffers)})  # {plan.steps[step]}")
         elif op == "host":

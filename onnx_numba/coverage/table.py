@@ -13,7 +13,7 @@ from onnx_numba.coverage.case import Case, short
 from onnx_numba.coverage.cases import plain, schemas
 from onnx_numba.errors import OnnxNumbaError
 from onnx_numba.importer import load
-from onnx_numba.ir.loop import HostCall, Program, Reduce, Result, TemplateCall
+from onnx_numba.ir.loop import HostCall, Program, Reduce, Result, TemplateCall, bodies_of
 from onnx_numba.lower import lower
 from onnx_numba.options import Options
 from onnx_numba.passes.dce import remove_dead_code
@@ -22,7 +22,7 @@ from onnx_numba.passes.gradient import expand_gradients
 
 KINDS = ("map", "reduce", "template", "composition", "host")
 """How a case is served: by elementwise expressions and views alone, with one reduction, with one algorithm of its own, with several of
-these, or with a step in Python."""
+these or bodies that the plan runs, or with a step in Python."""
 
 REFUSED = "refused"
 
@@ -65,8 +65,11 @@ def kind(case: Case) -> str:
 def _kind(program: Program) -> str:
     definitions = [value.definition for value in program.values]
     calls = {id(d.call): d.call for d in definitions if isinstance(d, Result)}
-    if any(isinstance(call, HostCall) for call in calls.values()):
+    bodies = [_kind(body) for call in calls.values() for body in bodies_of(call)]
+    if "host" in bodies or any(isinstance(call, HostCall) for call in calls.values()):
         return "host"
+    if bodies:
+        return "composition"
     reductions = sum(isinstance(d, Reduce) for d in definitions)
     templates = sum(isinstance(call, TemplateCall) for call in calls.values())
     return {(0, 0): "map", (1, 0): "reduce", (0, 1): "template"}.get((reductions, templates), "composition")

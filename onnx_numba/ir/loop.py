@@ -7,7 +7,8 @@ A `Tensor` has a *definition*:
   `Contraction` hint lets the CPU schedule choose a tuned kernel instead of the loops.
 * `Reshape`: the same elements in row-major order under another shape.
 * `Concat`: parts side by side along an axis, each written in place by its own loop.
-* `Result`: output of a `TemplateCall` (an algorithm written as a Python kernel) or of a `HostCall` (a step in Python).
+* `Result`: output of a `TemplateCall` (an algorithm written as a Python kernel), of a `HostCall` (a step in Python), of a `LoopCall` or
+  a `BranchCall` (bodies that are programs themselves).
 * `Input`, `Weight`: given from outside.
 
 Nothing here says what is stored and what is recomputed: that is the schedule's decision.
@@ -145,10 +146,61 @@ class HostCall:
 
 
 @dataclass(frozen=True, eq=False)
+class LoopCall:
+    """Iterations of a body: while ``going`` is not 0 and fewer than ``count`` (None: no such limit) are done.
+
+    Inputs of the body are, where it is ``counted``, the number of the iteration and the condition; ``state`` values from the iteration
+    before; ``rows`` slices of tensors, one an iteration; what it captures. ``inputs`` are the first state, the tensors that the rows
+    are of, the captures. Its outputs are, where it is counted, the condition for another iteration; the next state; rows of the
+    results. Results of the call are the last state and the stacked rows.
+    """
+
+    body: Program
+    inputs: tuple[Tensor, ...]
+    count: Dim | int | None
+    going: Dim | int
+    counted: bool
+    state: int
+    rows: int
+
+
+@dataclass(frozen=True, eq=False)
+class BranchCall:
+    """One of two bodies: the first unless ``condition`` is 0.
+
+    ``inputs`` are what the first captures, ``split`` tensors, then what the second does; results are the outputs of the one that runs.
+    """
+
+    bodies: tuple[Program, Program]
+    inputs: tuple[Tensor, ...]
+    condition: Dim | int
+    split: int
+
+
+Call = TemplateCall | KernelCall | HostCall | LoopCall | BranchCall
+
+
+def call_dims(call: Call) -> list[Dim | int]:
+    """The dims that a call needs, those of its tensors left out."""
+    if isinstance(call, (TemplateCall, KernelCall)):
+        return [*call.dims, call.total, call.scratch]
+    if isinstance(call, LoopCall):
+        return [call.going, *(() if call.count is None else (call.count,))]
+    return [call.condition] if isinstance(call, BranchCall) else []
+
+
+def bodies_of(call: Call) -> tuple[Program, ...]:
+    """The programs that a call runs in the plan."""
+    if isinstance(call, LoopCall):
+        return (call.body,)
+    return call.bodies if isinstance(call, BranchCall) else ()
+
+
+@dataclass(frozen=True, eq=False)
 class Result:
     """Output ``index`` of a call."""
 
-    call: TemplateCall | KernelCall | HostCall
+    call: Call
     index: int
 
 
@@ -302,3 +354,5 @@ class Program:
     served: list[tuple[str, str, str, int, str]] = field(default_factory=list)
     filled: set[int] = field(default_factory=set)
     otherwise: Program | None = None
+    decisions: tuple[bool, ...] = ()  # which way branches go that the program has been made for
+    checks: list[Check] = field(default_factory=list)  # on dims of inputs, made before anything else

@@ -20,15 +20,23 @@ Instructions are tuples whose first item is the operation (``OPS`` gives the ope
 ``("load", dst, buf, index, type)``  slots[dst] = the integer element ``index`` (a slot) of a buffer; type names its storage
 ``("check", a, b, code, reason)``  status ``code`` unless slots[a] == slots[b]; ``reasons[reason]`` says what that means
 ``("alloc", buf, bytes)``       buffers[buf] points to a block of at least slots[bytes] bytes; kept from run to run
+``("extend", buf, bytes)``      the same, and what the block holds stays in it
 ``("alias", dst, src)``         buffers[dst] = buffers[src]
+``("point", dst, src, at)``     buffers[dst] = buffers[src] and slots[at] bytes on, a whole number of elements
+``("swap", a, b)``              buffers a and b exchange their blocks and what they point to
+``("store", buf, a, type)``     the first element of a buffer = slots[a], as an i64 or a bool
 ``("out", k)``                  leave: allocate output k, whose dims are in slots by now, and point its buffer at it
-``("copy", dst, src, bytes)``   memcpy
+``("copy", dst, src, bytes)``   memcpy of slots[bytes] bytes
 ``("scratch", bytes)``          every worker's scratch has at least slots[bytes] bytes
 ``("call", kernel, step, total, grain, bufs, dims)``  kernel over [0, slots[total]) in chunks of slots[grain] units (at
                                 least 1), each chunk whole on one thread; bufs and dims are tuples of buffer and slot ids
 ``("host", h)``                 leave: run ``hosts[h]`` in Python, which sets its output buffers, dims and objects
+``("jump", to)``                go on at instruction ``to``; further back only from the end of a loop, where a run can be cancelled
+``("branch", a, to)``           the same if slots[a] is 0
 ``("end",)``                    done
 ==============================  ==================================================================================
+
+A loop is a jump back: its body is part of the list; see `onnx_numba.schedule.control`.
 
 Example: a relu over an input of shape [n]::
 
@@ -43,19 +51,20 @@ from typing import Any
 
 from onnx_numba.ir.types import ValueType
 
-ABI = 1
+ABI = 2
 """Version of instruction encoding, kernel signature and context layout; part of every store key."""
 
 OPS: dict[str, str] = {
-    # operand letters: d slot written, s slot read, b buffer, n literal number, t type name, S tuple of slots, B of buffers
+    # operand letters: d slot written, s slot read, b buffer, n literal number, j instruction, t type name, S tuple of slots, B of buffers
     "add": "dss", "sub": "dss", "mul": "dss", "div": "dss", "mod": "dss", "max": "dss", "min": "dss",
     "eq": "dss", "ne": "dss", "lt": "dss", "le": "dss", "move": "ds", "bcast": "dss",
     "load": "dbst", "check": "ssnn", "alloc": "bs", "alias": "bb", "out": "n", "copy": "bbs", "scratch": "s",
+    "extend": "bs", "point": "bbs", "swap": "bb", "store": "bst", "jump": "j", "branch": "sj",
     "call": "nnssBS", "host": "n", "end": "",
 }  # fmt: skip
 
 # Status codes of kernels and of the runner. 0 is success; a kernel reports one with the work index at which it arose.
-OK, INDEX_RANGE, BROADCAST, SHAPE_MISMATCH, DIVISION_BY_ZERO, BAD_VALUE, CANCELLED, OVERFLOW = range(8)
+OK, INDEX_RANGE, BROADCAST, SHAPE_MISMATCH, DIVISION_BY_ZERO, BAD_VALUE, CANCELLED, OVERFLOW, OTHER_BRANCH = range(9)
 STATUS_TEXT = {
     INDEX_RANGE: "an index is out of range",
     BROADCAST: "shapes cannot be broadcast together",
@@ -64,6 +73,7 @@ STATUS_TEXT = {
     BAD_VALUE: "an input value is not allowed here",
     CANCELLED: "the run was cancelled",
     OVERFLOW: "a size is beyond what 64 bits can count",
+    OTHER_BRANCH: "a branch is taken that this plan was not made for",
 }
 
 # What a kernel's ctx points to: int64 words.
@@ -113,10 +123,14 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Reason:
-    """What a check demands, for people: of which nodes, and in words, among which ``{a}`` and ``{b}`` stand for what was compared."""
+    """What a check demands, for people: of which nodes, and in words, among which ``{a}`` and ``{b}`` stand for what was compared.
+
+    A check that a branch is the one that the plan was made for has the number of that ``decision``.
+    """
 
     step: str
     text: str
+    decision: int = 0
 
 
 @dataclass(frozen=True)

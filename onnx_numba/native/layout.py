@@ -7,15 +7,18 @@ this file is the one place that both sides share. ``onnx_numba.ir.plan.ABI`` cha
 from __future__ import annotations
 
 # Instruction words: the number of the operation, then its operands in the order of the plan's tuple. A ``call`` is
-# (kernel, step, total, grain, number of buffers, number of dims, buffers…, dims…); types are numbers of LOAD_TYPES.
+# (kernel, step, total, grain, number of buffers, number of dims, buffers…, dims…); types are numbers of LOAD_TYPES, instructions
+# to go on at are words.
 (
     OP_ADD, OP_SUB, OP_MUL, OP_DIV, OP_MOD, OP_MAX, OP_MIN, OP_EQ, OP_NE, OP_LT, OP_LE, OP_MOVE, OP_BCAST,
-    OP_LOAD, OP_CHECK, OP_ALLOC, OP_ALIAS, OP_OUT, OP_COPY, OP_SCRATCH, OP_CALL, OP_HOST, OP_END,
-) = range(23)  # fmt: skip
+    OP_LOAD, OP_CHECK, OP_ALLOC, OP_EXTEND, OP_ALIAS, OP_POINT, OP_SWAP, OP_STORE, OP_JUMP, OP_BRANCH, OP_OUT, OP_COPY, OP_SCRATCH,
+    OP_CALL, OP_HOST, OP_END,
+) = range(29)  # fmt: skip
 OPCODES = {
     "add": OP_ADD, "sub": OP_SUB, "mul": OP_MUL, "div": OP_DIV, "mod": OP_MOD, "max": OP_MAX, "min": OP_MIN,
     "eq": OP_EQ, "ne": OP_NE, "lt": OP_LT, "le": OP_LE, "move": OP_MOVE, "bcast": OP_BCAST, "load": OP_LOAD,
-    "check": OP_CHECK, "alloc": OP_ALLOC, "alias": OP_ALIAS, "out": OP_OUT, "copy": OP_COPY, "scratch": OP_SCRATCH,
+    "check": OP_CHECK, "alloc": OP_ALLOC, "extend": OP_EXTEND, "alias": OP_ALIAS, "point": OP_POINT, "swap": OP_SWAP,
+    "store": OP_STORE, "jump": OP_JUMP, "branch": OP_BRANCH, "out": OP_OUT, "copy": OP_COPY, "scratch": OP_SCRATCH,
     "call": OP_CALL, "host": OP_HOST, "end": OP_END,
 }  # fmt: skip
 

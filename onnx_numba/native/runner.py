@@ -37,12 +37,15 @@ from onnx_numba.native.layout import (
     OP_ALIAS,
     OP_ALLOC,
     OP_BCAST,
+    OP_BRANCH,
     OP_CALL,
     OP_CHECK,
     OP_COPY,
     OP_DIV,
     OP_EQ,
+    OP_EXTEND,
     OP_HOST,
+    OP_JUMP,
     OP_LE,
     OP_LOAD,
     OP_LT,
@@ -52,8 +55,11 @@ from onnx_numba.native.layout import (
     OP_MUL,
     OP_NE,
     OP_OUT,
+    OP_POINT,
     OP_SCRATCH,
+    OP_STORE,
     OP_SUB,
+    OP_SWAP,
     P_STARTED,
     S_ARGS,
     S_BLOCKS,
@@ -111,7 +117,7 @@ def run(state):  # type: ignore[no-untyped-def]
             if left != 0:
                 return error(state, pc, left)
             pc += 4
-        elif operation == OP_ALLOC:
+        elif operation in (OP_ALLOC, OP_EXTEND):
             buffer = code[pc + 1]
             if slots[code[pc + 2]] > capacities[buffer] or slots[code[pc + 2]] < 0:
                 if slots[code[pc + 2]] < 0:
@@ -140,6 +146,29 @@ def run(state):  # type: ignore[no-untyped-def]
         elif operation == OP_ALIAS:
             buffers[code[pc + 1]] = buffers[code[pc + 2]]
             pc += 3
+        elif operation == OP_BRANCH:
+            pc = code[pc + 2] if slots[code[pc + 1]] == 0 else pc + 3
+        elif operation == OP_JUMP:
+            target = code[pc + 1]
+            if target < pc:
+                # An iteration counts as a chunk: it may be all that a long run consists of.
+                if atomic_load(state, S_CANCEL) != 0:
+                    return error(state, pc, CANCELLED)
+                state[S_BUDGET] -= 1
+                if state[S_BUDGET] <= 0:
+                    return leave(state, target, LEFT_POLL)
+            pc = target
+        elif operation == OP_POINT:
+            buffers[code[pc + 1]] = buffers[code[pc + 2]] + slots[code[pc + 3]]
+            pc += 4
+        elif operation == OP_SWAP:
+            exchange(buffers, code[pc + 1], code[pc + 2])
+            exchange(blocks, code[pc + 1], code[pc + 2])
+            exchange(capacities, code[pc + 1], code[pc + 2])
+            pc += 3
+        elif operation == OP_STORE:
+            store(buffers, code[pc + 1], slots[code[pc + 2]], code[pc + 3])
+            pc += 4
         elif operation == OP_COPY:
             memcpy(u8_p(buffers, code[pc + 1]), u8_p(buffers, code[pc + 2]), slots[code[pc + 3]])
             pc += 4
@@ -202,6 +231,21 @@ def arithmetic(slots, operation, dst, a, b):  # type: ignore[no-untyped-def]
     else:
         slots[dst] = a % b
     return 0
+
+
+def exchange(table, a, b):  # type: ignore[no-untyped-def]
+    """Exchange two words of a table."""
+    kept = table[a]
+    table[a] = table[b]
+    table[b] = kept
+
+
+def store(buffers, buffer, value, kind):  # type: ignore[no-untyped-def]
+    """Write the first element of a buffer."""
+    if kind == LOAD_U8:
+        u8_p(buffers, buffer)[0] = value
+    else:
+        i64_p(buffers, buffer)[0] = value
 
 
 def load(buffers, buffer, index, kind):  # type: ignore[no-untyped-def]

@@ -22,6 +22,7 @@ from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import (
     AxisSource,
+    Call,
     Check,
     Concat,
     Constant,
@@ -79,9 +80,14 @@ class Builder:
         Lowers subgraphs; see `onnx_numba.lower`.
     filling : bool
         Whether inputs of strings may be taken to have elements.
+
+    Parameters
+    ----------
+    outer : Builder, optional
+        That of the scope around this one.
     """
 
-    def __init__(self, program: Program, options: Options, scope: Any = None) -> None:
+    def __init__(self, program: Program, options: Options, scope: Any = None, outer: Builder | None = None) -> None:
         self.program = program
         self.options = options
         self.node = ""
@@ -92,7 +98,8 @@ class Builder:
         self.filling = False
         self._checks: list[Check] = []
         self._attached = 0
-        self._count = 0
+        # Names of dims mean one thing in a scope and in those around it, where a body compares them.
+        self._count: int = 0 if outer is None else outer._count
         self._names: dict[Dim, Dim] = {}
 
     @contextmanager
@@ -150,6 +157,11 @@ class Builder:
             self.fail(what)
         self._checks.append(Check(holds, 1, plan.BAD_VALUE, Reason(self.label, what)))
 
+    def require_branch(self, condition: Dim | int, taken: bool, decision: int) -> None:
+        """Demand, before anything is computed, that a condition is as the plan's ``decision`` has it."""
+        reason = Reason(self.label, "its condition is {a}, not {b}", decision)
+        self.program.checks.append(Check(condition, int(taken), plan.OTHER_BRANCH, reason))
+
     def require_elements(self, extent: Dim | int, readers: Dim | int, what: str = "the input") -> None:
         """Demand that an axis is not empty if there is something that reads it at clamped or given positions."""
         if not isinstance(extent, int) or extent < 1:
@@ -157,7 +169,8 @@ class Builder:
 
     # -- leaves ------------------------------------------------------------------------------------------------------
 
-    def _new(self, dtype: DType, shape: Shape, definition: Any, content: tuple[Expr, ...] | None = None, name: str = "") -> Tensor:
+    def define(self, dtype: DType, shape: Shape, definition: Any, content: tuple[Expr, ...] | None = None, name: str = "") -> Tensor:
+        """A tensor by its definition."""
         self._count += 1
         for extent in shape:
             if not d.at_least_zero(extent):
@@ -175,7 +188,8 @@ class Builder:
         if isinstance(value, int) or (value.depth <= limit and len(value.terms) <= TERMS_LIMIT):
             return value
         if value not in self._names:
-            self._names[value] = d.dim(Sym(f"d{len(self._names)}", source=DimSource(value), signed=not d.at_least_zero(value)))
+            self._count += 1
+            self._names[value] = d.dim(Sym(f"d{self._count}", source=DimSource(value), signed=not d.at_least_zero(value)))
         return self._names[value]
 
     def input(self, name: str, type_: ValueType, dims: dict[str, Sym], optional: bool = False) -> Tensor | Object:
@@ -189,7 +203,7 @@ class Builder:
             if type_.dtype is STRING:
                 value = self._object(name, TensorType(STRING, shape), Input(index))
             else:
-                value = self._new(type_.dtype, shape, Input(index), name=name)
+                value = self.define(type_.dtype, shape, Input(index), name=name)
         else:
             value = self._object(name, type_, Input(index))
         self.program.inputs.append((name, value, declared, optional))
@@ -219,7 +233,7 @@ class Builder:
         if array.size <= (CONTENT_LIMIT if dtype.kind in "iub" else 1) and dtype.kind in "iubf":
             content = tuple(e.lit(float(v) if dtype.is_float else int(v), dtype) for v in array.reshape(-1))
         self.program.weights.append(array)
-        return self._new(dtype, array.shape, Weight(len(self.program.weights) - 1), content, name)
+        return self.define(dtype, array.shape, Weight(len(self.program.weights) - 1), content, name)
 
     def full(self, shape: Shape, value: bool | int | float, dtype: DType) -> Tensor:
         """A tensor of one value."""
@@ -299,7 +313,7 @@ class Builder:
         value = e.cast(element(*map(d.dim, indices)), dtype)
         if self.options.accuracy == "strict":
             value = e.round_to(value, dtype)
-        return self._new(dtype, shape, Map(indices, value), self._content(shape, indices, value, dtype))
+        return self.define(dtype, shape, Map(indices, value), self._content(shape, indices, value, dtype))
 
     def _content(self, shape: Shape, indices: tuple[Sym, ...], value: Expr, dtype: DType) -> tuple[Expr, ...] | None:
         extents = [s for s in shape if isinstance(s, int)]
@@ -369,7 +383,7 @@ class Builder:
         source = tensor
         while isinstance(source.definition, Reshape) and not source.checks:
             source = source.definition.source
-        return self._new(tensor.dtype, new, Reshape(source), tensor.content)
+        return self.define(tensor.dtype, new, Reshape(source), tensor.content)
 
     def transpose(self, tensor: Tensor, order: Sequence[int]) -> Tensor:
         """Axes permuted: axis k of the result is axis ``order[k]``."""
@@ -402,7 +416,7 @@ class Builder:
         starts = tuple(o for t, o in zip(tensors, offsets, strict=False) if t.shape[axis] != 0)
         if not parts:
             return first
-        return self._new(first.dtype, shape, Concat(parts, starts, axis), content)
+        return self.define(first.dtype, shape, Concat(parts, starts, axis), content)
 
     # -- reductions --------------------------------------------------------------------------------------------------
 
@@ -442,7 +456,7 @@ class Builder:
             only = e.substitute(reduce.expr, dict.fromkeys(reduce.rvars, 0))
             value = e.lit(0, dtype) if reduce.kind.startswith("arg") else only
             return self.compute(shape, lambda *i: e.substitute(value, dict(zip(reduce.vars, i, strict=True))), dtype)
-        result = self._new(dtype, shape, reduce)
+        result = self.define(dtype, shape, reduce)
         result.content = self._reduced_content(result, reduce)
         return result
 
@@ -492,11 +506,14 @@ class Builder:
         """
         given = tuple(self.copy(t) if k == inplace else t for k, t in enumerate(inputs))
         call = TemplateCall(body, given, tuple(dims), total, grain, types or {}, dict(constants or {}), scratch, inplace)
-        return tuple(self._new(dtype, shape, Result(call, k)) for k, (dtype, shape) in enumerate(outputs))
+        return tuple(self.define(dtype, shape, Result(call, k)) for k, (dtype, shape) in enumerate(outputs))
 
     def host(self, function: str, inputs: Sequence[Tensor | Object | None], outputs: Sequence[ValueType], **params: Any) -> tuple[Any, ...]:
         """A step in Python on objects; a tensor output's dims given as None are whatever the step returns."""
-        call = HostCall(function, tuple(inputs), params)
+        return self.results(HostCall(function, tuple(inputs), params), outputs)
+
+    def results(self, call: Call, outputs: Sequence[ValueType]) -> tuple[Any, ...]:
+        """The values that a call makes; dims of tensors that are None are known once it has run."""
         made: list[Tensor | Object] = []
         for index, type_ in enumerate(outputs):
             if isinstance(type_, TensorType) and type_.shape is not None and type_.dtype is not STRING:
@@ -504,7 +521,7 @@ class Builder:
                 shape = tuple(
                     x if isinstance(x, (int, Dim)) else d.dim(Sym(f"h{self._count}_{axis}")) for axis, x in enumerate(type_.shape)
                 )
-                tensor = self._new(type_.dtype, shape, Result(call, index))
+                tensor = self.define(type_.dtype, shape, Result(call, index))
                 for axis, x in enumerate(type_.shape):
                     if not isinstance(x, (int, Dim)):
                         (symbol,) = d.symbols(shape[axis])

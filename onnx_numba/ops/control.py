@@ -1,4 +1,14 @@
-"""If, Loop and Scan: their bodies are programs of their own, which a step in Python calls.
+"""If, Loop and Scan: their bodies are programs of their own.
+
+There are three ways to run the iterations of a body, and the first that serves is taken:
+
+1. *at once*: iterations that do not depend on one another become one more axis of the body's tensors (`onnx_numba.ops.lift`);
+2. *in the plan*: a `LoopCall` or `BranchCall`, whose bodies become instructions of the surrounding plan
+   (`onnx_numba.schedule.control`), where all that goes in and comes out is tensors of known rank;
+3. *in Python*: a host step that calls the bodies' plans, for sequences, strings and state whose rank changes.
+
+An If whose branches differ in rank, where shapes alone decide between them, is neither: one branch is taken for granted, and the run checks
+that it is the one (`onnx_numba.runtime.variants`).
 
 A loop's state may change shape, even rank, from one iteration to the next. The body is lowered for the types of the initial state; where
 what it returns is of a more general type, it is lowered again for that, until nothing changes.
@@ -7,13 +17,20 @@ what it returns is of a more general type, it is lowered again for that, until n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.graph import Graph
-from onnx_numba.ir.loop import Object, Tensor
-from onnx_numba.ir.types import BOOL, I64, OptionalType, SequenceType, TensorType, ValueType
-from onnx_numba.lower import LoweredBody, type_of
+from onnx_numba.ir.loop import BranchCall, LoopCall, Object, Tensor
+from onnx_numba.ir.types import BOOL, I64, STRING, OptionalType, SequenceType, TensorType, ValueType
+from onnx_numba.lower import Choice, LoweredBody, type_of
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.deciding import by_shapes
+from onnx_numba.ops.lift import Lifted, lift
+from onnx_numba.ops.outside import Outside
 from onnx_numba.ops.registry import op
 
 Value = Tensor | Object
@@ -26,9 +43,20 @@ def if_(b: Builder, condition: Tensor, *, then_branch: Graph, else_branch: Graph
     known = b.constant(condition)
     if known is not None:
         return tuple(b.scope.inline(then_branch if bool(known.reshape(-1)[0]) else else_branch))
+    choice: Choice | None = b.scope.choice
+    mark = 0 if choice is None else len(choice.taken)
     branches: list[LoweredBody] = [b.scope.body(graph, ()) for graph in (then_branch, else_branch)]
     then, other = branches
-    types = [merge(b, x, y) for x, y in zip(then.outputs, other.outputs, strict=True)]
+    types = [merge(b, x, y) for x, y in zip(_outer_types(then), _outer_types(other), strict=True)]
+    decided = by_shapes(condition) if choice is not None and condition.size == 1 and _differ_in_rank(then, other) else None
+    if choice is not None and decided is not None:
+        del choice.taken[mark:]  # the branches are lowered again, as part of this scope
+        decision, taken = choice.next()
+        b.require_branch(decided, taken, decision)
+        return tuple(b.scope.inline(then_branch if taken else else_branch))
+    tensors, chosen = _tensors([*then.captures, *other.captures]), _number(b, condition)
+    if tensors is not None and chosen is not None and all(map(_ranked, types)):
+        return b.results(BranchCall((then.program, other.program), tensors, chosen, len(then.captures)), types)
     return b.host(
         "if", [condition, *then.captures, *other.captures], types,
         then=then.program, otherwise=other.program, split=len(then.captures),
@@ -39,10 +67,15 @@ def if_(b: Builder, condition: Tensor, *, then_branch: Graph, else_branch: Graph
 def loop(b: Builder, trip: Tensor | None, condition: Tensor | None, *state: Value, body: Graph) -> tuple[Any, ...]:
     """Iterations until the condition fails or the count is reached; scan outputs are stacked."""
     head = [_scalar_like(body.inputs[0].type, TensorType(I64, ())), _scalar_like(body.inputs[1].type, TensorType(BOOL, ()))]
-    lowered, types = _fixpoint(b, body, head, [type_of(v) for v in state], 1)
+    lowered, types = _fixpoint(b, body, head, [type_of(v) for v in state])
+    count, going = _number(b, trip), 1 if condition is None else _number(b, condition)
+    if going is not None and (trip is None) == (count is None):
+        run = _Iterations(lowered, tuple(types), tuple(head), state, (), count, going).results(b)
+        if run is not None:
+            return run
     scans = [_stacked(b, t, None) for t in lowered.outputs[1 + len(state) :]]
     return b.host(
-        "loop", [trip, condition, *state, *lowered.captures], [*types, *scans],
+        "loop", [trip, condition, *state, *lowered.captures], [*map(_open, types), *scans],
         body=lowered.program, state=len(state), scans=[_empty(t) for t in scans], ranks=[len(t.shape or ()) for t in head],
     )  # fmt: skip
 
@@ -62,19 +95,29 @@ def scan(
     split = len(values) - num_scan_inputs
     state, scanned = values[:split], values[split:]
     axes = [a % _rank(b, v) for a, v in zip(scan_input_axes or [0] * num_scan_inputs, scanned, strict=True)]
+    directions = list(scan_input_directions or [0] * num_scan_inputs)
     slices = [_without_axis(b, v, a) for v, a in zip(scanned, axes, strict=True)]
-    lowered, types = _fixpoint(b, body, [], [type_of(v) for v in state], 0, slices)
+    lowered, types = _fixpoint(b, body, [], [type_of(v) for v in state], slices)
     results = lowered.outputs[split:]
     out_axes = [
         a % (len(t.shape or ()) + 1) if isinstance(t, TensorType) else 0
         for a, t in zip(scan_output_axes or [0] * len(results), results, strict=True)
     ]
+    out_directions = list(scan_output_directions or [0] * len(results))
+    tensors = _tensors(scanned)
+    if tensors is not None:
+        rows = tuple(_reversed(b, _moved(b, v, a, 0), r) for v, a, r in zip(tensors, axes, directions, strict=True))
+        for other in rows[1:]:
+            b.require_equal(other.shape[0], rows[0].shape[0], "the number of slices of a scan input")
+        run = _Iterations(lowered, tuple(types), (), state, rows, rows[0].shape[0], 1).results(b)
+        if run is not None:
+            stacks = zip(run[split:], out_axes, out_directions, strict=True)
+            return (*run[:split], *(_moved(b, _reversed(b, v, r), 0, a) for v, a, r in stacks))
     stacked = [_stacked(b, t, a) for t, a in zip(results, out_axes, strict=True)]
     return b.host(
-        "scan", [*state, *scanned, *lowered.captures], [*types, *stacked],
+        "scan", [*state, *scanned, *lowered.captures], [*map(_open, types), *stacked],
         body=lowered.program, state=split, scanned=num_scan_inputs, axes=axes,
-        directions=list(scan_input_directions or [0] * num_scan_inputs), out_axes=out_axes,
-        out_directions=list(scan_output_directions or [0] * len(results)), scans=[_empty(t) for t in stacked],
+        directions=directions, out_axes=out_axes, out_directions=out_directions, scans=[_empty(t) for t in stacked],
     )  # fmt: skip
 
 
@@ -86,8 +129,8 @@ def scan_8(
     split = len(values) - num_scan_inputs
     state, scanned = values[:split], values[split:]
     slices = [_without_axis(b, v, 0, 2) for v in scanned]
-    lowered, types = _fixpoint(b, body, [], [_without_axis(b, v, 0) for v in state], 0, slices)
-    outer = [_stacked(b, t, 0) for t in types]
+    lowered, types = _fixpoint(b, body, [], [_without_axis(b, v, 0) for v in state], slices)
+    outer = [_stacked(b, _open(t), 0) for t in types]
     stacked = [_stacked(b, _stacked(b, t, 0), 0) for t in lowered.outputs[split:]]
     return b.host(
         "scan_batched", [lengths, *state, *scanned, *lowered.captures], [*outer, *stacked],
@@ -96,23 +139,172 @@ def scan_8(
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Iterations:
+    """What Loop and Scan have in common.
+
+    ``head`` is empty or has the types of the iteration number and of the condition; ``rows`` are tensors whose first axis the
+    iterations go along.
+    """
+
+    body: LoweredBody
+    types: tuple[ValueType, ...]
+    head: tuple[TensorType, ...]
+    state: tuple[Value, ...]
+    rows: tuple[Tensor, ...]
+    count: Dim | int | None
+    going: Dim | int
+
+    def results(self, b: Builder) -> tuple[Any, ...] | None:
+        """The last state, and the stacked rows of results along a first axis; None where there are steps for Python."""
+        inputs = _tensors([*self.state, *self.rows, *self.body.captures])
+        program = self.body.program
+        if inputs is None or not all(isinstance(value, Tensor) for _, value, *_ in [*program.inputs, *program.outputs]):
+            return None
+        return self._at_once(b) or self._in_plan(b, inputs)
+
+    @property
+    def _skip(self) -> int:
+        """Outputs of the body before its state."""
+        return 1 if self.head else 0
+
+    def _at_once(self, b: Builder) -> tuple[Any, ...] | None:
+        """The results of iterations that do not depend on one another."""
+        count, split = self._iterations(), len(self.state)
+        outputs = self.body.program.outputs[self._skip :]
+        formal = self.body.program.inputs[len(self.head) :]
+        if count is None or any(out[1] is not given[1] for out, given in zip(outputs[:split], formal, strict=False)):
+            return None
+        fixed, rows = ([Lifted(t, v) for t in part if isinstance(t, Tensor)] for part, v in ((self.state, False), (self.rows, True)))
+        captured = [Lifted(t, False) for t in self.body.captures if isinstance(t, Tensor)]
+        results = lift(b, self.body.program, [*self._head(b, count), *fixed, *rows, *captured], count)[self._skip + split :]
+        if None in results:
+            return None
+        every = [r.tensor if r.varies else b.expand(r.tensor, (count, *r.tensor.shape)) for r in results if r is not None]
+        return (*self.state, *every)
+
+    def _head(self, b: Builder, count: Dim | int) -> list[Lifted]:
+        """Number and condition of every iteration."""
+        if not self.head:
+            return []
+        number, condition = (t.shape or () for t in self.head)
+        return [
+            Lifted(b.compute((count, *number), lambda t, *_: e.dimval(t, I64), I64), True),
+            Lifted(b.full(condition, True, BOOL), False),
+        ]
+
+    def _in_plan(self, b: Builder, inputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        """The results of a call whose body the plan runs."""
+        program, split = self.body.program, len(self.state)
+        outside = _captured(self.body)
+        formal = [value for _, value, *_ in program.inputs[len(self.head) :]]
+        for value, row in zip(formal[split:], self.rows, strict=False):
+            outside.same(value.shape, row.shape[1:])  # type: ignore[union-attr]
+        last = []
+        for value, first, type_ in zip(formal, self.state, self.types, strict=False):
+            assert isinstance(value, Tensor) and isinstance(first, Tensor) and isinstance(type_, TensorType)
+            kept = [axis for axis, x in enumerate(type_.shape or ()) if x is not None]
+            outside.same(tuple(value.shape[k] for k in kept), tuple(first.shape[k] for k in kept))
+            last.append(TensorType(value.dtype, tuple(first.shape[k] if k in kept else None for k in range(value.rank))))  # type: ignore[misc]
+        rows = [value for _, value in program.outputs[self._skip + split :]]
+        stacks = [TensorType(r.dtype, (self._iterations(), *outside.shape(r.shape))) for r in rows if isinstance(r, Tensor)]  # type: ignore[arg-type]
+        call = LoopCall(program, inputs, self.count, self.going, bool(self.head), split, len(self.rows))
+        return b.results(call, [*last, *stacks])
+
+    def _iterations(self) -> Dim | int | None:
+        """How many iterations there are; None where the body or only the run decides."""
+        if not self.head or self.count is None:
+            return self.count
+        (_, condition), again = self.body.program.inputs[1][:2], self.body.program.outputs[0][1]
+        always = isinstance(again, Tensor) and again.content is not None and all(isinstance(c, e.Lit) and c.value for c in again.content)
+        return d.dmax(self.count, 0) * self.going if always or again is condition else None
+
+
+def _captured(body: LoweredBody) -> Outside:
+    """What is known outside of a body of the dims of what it captures."""
+    outside = Outside()
+    formal = body.program.inputs[len(body.program.inputs) - len(body.captures) :]
+    for (_, value, *_), outer in zip(formal, body.captures, strict=True):
+        if isinstance(value, Tensor) and isinstance(outer, Tensor):
+            outside.same(value.shape, outer.shape)
+    return outside
+
+
+def _outer_types(body: LoweredBody) -> list[ValueType]:
+    """Types of a branch's results, with the dims that are known outside."""
+    outside = _captured(body)
+    return [
+        TensorType(value.dtype, outside.shape(value.shape)) if isinstance(value, Tensor) else type_  # type: ignore[arg-type]
+        for (_, value), type_ in zip(body.program.outputs, body.outputs, strict=True)
+    ]
+
+
+def _differ_in_rank(then: LoweredBody, other: LoweredBody) -> bool:
+    """Whether all results are tensors of known rank, but not all of the same rank."""
+    pairs = list(zip(then.outputs, other.outputs, strict=True))
+    ranks = [
+        (len(p.shape), len(q.shape))
+        for p, q in pairs
+        if isinstance(p, TensorType) and isinstance(q, TensorType) and p.shape is not None and q.shape is not None
+    ]
+    return len(ranks) == len(pairs) and any(p != q for p, q in ranks)
+
+
+def _tensors(values: Sequence[Value]) -> tuple[Tensor, ...] | None:
+    """The values, if all are tensors."""
+    found = tuple(v for v in values if isinstance(v, Tensor))
+    return found if len(found) == len(values) else None
+
+
+def _number(b: Builder, value: Value | None) -> Dim | int | None:
+    """The single number in a tensor; None if there is no telling where it lies."""
+    if isinstance(value, Tensor) and value.size == 1:
+        return b.dims(value, signed={0})[0]
+    return None
+
+
+def _ranked(type_: ValueType) -> bool:
+    return isinstance(type_, TensorType) and type_.dtype is not STRING and type_.shape is not None
+
+
+def _moved(b: Builder, tensor: Tensor, source: int, target: int) -> Tensor:
+    """An axis moved elsewhere."""
+    order = [k for k in range(tensor.rank) if k != source]
+    order.insert(target, source)
+    return b.transpose(tensor, order)
+
+
+def _reversed(b: Builder, tensor: Tensor, reverse: int) -> Tensor:
+    """The first axis from its end, if so asked."""
+    if not reverse:
+        return tensor
+    return b.compute(tensor.shape, lambda i, *rest: tensor[(tensor.shape[0] - 1 - i, *rest)], tensor.dtype)
+
+
 def _fixpoint(
-    b: Builder, body: Graph, head: list[TensorType], types: list[ValueType], skip: int, tail: Sequence[ValueType] = ()
+    b: Builder, body: Graph, head: Sequence[TensorType], types: list[ValueType], tail: Sequence[ValueType] = ()
 ) -> tuple[LoweredBody, list[ValueType]]:
-    """Lower a body for state types that its own results fit."""
+    """Lower a body for state types that its own results fit; dims with names in these are those of the first state."""
     for _ in range(MAX_GENERALISATIONS):
         lowered: LoweredBody = b.scope.body(body, [*head, *types, *tail])
-        merged = [merge(b, t, out) for t, out in zip(types, lowered.outputs[skip:], strict=False)]
-        if merged == [_anonymous(t) for t in types]:
-            return lowered, merged
+        given = [value for _, value, *_ in lowered.program.inputs[len(head) :]]
+        results = lowered.program.outputs[1 if head else 0 :]
+        merged = [_general(b, t, value, out) for t, value, (_, out) in zip(types, given, results, strict=False)]
+        if merged == types:
+            return lowered, types
         types = merged
     return b.unsupported("the types of the loop's state do not settle")
 
 
-def _anonymous(type_: ValueType) -> ValueType:
-    if isinstance(type_, TensorType) and type_.shape is not None:
-        return TensorType(type_.dtype, tuple(x if isinstance(x, int) else None for x in type_.shape))  # type: ignore[misc]
-    return type_
+def _general(b: Builder, type_: ValueType, given: Value, result: Value) -> ValueType:
+    """The type of a state that is ``given`` as ``type_`` and comes back as ``result``: dims stay where they come back the same."""
+    if not isinstance(type_, TensorType) or not isinstance(given, Tensor) or not isinstance(result, Tensor) or given.rank != result.rank:
+        return merge(b, type_, type_of(result))
+    if given.dtype is not result.dtype:
+        return merge(b, type_, type_of(result))
+    shape = type_.shape or ()
+    kept = tuple(x if now == then else None for x, now, then in zip(shape, result.shape, given.shape, strict=True))
+    return TensorType(type_.dtype, kept)  # type: ignore[arg-type]
 
 
 def merge(b: Builder, x: ValueType, y: ValueType) -> ValueType:
@@ -122,7 +314,7 @@ def merge(b: Builder, x: ValueType, y: ValueType) -> ValueType:
             b.fail(f"a value is {x.dtype.onnx_name} on one way and {y.dtype.onnx_name} on another")
         if x.shape is None or y.shape is None or len(x.shape) != len(y.shape):
             return TensorType(x.dtype)
-        shape = tuple(p if isinstance(p, int) and p == q else None for p, q in zip(x.shape, y.shape, strict=True))
+        shape = tuple(p if isinstance(p, (int, Dim)) and p == q else None for p, q in zip(x.shape, y.shape, strict=True))
         return TensorType(x.dtype, shape)  # type: ignore[arg-type]
     if isinstance(x, SequenceType) and isinstance(y, SequenceType):
         return SequenceType(merge(b, x.element, y.element))
@@ -133,6 +325,13 @@ def merge(b: Builder, x: ValueType, y: ValueType) -> ValueType:
     if x != y:
         b.fail(f"a value is {x} on one way and {y} on another")
     return x
+
+
+def _open(type_: ValueType) -> ValueType:
+    """The type without names of dims."""
+    if isinstance(type_, TensorType) and type_.shape is not None:
+        return TensorType(type_.dtype, tuple(x if isinstance(x, int) else None for x in type_.shape))  # type: ignore[misc]
+    return type_
 
 
 def _scalar_like(declared: ValueType | None, default: TensorType) -> TensorType:

@@ -3,10 +3,11 @@
 Every instruction is one word for the operation (``onnx_numba.native.layout.OPCODES``) followed by its operands as they stand in
 the tuple, except that
 
-* ``load`` names its element type by a number of ``LOAD_TYPES``;
+* ``load`` and ``store`` name their element type by a number of ``LOAD_TYPES``;
+* ``jump`` and ``branch`` name the instruction to go on at by its first word;
 * ``call`` is (kernel, step, total, grain, number of buffers, number of dims, buffers…, dims…).
 
-``("add", 4, 0, 3), ("end",)`` becomes ``0 4 0 3 22``.
+``("add", 4, 0, 3), ("end",)`` becomes ``0 4 0 3 28``.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class Assembly:
 def assemble(plan: Plan) -> Assembly:
     """Encode a plan; refuses one whose operands do not fit its tables, since the runner trusts the words."""
     words: list[int] = []
-    starts = []
+    starts: list[int] = []
+    targets: list[int] = []  # words that name instructions
     buffers = dims = 0
     for number, instruction in enumerate(plan.code):
         _check(plan, number)
@@ -62,13 +64,18 @@ def assemble(plan: Plan) -> Assembly:
             kernel, step, total, grain, bufs, shape = instruction[1:]
             words += [kernel, step, total, grain, len(bufs), len(shape), *bufs, *shape]
             buffers, dims = max(buffers, len(bufs)), max(dims, len(shape))
-        elif operation == "load":
-            dst, buffer, index, kind = instruction[1:]
-            words += [dst, buffer, index, LOAD_TYPES[kind]]
+        elif operation in ("load", "store"):
+            *operands, kind = instruction[1:]
+            words += [*operands, LOAD_TYPES[kind]]
+        elif operation in ("jump", "branch"):
+            words += instruction[1:]
+            targets.append(len(words) - 1)
         else:
             words += instruction[1:]
     if not plan.code or plan.code[-1][0] != "end":
         raise ModelError("plan: expected the last instruction to be 'end'")
+    for word in targets:
+        words[word] = starts[words[word]]
     return Assembly(np.array(words, np.int64), tuple(starts), buffers, dims)
 
 
@@ -103,7 +110,7 @@ def _check(plan: Plan, number: int) -> None:
     operation = instruction[0]
     if operation not in OPS or len(instruction) != len(OPS[operation]) + 1:
         raise ModelError(f"plan: instruction {number} is not one of ours: {instruction!r}")
-    limits = {"d": plan.slots, "s": plan.slots, "b": plan.buffers, "S": plan.slots, "B": plan.buffers}
+    limits = {"d": plan.slots, "s": plan.slots, "b": plan.buffers, "S": plan.slots, "B": plan.buffers, "j": len(plan.code)}
     for letter, operand in zip(OPS[operation], instruction[1:], strict=True):
         if letter == "t":
             fits = operand in LOAD_TYPES

@@ -209,6 +209,18 @@ class CudaFrame(Interpreter):
             return
         self._buffers[buffer] = self._block(buffer, -(-count // self._types[buffer].itemsize))
 
+    def _extend(self, buffer: int, size: int) -> None:
+        old = self._blocks.get(buffer)
+        self._alloc(buffer, size)
+        new = self._blocks.get(buffer)
+        if old is not None and new is not None and new is not old:
+            new[: old.size].copy_to_device(old)
+
+    def _swap(self, a: int, b: int) -> None:
+        super()._swap(a, b)
+        owned = {k: block for k, block in ((b, self._blocks.pop(a, None)), (a, self._blocks.pop(b, None))) if block is not None}
+        self._blocks.update(owned)
+
     def _copy(self, dst: int, src: int, size: int) -> None:
         count = self._slots[size]
         if count:

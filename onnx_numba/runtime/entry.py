@@ -184,6 +184,11 @@ def fits(plan: Plan) -> bool:
     return plain and len(outs) == len(set(outs)) and not written & set(plan.slot_values)
 
 
+def _loops(plan: Plan) -> bool:
+    """Whether a run may take any time, whatever its inputs."""
+    return any(instruction[0] == "jump" and instruction[1] <= number for number, instruction in enumerate(plan.code))
+
+
 class _Server:
     """What the compiled half calls; apart from `Entry`, so that no cycle of references keeps a session's memory."""
 
@@ -255,7 +260,7 @@ class Entry:
             front[word] = address
         front[F_STATE], front[F_RUN] = state.address, code.run_address
         front[F_INPUTS], front[F_OUTPUTS], front[F_STEPS] = len(plan.inputs), len(plan.outputs), len(plan.hosts)
-        front[F_HEAVY] = program.weight_bytes > _HEAVY_WEIGHTS or len(plan.code) > _HEAVY_WORDS
+        front[F_HEAVY] = program.weight_bytes > _HEAVY_WEIGHTS or len(plan.code) > _HEAVY_WORDS or _loops(plan)
         front[F_TIME] = getattr(time, "CLOCK_MONOTONIC", 0)
         front.kept = (program, state, tables, objects, code, ports)
         make = ctypes.pythonapi.PyCFunction_NewEx

@@ -1,4 +1,7 @@
-"""Control flow: bodies are compiled plans, the loop around them is Python."""
+"""Control flow that cannot be part of a plan, for its values are sequences, strings or of changing rank.
+
+Bodies are compiled plans, the loop around them is Python; see `onnx_numba.ops.control` for what is done otherwise.
+"""
 
 from __future__ import annotations
 

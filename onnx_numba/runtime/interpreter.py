@@ -150,6 +150,10 @@ class Interpreter:
             operation, *operands = code[self._pc]
             if operation == "end":
                 return LEFT_END
+            if operation in ("jump", "branch") and not self._ctx[CTX_CANCEL]:
+                *condition, target = operands
+                self._pc = target if not condition or not self._slots[condition[0]] else self._pc + 1
+                continue
             if operation in ("out", "host"):
                 self._pc += 1
                 self.operand = operands[0]
@@ -206,8 +210,26 @@ class Interpreter:
         block.fill(_POISON)
         self._buffers[buffer] = block.view(kind)
 
+    def _extend(self, buffer: int, size: int) -> None:
+        """A block of the new size with what the old one held."""
+        old = self._buffers[buffer]
+        self._alloc(buffer, size)
+        new = self._buffers[buffer]
+        if old is not None and new is not None and not self._error[0]:
+            count = min(old.size, new.size)
+            new[:count] = old[:count]
+
     def _alias(self, dst: int, src: int) -> None:
         self._buffers[dst] = self._at(src).view(self._types[dst])
+
+    def _point(self, dst: int, src: int, at: int) -> None:
+        self._buffers[dst] = self._at(src)[self._slots[at] // self._types[src].itemsize :]
+
+    def _swap(self, a: int, b: int) -> None:
+        self._buffers[a], self._buffers[b] = self._buffers[b], self._buffers[a]
+
+    def _store(self, buffer: int, a: int, kind: str) -> None:
+        self._at(buffer)[0] = self._slots[a]
 
     def _copy(self, dst: int, src: int, size: int) -> None:
         count = self._slots[size]

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from onnx_numba.errors import ExecutionError, ModelError, OnnxNumbaError, OutOfMemoryError
-from onnx_numba.ir.plan import STATUS_TEXT, HostStep, Plan, Port
+from onnx_numba.errors import BranchError, ExecutionError, ModelError, OnnxNumbaError, OutOfMemoryError
+from onnx_numba.ir.plan import OTHER_BRANCH, STATUS_TEXT, HostStep, Plan, Port
 from onnx_numba.ir.types import MapType, SequenceType, TensorType
 from onnx_numba.native.layout import LEFT_END, LEFT_ERROR, LEFT_OUT
 from onnx_numba.runtime.assembler import steps_of
@@ -267,6 +267,10 @@ class Program:
         if words[0] == "check":
             reason = self.plan.reasons[words[4]]
             text += f": {reason.text.replace('{a}', str(frame.slot(words[1]))).replace('{b}', str(frame.slot(words[2])))}"
+            if code == OTHER_BRANCH:
+                branch = BranchError(f"{reason.step}: {text}")
+                branch.decision = reason.decision
+                return branch
         return ExecutionError.at(self._steps[instruction], text, code=code, index=index)
 
 

@@ -64,6 +64,7 @@ class Session:
         segments: Segments | None = None,
     ) -> None:
         self._segments = segments
+        self._attached: list[Callable[[], list[Session]]] = []
         self.plan = plan
         self.options = options or Options()
         engine = _engine(kernels, self.options, device)
@@ -116,8 +117,13 @@ class Session:
         for session in self._inner():
             session.trim()
 
+    def attach(self, sessions: Callable[[], list[Session]]) -> None:
+        """Let cancelling, trimming and the count of memory go for other sessions too."""
+        self._attached.append(sessions)
+
     def _inner(self) -> list[Session]:
-        return [] if self._segments is None else self._segments.sessions()
+        own = [] if self._segments is None else self._segments.sessions()
+        return [*own, *(session for sessions in self._attached for session in sessions())]
 
 
 def _engine(kernels: Mapping[str, Any], options: Options, device: Device) -> Engine:

@@ -20,6 +20,7 @@ from onnx_numba.native.layout import (
     LEFT_POLL,
     LEFT_SCRATCH,
     LEFT_START,
+    OP_EXTEND,
     S_ARGS,
     S_BLOCKS,
     S_BUDGET,
@@ -101,10 +102,11 @@ class State:
         self._args, self._dims = words(assembly.most_buffers), words(assembly.most_dims)
         self._ctx = words(threads * CTX_STRIDE)
         self._ctx[CTX_WORKER::CTX_STRIDE] = range(threads)
-        self._memory: dict[int, Array] = {}
+        self._memory: dict[int, Array] = {}  # blocks by address: which buffer has which may change under way
         self._scratch: list[Array] = []
         self._views: dict[int, tuple[int, Array]] = {}
-        self._bound: list[Array] = []
+        self._bound: dict[int, Array] = {}
+        self._outgrown: list[Array] = []
         self._constants: list[Array] = []
         self._state = words(STATE_WORDS)
         tables = {
@@ -139,6 +141,7 @@ class State:
     def release(self) -> None:
         """Drop the references that the run needed."""
         self._bound.clear()
+        self._outgrown.clear()
         self.objects[:] = self._constant_objects
 
     def left_with(self) -> int:
@@ -154,8 +157,8 @@ class State:
         self._numbers[index] = value
 
     def bind(self, buffer: int, array: Array) -> None:
-        """Point a buffer at a C-contiguous array until the run is over."""
-        self._bound.append(array)
+        """Point a buffer at a C-contiguous array until the run is over, or until it is bound again, as in a loop."""
+        self._bound[buffer] = array
         self._addresses[buffer] = address_of(array)
 
     def bind_constant(self, buffer: int, array: Array) -> None:
@@ -234,15 +237,18 @@ class State:
         return int(self._capacities.sum())
 
     def _grow(self, buffer: int) -> None:
-        """Give a buffer a block of the size its ``alloc`` asks for; a quarter more if it had one before, as it may grow again."""
-        pc = int(self._state[S_PC])
-        size = int(self._slots[self._assembly.words[pc + 2]])
-        size += size // 4 if buffer in self._memory else 0
-        if buffer in self._memory:
-            # An alias may still point into the old block.
-            self._bound.append(self._memory[buffer])
-        self._memory[buffer] = block = aligned_block(-(-size // 64) * 64)
-        self._blocks[buffer], self._capacities[buffer] = address_of(block), block.size
+        """Give a buffer a block of the size that is asked for; more if it had one before, as it may grow again."""
+        operation, _, wanted = self._assembly.words[int(self._state[S_PC]) :][:3]
+        size, keeps = int(self._slots[wanted]), operation == OP_EXTEND
+        old = self._memory.pop(int(self._blocks[buffer]), None)
+        if old is not None:
+            size += size if keeps else size // 4
+            self._outgrown.append(old)  # an alias may still point into it
+        block = aligned_block(-(-size // 64) * 64)
+        if old is not None and keeps:
+            block[: old.size] = old
+        address = address_of(block)
+        self._memory[address], self._blocks[buffer], self._capacities[buffer] = block, address, block.size
 
     def _grow_scratch(self, size: int) -> None:
         self._scratch = [aligned_block(size) for _ in range(self._ctx.size // CTX_STRIDE)]

@@ -14,7 +14,7 @@ import numpy as np
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
-from onnx_numba.ir.loop import Concat, HostCall, Map, Object, Program, Reduce, Reshape, Result, Tensor, Weight
+from onnx_numba.ir.loop import Check, Concat, KernelCall, Map, Object, Program, Reduce, Reshape, Result, TemplateCall, Tensor, Weight
 from onnx_numba.schedule.expand import cost, loads, root
 from onnx_numba.schedule.fuse import expression_dims, live_values, updated, uses
 
@@ -36,6 +36,8 @@ def fold(program: Program, evaluate: Evaluate) -> None:
     """Turn constant tensors that the rest of the program reads into weights, in place."""
     values = live_values(program)
     constants = _constants(values)
+    for tensor in constants:
+        tensor.checks = ()
     frontier = _frontier(program, values, constants)
     if not frontier:
         return
@@ -50,10 +52,25 @@ def fold(program: Program, evaluate: Evaluate) -> None:
 
 
 def _constants(values: Sequence[Tensor | Object]) -> dict[Tensor, int]:
-    """Constant tensors, each with the bytes of the weights it is made of (0 for those made of nothing but numbers)."""
+    """Constant tensors, each with the bytes of the weights it is made of (0 for those made of nothing but numbers).
+
+    What a node demands is demanded by all that it makes, also by what it makes of weights alone; that may be a constant where something
+    else is left to demand it.
+    """
+    known = _made_of_weights(values, None)
+    if any(t.checks for t in known):
+        left = {c for v in values if isinstance(v, Tensor) and v not in known and v.content is None for c in v.checks}
+        known = _made_of_weights(values, left)
+    return known
+
+
+def _made_of_weights(values: Sequence[Tensor | Object], demanded: set[Check] | None) -> dict[Tensor, int]:
+    """`_constants`, of which each demands nothing that is not ``demanded`` elsewhere."""
     known: dict[Tensor, int] = {}
     for value in values:
-        if not isinstance(value, Tensor) or not all(isinstance(x, int) for x in value.shape) or value.checks:
+        if not isinstance(value, Tensor) or not all(isinstance(x, int) for x in value.shape):
+            continue
+        if demanded is not None and not demanded.issuperset(value.checks):
             continue
         used = _sources(value)
         if used is None or any(t not in known for t in used):
@@ -85,7 +102,7 @@ def _sources(tensor: Tensor) -> Sequence[Tensor] | None:
             return None
         operands = definition.hint.operands if isinstance(definition, Reduce) and definition.hint else ()
         return (*(x.tensor for x in loads(definition.expr)), *operands)
-    if isinstance(definition, Result) and not isinstance(definition.call, HostCall):
+    if isinstance(definition, Result) and isinstance(definition.call, (TemplateCall, KernelCall)):
         call = definition.call
         if call.inputs and all(isinstance(x, int) for x in (*call.dims, call.total, call.scratch)):
             return call.inputs

@@ -22,9 +22,7 @@ from onnx_numba.ir.loop import (
     Concat,
     DimSource,
     ElementSource,
-    HostCall,
     Input,
-    KernelCall,
     Map,
     Object,
     Program,
@@ -34,6 +32,7 @@ from onnx_numba.ir.loop import (
     TemplateCall,
     Tensor,
     Weight,
+    call_dims,
 )
 from onnx_numba.schedule.expand import Expander, cost, linear, loads, nesting, root
 from onnx_numba.schedule.steps import CallStep, Group, Member, Step
@@ -126,8 +125,7 @@ def uses(value: Tensor | Object) -> list[Tensor | Object]:
         used += dim_tensors(definition.offsets)
     elif isinstance(definition, Result):
         used += [x for x in definition.call.inputs if x is not None]
-        if isinstance(definition.call, (TemplateCall, KernelCall)):
-            used += dim_tensors([*definition.call.dims, definition.call.total, definition.call.scratch])
+        used += dim_tensors(call_dims(definition.call))
     return used
 
 
@@ -207,9 +205,7 @@ def _definition_dims(definition: object) -> list[Dim | int]:
         return found
     if isinstance(definition, Concat):
         return list(definition.offsets)
-    if isinstance(definition, Result) and isinstance(definition.call, (TemplateCall, KernelCall)):
-        return [*definition.call.dims, definition.call.total, definition.call.scratch]
-    return []
+    return call_dims(definition.call) if isinstance(definition, Result) else []
 
 
 def _repeats(consumer: Tensor, used: Tensor) -> bool:
@@ -280,9 +276,7 @@ class Fuser:
             self.step_of[result.call].append(step)
             call = result.call
             used: set[object] = {root(x) if isinstance(x, Tensor) else x for x in call.inputs if x is not None}
-            if isinstance(call, (TemplateCall, KernelCall)):
-                used |= dim_tensors([*call.dims, call.total, call.scratch])
-            self._depend(step, used)
+            self._depend(step, used | dim_tensors(call_dims(call)))
         step.outputs.append(value)
         if isinstance(value, Tensor):
             step.checks += value.checks
@@ -291,9 +285,7 @@ class Fuser:
         self.step_of[value].append(step)
 
     def _own_dim(self, value: Dim | int, step: CallStep) -> bool:
-        return isinstance(step.call, HostCall) and any(
-            isinstance(s.source, tuple) and s.source[0] in step.outputs for s in d.symbols(value)
-        )
+        return any(isinstance(s.source, tuple) and s.source[0] in step.outputs for s in d.symbols(value))
 
     def _register(self, step: Step) -> None:
         self.steps.append(step)

@@ -7,6 +7,7 @@ for right before the kernel that writes it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from onnx_numba.codegen.kernel import KernelSource
@@ -14,6 +15,7 @@ from onnx_numba.ir import dims as d
 from onnx_numba.ir.dims import Dim, Opaque, Sym
 from onnx_numba.ir.loop import (
     AxisSource,
+    BranchCall,
     Check,
     Constant,
     DimSource,
@@ -21,6 +23,7 @@ from onnx_numba.ir.loop import (
     HostCall,
     Input,
     KernelCall,
+    LoopCall,
     Object,
     Program,
     Reshape,
@@ -32,6 +35,7 @@ from onnx_numba.ir.loop import (
 )
 from onnx_numba.ir.plan import BAD_VALUE, SHAPE_MISMATCH, HostStep, Kernel, Plan, Port, Reason
 from onnx_numba.ir.types import U8, DType, TensorType, ValueType
+from onnx_numba.schedule.control import Control
 from onnx_numba.schedule.expand import view_checks
 from onnx_numba.schedule.fuse import dim_tensors, updated
 from onnx_numba.schedule.steps import CallStep, Group, Step
@@ -54,16 +58,21 @@ def storage(tensor: Tensor) -> Tensor:
 class Planner:
     """Collects the tables of a `Plan`."""
 
-    def __init__(self, program: Program, steps: Sequence[Step], kernels: Mapping[int, Sequence[KernelSource]]) -> None:
+    def __init__(
+        self, program: Program, steps: Sequence[Step], kernels: Mapping[int, Sequence[KernelSource]],
+        bodies: Mapping[int, Sequence[Plan]], embedded: bool,
+    ) -> None:  # fmt: skip
         self.program = program
         self.schedule = steps
         self.sources = kernels  # by id of the step
+        self.bodies = bodies  # likewise: plans of subgraphs
+        self.embedded = embedded  # whether the plan becomes part of another, which takes its outputs where they are
         self.code: list[tuple[Any, ...]] = []
         self.slot_values: dict[int, int] = {}
         self.slots = 0
         self.buffer_types: list[str] = []
         self.constants: dict[int, int] = {}
-        self.object_ids: dict[int, int] = {}
+        self.object_ids: dict[object, int] = {}
         self.object_constants: dict[int, Any] = {}
         self.kernels: dict[str, int] = {}
         self.kernel_list: list[Kernel] = []
@@ -161,6 +170,21 @@ class Planner:
         self.buffer_types.append(kind)
         return len(self.buffer_types) - 1
 
+    def place(self, tensor: Tensor, buffer: int) -> None:
+        """Say in which buffer a tensor lies."""
+        self._buffers[tensor] = buffer
+
+    def define(self, symbol: Sym, slot: int) -> None:
+        """Say which slot holds a dim that only the run knows."""
+        self._symbols[symbol] = slot
+
+    def kernel(self, kernel: Kernel) -> int:
+        """The number of a kernel."""
+        if kernel.digest not in self.kernels:
+            self.kernels[kernel.digest] = len(self.kernel_list)
+            self.kernel_list.append(kernel)
+        return self.kernels[kernel.digest]
+
     def buffer(self, tensor: Tensor) -> int:
         """The buffer that holds a tensor's elements."""
         base = storage(tensor)
@@ -201,6 +225,7 @@ class Planner:
     def build(self) -> Plan:
         """The finished plan."""
         inputs = tuple(self._input(k) for k in range(len(self.program.inputs)))
+        self._check(self.program.checks)
         self._choose_outputs()
         self._share_blocks()
         for step in self.schedule:
@@ -208,7 +233,7 @@ class Planner:
             self._ready.update(self._writes(step))
             if isinstance(step, CallStep):
                 self._ready.update(t for t in step.outputs if isinstance(t, Tensor))
-        outputs = tuple(self._output(name, value) for name, value in self.program.outputs)
+        outputs = tuple(self._output(number, name, value) for number, (name, value) in enumerate(self.program.outputs))
         self.code.append(("end",))
         return Plan(
             inputs, outputs, self.slots, self.slot_values, len(self.buffer_types), dict(enumerate(self.buffer_types)), self.constants,
@@ -289,11 +314,24 @@ class Planner:
                 last.pop(storage(value), None)
                 for tensor in dim_tensors(value.shape):
                     last.pop(storage(tensor), None)
+        self._keep_with_results(last)
         done: dict[int, list[Tensor]] = {}
         for tensor, position in last.items():
             if not isinstance(tensor.definition, (Input, Weight)):
                 done.setdefault(position, []).append(tensor)
         return done
+
+    def _keep_with_results(self, last: dict[Tensor, int]) -> None:
+        """Let what a loop or branch is given live as long as its results, which may lie where that does."""
+        for step in reversed(self.schedule):
+            if not isinstance(step, CallStep) or not isinstance(step.call, (LoopCall, BranchCall)):
+                continue
+            results = [t for t in step.outputs if isinstance(t, Tensor)]
+            for tensor in map(storage, step.call.inputs):
+                if any(t not in last for t in results):
+                    last.pop(tensor, None)
+                elif tensor in last:
+                    last[tensor] = max(last[tensor], *(last[t] for t in results))
 
     def _check(self, checks: Iterable[Check]) -> None:
         """Demand what has not been demanded before."""
@@ -316,6 +354,9 @@ class Planner:
         number = len(self.steps) - 1
         if isinstance(step, CallStep) and isinstance(step.call, HostCall):
             self._host(step, step.call, number)
+            return
+        if isinstance(step, CallStep) and isinstance(step.call, (LoopCall, BranchCall)):
+            self._control(step, step.call)
             return
         for tensor in self._writes(step):
             self._allocate(tensor)
@@ -354,15 +395,13 @@ class Planner:
         self.code.append(("alloc", buffer, self.dim(size * tensor.dtype.size)))
 
     def _call(self, source: KernelSource, step: int) -> None:
-        if source.digest not in self.kernels:
-            self.kernels[source.digest] = len(self.kernel_list)
-            self.kernel_list.append(Kernel(source.name, source.digest))
+        kernel = self.kernel(Kernel(source.name, source.digest))
         if source.scratch != 0:
             self.code.append(("scratch", self.dim(source.scratch)))
         total, grain = self.dim(source.total), self.dim(source.grain)
         dims = tuple(self.dim(x) for x in source.dims)
         buffers = tuple(self.buffer(t) for t in source.buffers)
-        self.code.append(("call", self.kernels[source.digest], step, total, grain, buffers, dims))
+        self.code.append(("call", kernel, step, total, grain, buffers, dims))
 
     def _host(self, step: CallStep, call: HostCall, number: int) -> None:
         inputs = tuple(None if x is None else self._port("", x) for x in call.inputs)
@@ -394,14 +433,27 @@ class Planner:
         for slot, extent in checks:
             self.demand(slot, self.dim(extent), SHAPE_MISMATCH, Reason(self.steps[number], "a dim of its result is {a}, expected {b}"))
 
+    def _control(self, step: CallStep, call: LoopCall | BranchCall) -> None:
+        plans, text = self.bodies[id(step)], self.steps[-1]
+        if isinstance(call, LoopCall):
+            Control(self).loop(call, plans[0], step.outputs, text)
+        else:
+            Control(self).branch(call, plans, step.outputs)
+
     def _port(self, name: str, value: Tensor | Object) -> Port:
         if isinstance(value, Object):
             return Port(name or value.name, _named(value.type), object=self.object(value))
         return Port(name or value.name, _tensor_type(value.dtype, value.shape), self.buffer(value), tuple(self.dim(x) for x in value.shape))
 
-    def _output(self, name: str, value: Tensor | Object) -> Port:
+    def _output(self, number: int, name: str, value: Tensor | Object) -> Port:
+        """An output's port; what no kernel writes into the caller's memory is copied there."""
         self._check_view(value)
-        return self._port(name, value)
+        port = self._port(name, value)
+        if self.embedded or isinstance(value, Object) or self._outputs.get(storage(value)) == number:
+            return port
+        size, buffer = self.dim(value.size * value.dtype.size), self.new_buffer(value.dtype.name)
+        self.code += [("out", number), ("copy", buffer, self.buffer(value), size)]
+        return replace(port, buffer=buffer)
 
 
 def _named(kind: ValueType) -> ValueType:

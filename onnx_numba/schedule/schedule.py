@@ -7,11 +7,12 @@ from typing import Any
 
 from onnx_numba.codegen import contraction, cpu, cuda, template
 from onnx_numba.codegen.kernel import KernelSource
-from onnx_numba.ir.loop import HostCall, KernelCall, Program, TemplateCall, Tensor
+from onnx_numba.ir.loop import HostCall, KernelCall, Program, TemplateCall, Tensor, bodies_of
 from onnx_numba.ir.plan import Plan
 from onnx_numba.schedule.blocks import in_blocks
 from onnx_numba.schedule.fold import Evaluate, fold
 from onnx_numba.schedule.fuse import fuse
+from onnx_numba.schedule.layout import across, in_reading_order
 from onnx_numba.schedule.planner import Planner, storage
 from onnx_numba.schedule.steps import CallStep, Group, Step
 from onnx_numba.schedule.tune import tune
@@ -26,8 +27,12 @@ class Scheduled:
     kernels: tuple[tuple[KernelSource, list[str]], ...]
 
 
-def schedule(program: Program, target: Target, evaluate: Evaluate, constant: bool = False, device: str = "CPU") -> Scheduled:
+def schedule(
+    program: Program, target: Target, evaluate: Evaluate, constant: bool = False, device: str = "CPU", embedded: bool = False
+) -> Scheduled:
     """The plan of a program for a target; ``evaluate`` runs its constant part, unless it is ``constant`` as a whole.
+
+    The plan of a body that will be part of another plan is ``embedded``.
 
     For the device ``CUDA``, kernels are those of ``numba.cuda``; the constant part is computed by the CPU all the same.
     """
@@ -35,10 +40,19 @@ def schedule(program: Program, target: Target, evaluate: Evaluate, constant: boo
         if device == "CPU":
             tune(program, target)
         fold(program, evaluate)
+    in_reading_order(program)
     steps = in_blocks(fuse(program))
+    if device == "CPU":
+        steps = across(steps, program.weights)
     kernels: list[tuple[KernelSource, list[str]]] = []
     sources: dict[int, list[KernelSource]] = {}
+    bodies: dict[int, list[Plan]] = {}
     for position, step in enumerate(steps):
+        if isinstance(step, CallStep) and (programs := bodies_of(step.call)):
+            scheduled = [schedule(p, target, evaluate, device=device, embedded=True) for p in programs]
+            kernels += [kernel for each in scheduled for kernel in each.kernels]
+            bodies[id(step)] = [each.plan for each in scheduled]
+            continue
         if isinstance(step, CallStep) and isinstance(step.call, HostCall):
             params = _with_plans(step.call.params, target, evaluate, kernels, device)
             steps[position] = CallStep(replace(step.call, params=params), step.outputs, step.checks, step.origins)
@@ -46,7 +60,7 @@ def schedule(program: Program, target: Target, evaluate: Evaluate, constant: boo
         made = [_cuda_kernel(step) if device == "CUDA" else _kernel(step, target)]
         sources[id(step)] = made
         kernels += [(kernel, step.origins) for kernel in made]
-    plan = Planner(program, steps, sources).build()
+    plan = Planner(program, steps, sources, bodies, embedded).build()
     if program.otherwise is not None:
         other = schedule(program.otherwise, target, evaluate, constant, device)
         kernels += other.kernels

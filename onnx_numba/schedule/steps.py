@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.expr import Expr
-from onnx_numba.ir.loop import Check, Contraction, HostCall, KernelCall, TemplateCall, Tensor
+from onnx_numba.ir.loop import Call, Check, Contraction, Tensor
 
 
 @dataclass(eq=False)
@@ -50,9 +50,9 @@ class Group:
 
 @dataclass(eq=False)
 class CallStep:
-    """A template, kernel or host call with the tensors it makes."""
+    """A call with the tensors it makes."""
 
-    call: TemplateCall | KernelCall | HostCall
+    call: Call
     outputs: list[object]
     checks: list[Check]
     origins: list[str]
