@@ -43,7 +43,7 @@ def _folded(b: Builder, kind: str, x: Tensor, view: Window, dtype: DType) -> Ten
     below = [0] * (2 - rank)
     constants = {
         "ROWS": sizes[0], "COLUMNS": sizes[1], "DOWN": steps[0], "ACROSS": steps[1], "GAP_DOWN": gaps[0], "GAP_ACROSS": gaps[1],
-        "FIRST": first, "FOLD": "max_" if kind == "max" else "acc_add",
+        "FIRST": first, "FOLD": "acc_max" if kind == "max" else "acc_add",
     }  # fmt: skip
     outputs = [*lead, *view.outputs]
     (result,) = b.template(
