@@ -24,6 +24,10 @@ Index = tuple[Dim, ...]
 Ints = Sequence[int] | None
 
 
+_SMALL = 16
+"""Elements of a window that are folded in registers: beyond that the code grows, and little is left to gain."""
+
+
 def lowest(dtype: DType) -> bool | int | float:
     """What is not above any other value of a type."""
     if dtype.kind == "f":
@@ -43,7 +47,7 @@ def _folded(b: Builder, kind: str, x: Tensor, view: Window, dtype: DType) -> Ten
     below = [0] * (2 - rank)
     constants = {
         "ROWS": sizes[0], "COLUMNS": sizes[1], "DOWN": steps[0], "ACROSS": steps[1], "GAP_DOWN": gaps[0], "GAP_ACROSS": gaps[1],
-        "FIRST": first, "FOLD": "acc_max" if kind == "max" else "acc_add",
+        "FIRST": first, "FOLD": "acc_max" if kind == "max" else "acc_add", "SMALL": sizes[0] * sizes[1] <= _SMALL,
     }  # fmt: skip
     outputs = [*lead, *view.outputs]
     (result,) = b.template(

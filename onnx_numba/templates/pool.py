@@ -1,4 +1,7 @@
-"""Pooling over windows of images: rows of the output, an element of the window at a time, so that the inner loop runs along a row."""
+"""Pooling over windows of images: rows of the output, whose windows are the lanes of vectors.
+
+A small window inside the image is folded in registers; a large one, or one that the image's edge cuts, a row of it at a time.
+"""
 
 # Names of `onnx_numba.native` are put in when a model's module is written.
 # ruff: noqa: F821
@@ -13,7 +16,8 @@ def fold_windows(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     """``FOLD`` the elements of every window that are inside the image, beginning with ``FIRST``; a work unit is a row of the output.
 
     ``X`` is the element type; windows are ``ROWS`` by ``COLUMNS``, ``DOWN`` and ``ACROSS`` apart, their elements ``GAP_DOWN`` and
-    ``GAP_ACROSS``. Dims: extents of an image, those of its output, padding above and to the left.
+    ``GAP_ACROSS``; ``SMALL`` says that they are to be folded in registers. Dims: extents of an image, those of its output, padding
+    above and to the left.
     """
     image = X_p(bufs, 0)
     out = X_p(bufs, 1)
@@ -30,21 +34,35 @@ def fold_windows(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
         plane = unit // outputs
         top = (unit - plane * outputs) * DOWN - above
         row = X_at(out, unit * columns)
-        for j in range(columns):
-            row[j] = X(FIRST)
-        for k in range(ROWS):
-            y = top + k * GAP_DOWN
-            if y >= 0 and y < height:
-                line = X_at(image, (plane * height + y) * width)
+        # From ``first`` to ``last`` the rows of the windows are inside.
+        first = max(0, (GAP_DOWN - 1 - top) // GAP_DOWN)
+        last = min(ROWS, (height - top + GAP_DOWN - 1) // GAP_DOWN)
+        if SMALL and first == 0 and last == ROWS:
+            lines = X_at(image, (plane * height + top) * width)
+            for j in range(begin, end):
+                value = X(FIRST)
+                for k in range(ROWS):
+                    for m in range(COLUMNS):
+                        value = FOLD(value, lines[k * GAP_DOWN * width + j * ACROSS - left + m * GAP_ACROSS])
+                row[j] = value
+        else:
+            for j in range(begin, end):
+                row[j] = X(FIRST)
+            for k in range(first, last):
+                line = X_at(image, (plane * height + top + k * GAP_DOWN) * width)
                 for j in range(begin, end):
                     value = row[j]
                     for m in range(COLUMNS):
                         value = FOLD(value, line[j * ACROSS - left + m * GAP_ACROSS])
                     row[j] = value
-                for edge in range(begin + columns - end):
-                    j = edge if edge < begin else edge - begin + end
-                    for m in range(COLUMNS):
-                        x = j * ACROSS - left + m * GAP_ACROSS
-                        if x >= 0 and x < width:
-                            row[j] = FOLD(row[j], line[x])
+        for edge in range(begin + columns - end):
+            j = edge if edge < begin else edge - begin + end
+            value = X(FIRST)
+            for k in range(first, last):
+                line = X_at(image, (plane * height + top + k * GAP_DOWN) * width)
+                for m in range(COLUMNS):
+                    x = j * ACROSS - left + m * GAP_ACROSS
+                    if x >= 0 and x < width:
+                        value = FOLD(value, line[x])
+            row[j] = value
     return 0
