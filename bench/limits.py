@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,14 @@ _ROUNDS = 200_000
 """Of a call: a millisecond or a few. A longer one is more often interrupted than a model's, and a limit would be below what a model did."""
 _CHAINS = 12
 """Independent multiply-adds: more than latency times throughput of today's cores, and as many as AVX2's registers hold."""
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that each keep to a core of their own: where they are woken together, the system may put them on one."""
+    if threads == 1 or not hasattr(os, "sched_setaffinity"):
+        return ThreadPoolExecutor(threads)
+    cores = iter(sorted(os.sched_getaffinity(0)))
+    return ThreadPoolExecutor(threads, initializer=lambda: os.sched_setaffinity(0, {next(cores)}))
 
 
 class Copy:
@@ -31,7 +40,7 @@ class Copy:
     def __init__(self, moved: int, threads: int) -> None:
         size = max(moved // 2 // threads, 64)
         self.repeats = max(1, _CALL_BYTES // (2 * size * threads))
-        self._pool = ThreadPoolExecutor(threads)
+        self._pool = _pool(threads)
         self._parts = [(np.ones(size, np.uint8), np.zeros(size, np.uint8)) for _ in range(threads)]
 
     def __call__(self) -> None:
@@ -49,7 +58,7 @@ class MultiplyAdd:
 
     def __init__(self, lanes: int, threads: int) -> None:
         self.flops = 2.0 * lanes * _CHAINS * _ROUNDS * threads
-        self._pool = ThreadPoolExecutor(threads)
+        self._pool = _pool(threads)
         self._threads, self._run = threads, _compiled(lanes)
 
     def __call__(self) -> None:

@@ -93,13 +93,54 @@ def test_the_better_way_is_taken(compiled):
         code.judge(state.address, 10 * micro * (shared if mode else alone))
         return mode
 
-    assert [run(10, 20) for _ in range(3)] == [1, 1, 0]
+    assert [run(10, 20) for _ in range(9)] == [1, 1, 0, 1, 0, 1, 0, 1, 0]
     taken = [run(10, 20) for _ in range(1000)]
     assert 985 < sum(taken) < 1000
     taken = [run(50, 20) for _ in range(1000)]
-    assert 20 < sum(taken) < 60
+    assert 20 < sum(taken) < 80
     taken = [run(10, 20) for _ in range(1000)]
-    assert sum(taken) > 800
+    assert sum(taken) > 700
+
+
+def test_an_interruption_does_not_change_the_way(compiled):
+    session = Session(chain(grain=1), [], compiled, Options(num_threads=2))
+    state = session._program.new_frame()
+    words, code = state._state, state._code
+    taken = []
+    for number in range(200):
+        code.choose(state.address)
+        words[S_CHUNKS] = 10
+        taken.append(int(words[S_MODE]))
+        slow = number in (5, 20, 21, 60)
+        code.judge(state.address, 5_000_000 * (10 if slow else 1) * (2 - taken[-1]))
+    assert taken[:5] == [1, 1, 0, 1, 0]
+    assert sum(taken) > 180
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there threads can be told where to run")
+def test_a_worker_is_woken_beside_its_caller(compiled):
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("one processor")
+    session = Session(chain(3, grain=1), [], compiled, Options(num_threads=4))
+    pool, x = pool_of(session), values(10_000)
+    pool.start()
+    try:
+        for processor in sorted(allowed)[:2] * 2:
+            os.sched_setaffinity(0, {processor})
+            deadline = time.monotonic() + 20
+            while any(os.sched_getaffinity(worker.native_id) != allowed - {processor} for worker in pool._workers):
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+                np.testing.assert_array_equal(session.run([x])[0], 2 * x + 1 + 1)
+            os.sched_setaffinity(0, allowed)
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def test_the_mask_of_processors():
+    mask = threads.processor_mask({0, 3, 63, 64, 130})
+    assert mask.view(np.uint64).tolist() == [1 | 1 << 3 | 1 << 63, 1, 1 << 2]
 
 
 def test_small_work_starts_no_threads(compiled):

@@ -26,14 +26,17 @@ def blocks(calls: Mapping[str, Callable[[], Any]], seconds: float, rest: float =
     seconds : float
         How long to measure each of them.
     rest : float
-        Seconds to wait before each block: threads of the other runtime spin on for a while after its calls.
+        Seconds to wait before each block and before the first calls: threads of the other runtime spin on for a while after its calls.
 
     Returns
     -------
     dict
         Name → seconds per call of every block; three blocks at least, the first calls not counted.
     """
-    lengths = {name: _block_length(call) for name, call in calls.items()}
+    lengths = {}
+    for name, call in calls.items():
+        time.sleep(rest)
+        lengths[name] = _block_length(call)
     measured: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + seconds * len(calls)
     while len(next(iter(measured.values()))) < 3 or time.perf_counter() < end:

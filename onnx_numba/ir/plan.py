@@ -51,7 +51,7 @@ from typing import Any
 
 from onnx_numba.ir.types import ValueType
 
-ABI = 2
+ABI = 3
 """Version of instruction encoding, kernel signature and context layout; part of every store key."""
 
 OPS: dict[str, str] = {

@@ -61,8 +61,10 @@ SERVE_VALUE = 16
     S_RUNS,  # runs so far
     S_RATE,  # time per chunk of runs without the pool, in sixteenths of nanoseconds, and in the next word of runs with it
     _S_RATE_SHARED,
+    S_TRIED,  # nanoseconds of first trials without the pool, and in the next word of those with it
+    _S_TRIED_SHARED,
     S_SCRATCH,  # bytes of scratch that every context has
-) = range(25)
+) = range(27)
 STATE_WORDS = 32
 
 CTX_STRIDE = 16
@@ -81,6 +83,10 @@ P_WORKERS = 113  # how many, the caller not counted
 P_SPIN = 114  # rounds a worker looks for work before it sleeps
 P_ACQUIRE = 115  # *PyThread_acquire_lock
 P_RELEASE = 116  # *PyThread_release_lock
+P_PROCESSOR = 117  # *sched_getcpu, or 0
+P_PLACE = 118  # *sched_setaffinity
+P_MASK = 119  # *bits of the processors that workers may use
+P_MASK_WORDS = 120  # in so many words
 # The current region; read only by who has claimed one of its chunks.
 P_KERNEL = 128
 P_CTX = 129
@@ -90,8 +96,9 @@ P_TOTAL = 132
 P_GRAIN = 133
 P_CHUNKS = 134
 P_STATE = 135
-P_LOCKS = 160  # per worker, LOCK_STRIDE words: *lock, and 1 while the worker sleeps
-LOCK_ADDRESS, LOCK_ASLEEP, LOCK_STRIDE = 0, 1, 16
+# Per worker, LOCK_STRIDE words: *lock, 1 while the worker sleeps, the system's number of the thread, the processor it avoids.
+P_LOCKS = 160
+LOCK_ADDRESS, LOCK_ASLEEP, LOCK_THREAD, LOCK_AVOIDED, LOCK_STRIDE = 0, 1, 2, 3, 16
 NOT_FAILED = 1 << 62
 MAX_CHUNKS = 1 << 31
 

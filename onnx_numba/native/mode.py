@@ -10,10 +10,14 @@ The functions are compiled by numba; words are named in ``onnx_numba.native.layo
 
 from __future__ import annotations
 
-from onnx_numba.native.layout import S_CHUNKS, S_MODE, S_POOL, S_RATE, S_RUNS
+from onnx_numba.native.layout import S_CHUNKS, S_MODE, S_POOL, S_RATE, S_RUNS, S_TRIED
 
-_RETRY = 32
+_RETRY = 16
 """Every so many runs the pool is tried again while the caller alone is better."""
+_TRIAL = 1_000_000
+"""Nanoseconds of runs of either way before they are compared."""
+_FEWEST, _MOST = 2, 4
+"""Runs that make a trial, however long or short: one alone may have been interrupted."""
 
 
 def choose(state):  # type: ignore[no-untyped-def]
@@ -24,24 +28,34 @@ def choose(state):  # type: ignore[no-untyped-def]
         return 0
     number = state[S_RUNS]
     state[S_RUNS] = number + 1
-    alone = state[S_RATE]
-    shared = state[S_RATE + 1]
-    if shared == 0:
-        state[S_MODE] = 1
-    elif alone != 0:
-        if shared <= alone:
-            # Powers of two: ever more rarely.
-            state[S_MODE] = 0 if number & (number - 1) == 0 else 1
-        else:
-            state[S_MODE] = 1 if number % _RETRY == 0 else 0
+    alone = state[S_TRIED]
+    shared = state[S_TRIED + 1]
+    if min(alone, shared) < _TRIAL:
+        state[S_MODE] = 1 if shared <= alone else 0
+    elif state[S_RATE + 1] <= state[S_RATE]:
+        # Powers of two: ever more rarely.
+        state[S_MODE] = 0 if number & (number - 1) == 0 else 1
+    else:
+        state[S_MODE] = 1 if number % _RETRY == 0 else 0
     return 0
 
 
 def judge(state, nanoseconds):  # type: ignore[no-untyped-def]
-    """Take the time of a finished run into account; the very first allocated memory and started threads, and tells nothing."""
+    """Take the time of a finished run into account; the very first allocated memory and started threads, and tells nothing.
+
+    Of the trials the best counts. Later a run that took longer than what is known moves that by a bounded step, since it may have been
+    interrupted; one that was faster counts half, so that a way that looks worse than it is soon gets its chance.
+    """
     if state[S_CHUNKS] > 0 and state[S_RUNS] > 1:
-        word = S_RATE + state[S_MODE]
+        mode = state[S_MODE]
         rate = max(1, nanoseconds * 16 // state[S_CHUNKS])
-        known = state[word]
-        state[word] = rate if known == 0 else known + (rate - known) // 4
+        known = state[S_RATE + mode]
+        if known == 0:
+            known = rate
+        elif state[S_TRIED + mode] < _TRIAL:
+            known = min(known, rate)
+        else:
+            known += min(known // 8, (rate - known) // 2)
+        state[S_RATE + mode] = max(1, known)
+        state[S_TRIED + mode] += max(_TRIAL // _MOST, min(_TRIAL // _FEWEST, nanoseconds))
     return 0

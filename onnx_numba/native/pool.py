@@ -8,22 +8,23 @@ while a claimed chunk is unfinished the caller does not return, so the descripti
 
 Workers look for work for a bounded time, then sleep on a lock of their own. The lock is CPython's ``PyThread_type_lock``, which
 every platform has and which needs no GIL. No wake-up is lost: a worker says that it is asleep and then looks at the ticket once
-more, the caller stores the ticket and then looks for sleepers.
+more, the caller stores the ticket and then looks for sleepers. A worker begins asleep, since only who is woken is kept off the
+caller's processor.
 
 The functions are compiled by numba; words are named in ``onnx_numba.native.layout``.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from onnx_numba.ir.plan import CTX_INDEX, CTX_STATUS
-from onnx_numba.native.emit import is_int, numba_type
+from onnx_numba.native.address import call_c
 from onnx_numba.native.layout import (
     CTX_STRIDE,
     LOCK_ADDRESS,
     LOCK_ASLEEP,
+    LOCK_AVOIDED,
     LOCK_STRIDE,
+    LOCK_THREAD,
     MAX_CHUNKS,
     NOT_FAILED,
     P_ACQUIRE,
@@ -37,6 +38,10 @@ from onnx_numba.native.layout import (
     P_GRAIN,
     P_KERNEL,
     P_LOCKS,
+    P_MASK,
+    P_MASK_WORDS,
+    P_PLACE,
+    P_PROCESSOR,
     P_RELEASE,
     P_SLEEPING,
     P_SPIN,
@@ -51,30 +56,12 @@ from onnx_numba.native.layout import (
     S_DIMS,
 )
 from onnx_numba.native.memory import POINTERS, atomic_add, atomic_load, atomic_store, call_kernel, cas, pause
-from onnx_numba.native.registry import intrinsic
 
 i64_p = next(record for record in POINTERS if record.name == "i64_p")
 i64_at = next(record for record in POINTERS if record.name == "i64_at")
 
 _CHUNK_MASK = (1 << 32) - 1
-
-
-def _lock_typing(*args: Any) -> Any:
-    return numba_type("i32") if len(args) == 3 and all(is_int(a) for a in args) else None
-
-
-def _emit_lock(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    from llvmlite import ir
-
-    kind = ir.FunctionType(ir.IntType(32), [args[1].type, ir.IntType(32)])
-    flag = args[2] if args[2].type.width == 32 else builder.trunc(args[2], ir.IntType(32))
-    return builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1], flag])
-
-
-@intrinsic(_lock_typing, _emit_lock)
-def call_lock(address: Any, lock: Any, flag: Any) -> Any:
-    """Call ``int f(void* lock, int flag)`` at an address (in Python: a function)."""
-    return address(lock, flag)
+_INT = (1 << 32) - 1
 
 
 def claim(pool):  # type: ignore[no-untyped-def]
@@ -110,6 +97,27 @@ def run_chunk(pool, worker, left):  # type: ignore[no-untyped-def]
     atomic_add(pool, P_FINISHED, 1)
 
 
+def keep_apart(pool, lock):  # type: ignore[no-untyped-def]
+    """Take the caller's processor from those that a sleeping worker may be woken on.
+
+    Linux wakes a thread where its waker runs unless it sees an idle processor, and a virtual machine's idle processors look busy to
+    it (``vcpu_is_preempted`` in its kernel/sched): the worker would wait until the caller has done all the work. Who holds the
+    region alone uses the mask, so the bit can be left out for the length of the call.
+    """
+    if pool[P_PROCESSOR] == 0:
+        return
+    processor = call_c(pool[P_PROCESSOR]) & _INT
+    if processor == lock[LOCK_AVOIDED] or processor >= 64 * pool[P_MASK_WORDS]:
+        return
+    mask = i64_p(pool, P_MASK)
+    kept = mask[processor >> 6]
+    mask[processor >> 6] = kept & ~(1 << (processor & 63))
+    # It fails, and nothing changes, if there is no other processor.
+    call_c(pool[P_PLACE], lock[LOCK_THREAD], 8 * pool[P_MASK_WORDS], pool[P_MASK])
+    mask[processor >> 6] = kept
+    lock[LOCK_AVOIDED] = processor
+
+
 def wake(pool, wanted):  # type: ignore[no-untyped-def]
     """Wake up to that many sleeping workers."""
     for worker in range(pool[P_WORKERS]):
@@ -118,7 +126,8 @@ def wake(pool, wanted):  # type: ignore[no-untyped-def]
         lock = i64_at(pool, P_LOCKS + worker * LOCK_STRIDE)
         if atomic_load(lock, LOCK_ASLEEP) == 1 and cas(lock, LOCK_ASLEEP, 1, 0):
             atomic_add(pool, P_SLEEPING, -1)
-            call_lock(pool[P_RELEASE], lock[LOCK_ADDRESS], 0)
+            keep_apart(pool, lock)
+            call_c(pool[P_RELEASE], lock[LOCK_ADDRESS])
             wanted -= 1
 
 
@@ -168,12 +177,12 @@ def sleep(pool, worker):  # type: ignore[no-untyped-def]
     if work and cas(lock, LOCK_ASLEEP, 1, 0):
         atomic_add(pool, P_SLEEPING, -1)
         return
-    call_lock(pool[P_ACQUIRE], lock[LOCK_ADDRESS], 1)
+    call_c(pool[P_ACQUIRE], lock[LOCK_ADDRESS], 1)
 
 
 def worker(pool, number):  # type: ignore[no-untyped-def]
     """What a worker's thread does until the pool is stopped; the caller is number 0, workers begin at 1."""
-    idle = 0
+    idle = pool[P_SPIN]
     while atomic_load(pool, P_STOP) == 0:
         left = claim(pool)
         if left != 0:

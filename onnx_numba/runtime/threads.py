@@ -9,9 +9,11 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import sys
 import threading
 import time
 import weakref
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +23,16 @@ from numpy.typing import NDArray
 from onnx_numba.native.layout import (
     LOCK_ADDRESS,
     LOCK_ASLEEP,
+    LOCK_AVOIDED,
     LOCK_STRIDE,
+    LOCK_THREAD,
     P_ACQUIRE,
     P_BUSY,
     P_LOCKS,
+    P_MASK,
+    P_MASK_WORDS,
+    P_PLACE,
+    P_PROCESSOR,
     P_RELEASE,
     P_SLEEPING,
     P_SPIN,
@@ -89,8 +97,16 @@ def _quota_of(directory: Path) -> float | None:
         return None
 
 
-def _function_address(name: str) -> int:
-    return ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+def _address_in(library: ctypes.CDLL, name: str) -> int:
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
+
+
+def processor_mask(processors: Collection[int]) -> NDArray[np.int64]:
+    """Processors as the bits that ``sched_setaffinity`` takes."""
+    mask = np.zeros(max(processors) // 64 + 1, np.uint64)
+    for number in processors:
+        mask[number // 64] |= np.uint64(1 << number % 64)
+    return mask.view(np.int64)
 
 
 def _held_lock() -> int:
@@ -123,8 +139,9 @@ class Pool:
         self.address = address_of(self._words)
         self._lock = threading.Lock()
         self._workers: list[threading.Thread] = []
-        self._words[P_ACQUIRE] = _function_address("PyThread_acquire_lock")
-        self._words[P_RELEASE] = _function_address("PyThread_release_lock")
+        self._mask: NDArray[np.int64] | None = None
+        self._words[P_ACQUIRE] = _address_in(ctypes.pythonapi, "PyThread_acquire_lock")
+        self._words[P_RELEASE] = _address_in(ctypes.pythonapi, "PyThread_release_lock")
         self._words[P_SPIN] = _spin_rounds(code)
         on_fork(self)
         self._stop = weakref.finalize(self, _stop, self._words, self._workers)
@@ -134,17 +151,30 @@ class Pool:
         with self._lock:
             if self._words[P_STARTED]:
                 return
+            self._allow_processors()
             for number in range(1, self.threads):
                 lock = P_LOCKS + (number - 1) * LOCK_STRIDE
                 self._words[lock + LOCK_ADDRESS] = _held_lock()
+                self._words[lock + LOCK_AVOIDED] = -1
                 thread = threading.Thread(target=_work, args=(self._code, self._words, number), name=f"onnx-numba-{number}", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError:
                     break
+                self._words[lock + LOCK_THREAD] = thread.native_id or 0
                 self._workers.append(thread)
             self._words[P_WORKERS] = len(self._workers)
             self._words[P_STARTED] = 1
+
+    def _allow_processors(self) -> None:
+        """Say where workers may be woken: where the thread that starts them may run. Linux only; see `onnx_numba.native.pool`."""
+        if not sys.platform.startswith("linux"):
+            return
+        system = ctypes.CDLL(None)
+        self._mask = processor_mask(os.sched_getaffinity(0))
+        self._words[P_MASK], self._words[P_MASK_WORDS] = address_of(self._mask), self._mask.size
+        self._words[P_PLACE] = _address_in(system, "sched_setaffinity")
+        self._words[P_PROCESSOR] = _address_in(system, "sched_getcpu")
 
     def stop(self) -> None:
         """End the threads; no region may be in progress. They are started again when needed."""
