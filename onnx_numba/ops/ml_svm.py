@@ -165,8 +165,9 @@ def _probabilities(b: Builder, decisions: Tensor, count: int, slope: list[float]
     chances = b.map(pair, decisions, factors, terms)
     n = decisions.shape[0]
     result, _matrix, _product = b.template(
-        couple, [chances], [(F32, (n, count)), (F32, (n, count, count)), (F32, (n, count))], total=n, dims=(count,)
-    )
+        couple, [chances], [(F32, (n, count)), (F32, (n, count, count)), (F32, (n, count))],
+        total=n, dims=(count,), grain=16,
+    )  # fmt: skip
     return result
 
 

@@ -13,6 +13,9 @@ from onnx_numba.ops.common import is_string, lanes, normal_axis, shape_of, tenso
 from onnx_numba.ops.registry import op
 from onnx_numba.templates.sort import top_k
 
+_CHUNK = 16384
+"""Elements that a chunk looks at: results lie close together, and two threads that write to one cache line wait for each other."""
+
 
 def _top(b: Builder, x: Tensor, count: Dim | int, axis: int, largest: int) -> tuple[Tensor, Tensor]:
     if x.rank == 0:
@@ -24,8 +27,8 @@ def _top(b: Builder, x: Tensor, count: Dim | int, axis: int, largest: int) -> tu
     shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
     values, places = b.template(
         top_k, [b.cast(x, kind)], [(kind, shape), (I64, shape)],
-        total=d.product(x.shape[:axis]) * inner, dims=(extent, inner, count), types={"X": kind},
-        constants={"LARGEST": bool(largest)},
+        total=d.product(x.shape[:axis]) * inner, dims=(extent, inner, count),
+        grain=d.dmax(1, d.floordiv(_CHUNK, d.dmax(extent, 1))), types={"X": kind}, constants={"LARGEST": bool(largest)},
     )  # fmt: skip
     return b.cast(values, x.dtype), places
 
