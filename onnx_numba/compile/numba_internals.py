@@ -119,7 +119,9 @@ class _TypingContext(typing.Context):
         if isinstance(val, Preferred):
             val = val.instruction if val.has(self.target_context.compiled_for) else val.portable
         if not isinstance(val, (Intrinsic, Function, Overloaded, FunctionType)):
-            return super().resolve_value_type(val)
+            # Of a class, `range` for one, numba asks whether it is one of its containers before it looks it up, and imports all of these.
+            builtin = isinstance(val, type) and val.__module__ == "builtins"
+            return (self._lookup_global(val) if builtin else None) or super().resolve_value_type(val)
         known = self.callables.get(val)
         if known is None:
             known = self.callables[val] = _CALLABLE_TYPES[type(val)](val)

@@ -113,7 +113,7 @@ class TemplateCall:
     inputs: tuple[Tensor, ...]
     dims: tuple[Dim | int, ...]
     total: Dim | int
-    grain: int
+    grain: Dim | int
     types: dict[str, DType]
     constants: dict[str, int | float | bool | str]
     scratch: Dim | int = 0

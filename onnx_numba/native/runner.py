@@ -117,7 +117,7 @@ def run(state):  # type: ignore[no-untyped-def]
             if left != 0:
                 return error(state, pc, left)
             pc += 4
-        elif operation in (OP_ALLOC, OP_EXTEND):
+        elif OP_ALLOC <= operation <= OP_EXTEND:
             buffer = code[pc + 1]
             if slots[code[pc + 2]] > capacities[buffer] or slots[code[pc + 2]] < 0:
                 if slots[code[pc + 2]] < 0:

@@ -491,7 +491,7 @@ class Builder:
         *,
         total: Dim | int = 1,
         dims: Sequence[Dim | int] = (),
-        grain: int = 1,
+        grain: Dim | int = 1,
         types: dict[str, DType] | None = None,
         constants: Mapping[str, int | float | bool | str] | None = None,
         scratch: Dim | int = 0,
