@@ -1,6 +1,7 @@
 """Resize and Upsample: interpolation, one axis after the other.
 
-Coordinates and weights are float64, as in the standard's reference: which neighbour is the nearest turns on the last bit.
+Coordinates and weights are float64, as in the standard's reference: which neighbour is the nearest turns on the last bit. Neighbours
+and weights of an axis are tables of their own, since they are the same for all lines along it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Tensor
-from onnx_numba.ir.types import DTYPES, F32, F64, I64
+from onnx_numba.ir.types import BOOL, DTYPES, F32, F64, I64
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import by_parts
 from onnx_numba.ops.registry import op
@@ -261,11 +262,18 @@ def _inside(value: Expr, extent: Extent) -> Expr:
     return e.binary("max", e.binary("min", value, e.dimval(extent - 1)), 0)
 
 
-def _extrapolated(value: Expr, place: Expr, axis: Axis, rules: Rules) -> Expr:
+def _extrapolated(b: Builder, x: Tensor, axis: Axis, rules: Rules) -> Tensor:
+    """What lies outside the input replaced by ``rules.extrapolation``."""
     if axis.crop is None:
-        return value
-    outside = (place < 0.0) | (place > _f64(axis.before) - 1.0)
-    return e.where(outside, e.lit(rules.extrapolation, value.dtype), value)
+        return x
+
+    def outside(i: Extent) -> Expr:
+        place = _coordinate(b, i, axis, rules)
+        return (place < 0.0) | (place > _f64(axis.before) - 1.0)
+
+    table = b.compute((axis.after,), outside, BOOL)
+    given = e.lit(rules.extrapolation, x.dtype)
+    return b.compute(x.shape, lambda *i: e.where(table[(i[axis.number],)], given, x[i]), x.dtype)
 
 
 _ROUND: dict[str, Callable[[Expr, Expr], Expr]] = {
@@ -281,16 +289,18 @@ def _nearest(b: Builder, x: Tensor, axis: Axis, rules: Rules) -> Tensor:
     k = axis.number
     if rules.round not in _ROUND:
         b.fail(f"nearest_mode {rules.round!r} is unknown")
+    shape = (*x.shape[:k], axis.after, *x.shape[k + 1 :])
     whole = _whole_factor(axis, rules)
+    if whole is not None:
+        return b.compute(shape, lambda *i: x[(*i[:k], i[k] // whole, *i[k + 1 :])], x.dtype)
 
-    def element(*i: Dim) -> Expr:
-        if whole is not None:
-            return x[(*i[:k], i[k] // whole, *i[k + 1 :])]
-        place = _coordinate(b, i[k], axis, rules)
-        source = _inside(e.cast(_ROUND[rules.round](place, axis.scale), I64), axis.before)
-        return _extrapolated(x[(*i[:k], source, *i[k + 1 :])], place, axis, rules)
+    def source(i: Extent) -> Expr:
+        place = _coordinate(b, i, axis, rules)
+        return _inside(e.cast(_ROUND[rules.round](place, axis.scale), I64), axis.before)
 
-    return b.compute((*x.shape[:k], axis.after, *x.shape[k + 1 :]), element, x.dtype)
+    sources = b.compute((axis.after,), source, I64)
+    found = b.compute(shape, lambda *i: x[(*i[:k], sources[(i[k],)], *i[k + 1 :])], x.dtype)
+    return _extrapolated(b, found, axis, rules)
 
 
 def _whole_factor(axis: Axis, rules: Rules) -> int | None:
@@ -306,14 +316,14 @@ def _interpolated(b: Builder, x: Tensor, axis: Axis, rules: Rules) -> Tensor:
     kind = DTYPES[x.dtype.compute]
     taps, start, shrink = _footprint(b, axis, rules)
 
-    def place(i: Extent) -> tuple[Expr, Expr, Expr]:
-        """The coordinate, the element before it, and the distance from that one, above 0 and up to 1."""
+    def place(i: Extent) -> tuple[Expr, Expr]:
+        """The first element that counts, and the distance from the one before the coordinate, above 0 and up to 1."""
         at = _coordinate(b, i, axis, rules)
         base = e.unary("ceil", at) - 1.0
-        return at, e.cast(base, I64) + start, at - base
+        return e.cast(base, I64) + start, at - base
 
-    def weight(i: Extent, tap: Extent) -> Expr:
-        _, first, ratio = place(i)
+    def weight(tap: Extent, i: Extent) -> Expr:
+        first, ratio = place(i)
         distance = e.unary("abs", (_f64(tap) + e.cast(start, F64) - ratio) * shrink)
         value = _kernel(distance, rules)
         if rules.exclude_outside:
@@ -321,10 +331,11 @@ def _interpolated(b: Builder, x: Tensor, axis: Axis, rules: Rules) -> Tensor:
             value = e.where((source >= 0) & (source < e.dimval(axis.before)), value, e.lit(0.0, F64))
         return value
 
+    sources = b.compute((taps, axis.after), lambda tap, i: _inside(place(i)[0] + e.dimval(tap), axis.before), I64)
+    weights = b.compute((taps, axis.after), lambda tap, i: e.cast(weight(tap, i), kind), kind)
+
     def term(i: Index, tap: Extent) -> Expr:
-        _, first, _ = place(i[k])
-        source = _inside(first + e.dimval(tap), axis.before)
-        return e.cast(weight(i[k], tap), kind) * x[(*i[:k], source, *i[k + 1 :])]
+        return weights[(tap, i[k])] * x[(*i[:k], sources[(tap, i[k])], *i[k + 1 :])]
 
     shape = (*x.shape[:k], axis.after, *x.shape[k + 1 :])
     if taps == 2:
@@ -332,12 +343,10 @@ def _interpolated(b: Builder, x: Tensor, axis: Axis, rules: Rules) -> Tensor:
     else:
         total = b.reduction("sum", shape, (taps,), lambda p, r: term(p, r[0]), kind)
     if rules.antialias or rules.exclude_outside:
-        sums = b.reduction("sum", (axis.after,), (taps,), lambda p, r: weight(p[0], r[0]), F64)
+        sums = b.reduction("sum", (axis.after,), (taps,), lambda p, r: weight(r[0], p[0]), F64)
         plain = total
         total = b.compute(shape, lambda *i: plain[i] / e.cast(_not_zero(sums[(i[k],)]), kind), kind)
-    if axis.crop is not None:
-        inner = total
-        total = b.compute(shape, lambda *i: _extrapolated(inner[i], place(i[k])[0], axis, rules), kind)
+    total = _extrapolated(b, total, axis, rules)
     return b.cast(total, x.dtype)
 
 
