@@ -44,11 +44,11 @@ def test_blocks_are_transposed_and_nothing_beside_them_is_written(kind, lanes, p
         check_guards(memory)
 
 
-def transposed(rank: int, order: tuple[int, ...], element: int, then: str = ""):
+def transposed(rank: int, order: tuple[int, ...], element: int, then: str = "", shape: tuple[int, ...] | None = None):
     nodes = [helper.make_node("Transpose", ["x"], ["t" if then else "y"], perm=order)]
     if then:
         nodes.append(helper.make_node(then, ["t"], ["y"]))
-    ports = [helper.make_tensor_value_info(name, element, [None] * rank) for name in "xy"]
+    ports = [helper.make_tensor_value_info("x", element, shape or [None] * rank), helper.make_tensor_value_info("y", element, [None] * rank)]
     graph = helper.make_graph(nodes, "g", ports[:1], ports[1:])
     return backend.prepare(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9))
 
@@ -77,6 +77,15 @@ def test_every_permutation_with_work_on_the_elements(order, element):
     for shape in shapes(len(order)):
         x = RANDOM.integers(-50, 50, shape).astype(helper.tensor_dtype_to_np_dtype(element))
         np.testing.assert_array_equal(rep.run([x])[0], -x.transpose(order), err_msg=str(shape))
+
+
+@pytest.mark.parametrize("then", ["", "Neg"])
+@pytest.mark.parametrize("shape", [(2, 900), (3, 40, 2, 30), (2, 5000), (257, 300), (5, 2, 300)], ids=str)
+def test_extents_that_are_known(shape, then):
+    order = tuple(range(len(shape)))[::-1] if len(shape) < 4 else (0, 1, 3, 2)
+    x = RANDOM.integers(-50, 50, shape).astype(np.float32)
+    y = transposed(len(shape), order, TensorProto.FLOAT, then, shape).run([x])[0]
+    np.testing.assert_array_equal(y, -x.transpose(order) if then else x.transpose(order))
 
 
 def test_bits_of_moved_numbers_stay():

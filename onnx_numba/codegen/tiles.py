@@ -34,7 +34,7 @@ from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.expr import Expr, Flat, Load
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.native.transpose import LEAST, square_lanes
-from onnx_numba.schedule.domain import coefficient, rewrite
+from onnx_numba.schedule.domain import coefficient, merge, mergeable, rewrite
 from onnx_numba.schedule.expand import cost
 from onnx_numba.schedule.steps import Group, Member
 from onnx_numba.target import Target
@@ -84,7 +84,8 @@ def _crosses(load: Load, across: Sym, last: Sym) -> bool:
 
 
 def in_tiles(group: Group, across: Sym) -> Group:
-    """The group with both axes in blocks: ``pvars`` ends with the two numbers of a block and the two places in it.
+    """The group with both axes in blocks: ``pvars`` ends with the two places in a block, before them the numbers of blocks of an axis
+    that may have more than one.
 
     Where results are narrow, blocks are so much longer the other way.
     """
@@ -97,12 +98,15 @@ def in_tiles(group: Group, across: Sym) -> Group:
     numbers, places, table = [], [], {}
     for variable, size in ((across, length), (last, WIDE)):
         assert variable.extent is not None
+        if isinstance(variable.extent, int) and isinstance(size, int) and variable.extent <= size:
+            places.append(variable)
+            continue
         number = Sym(variable.name + "b", extent=d.ceildiv(variable.extent, size))
         place = Sym(variable.name, extent=d.dmin(size, variable.extent - d.dim(number) * size))
         table[variable] = d.dim(number) * size + d.dim(place)
         numbers.append(number)
         places.append(place)
-    order = (*(v for v in group.pvars if v not in table), *numbers, *places)
+    order = (*(v for v in group.pvars if v not in (across, last)), *numbers, *places)
     return replace(rewrite(group, table, order), pvars=order, order=order)
 
 
@@ -153,11 +157,16 @@ class TileWriter(RowWriter):
             local = self._local(load.tensor)
             self._transpose(self.emitter.buffer(local), self.emitter.dim(pitch), load)
             self.replaced[load] = Flat(local, (d.dim(self.across) * pitch + d.dim(self.last),))
-        count = len(self.outer)
-        with self.emitter.loop(self.across, f"i{count}"), self.emitter.loop(self.last, f"i{count + 1}"):
-            self.emitter.count_uses([self.ready(m) for m in members])
-            for m in members:
-                self._step(m)
+        block = replace(self.group, members=[replace(m, expr=self.ready(m)) for m in members])
+        if mergeable(block, self.across, self.last):
+            # Rows of the result that follow one another, and may be short.
+            block = merge(block, self.across, self.last)
+        with ExitStack() as loops:
+            for k in range(len(self.outer), len(block.pvars)):
+                loops.enter_context(self.emitter.loop(block.pvars[k], f"i{k}"))
+            self.emitter.count_uses([m.expr for m in block.members])
+            for m in block.members:
+                self.emitter.store(m.target, m.position, m.expr)
 
     def _local(self, like: Tensor) -> Tensor:
         name, top = self.emitter.fresh("t"), self.emitter.blocks[0]
