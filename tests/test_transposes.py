@@ -48,7 +48,8 @@ def transposed(rank: int, order: tuple[int, ...], element: int, then: str = "", 
     nodes = [helper.make_node("Transpose", ["x"], ["t" if then else "y"], perm=order)]
     if then:
         nodes.append(helper.make_node(then, ["t"], ["y"]))
-    ports = [helper.make_tensor_value_info("x", element, shape or [None] * rank), helper.make_tensor_value_info("y", element, [None] * rank)]
+    extents = {"x": shape or [None] * rank, "y": [None] * rank}
+    ports = [helper.make_tensor_value_info(name, element, extents[name]) for name in "xy"]
     graph = helper.make_graph(nodes, "g", ports[:1], ports[1:])
     return backend.prepare(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9))
 
