@@ -141,6 +141,25 @@ def assembly(name: str, target: Target) -> str:
     return target_machine(target).emit_assembly(module)
 
 
+def test_functions_from_elsewhere_are_called():
+    source = """
+def mixed(ctx, bufs, dims, lo, hi):
+    x = f64_p(bufs, 0)
+    out = f64_p(bufs, 1)
+    memcpy(out, x, 8 * dims[0])
+    for i in range(lo, hi):
+        out[i] = fmod_(x[i], f64(0.75))
+    return 0
+"""
+    digest = hashlib.sha256(source.encode()).hexdigest()
+    (data,) = compile_module(source, {"mixed": digest}, host_target()).values()
+    assert undefined_symbols(data) == {"memcpy", "fmod"}
+    x = np.linspace(-3, 3, 50)
+    out = np.zeros_like(x)
+    assert call(Library({symbol_of(digest): data}).address(symbol_of(digest)), [x, out], [50], 10, 40) == 0
+    np.testing.assert_array_equal(out, np.concatenate([x[:10], np.fmod(x[10:40], 0.75), x[40:]]))
+
+
 @pytest.mark.parametrize("target", [*TARGETS.values(), Target.generic()], ids=[*TARGETS, "generic"])
 def test_every_platform_needs_only_what_is_allowed(target):
     for data in build(target).values():
