@@ -39,6 +39,8 @@ from onnx_numba.schedule.steps import Group, Member
 
 TILE = 4096
 """Elements of a one-dimensional domain per work unit: 16 KiB of float32 per array, which the second-level cache holds for a dozen."""
+LONG_LOOP = 10
+"""Simple operations of a loop from which LLVM no longer takes two vectors at a time of itself."""
 CHUNK_WORK = 65536
 """Simple operations that a chunk should at least do: about 20 µs, against some 0.1 µs to claim it."""
 
@@ -158,6 +160,8 @@ class GroupWriter:
         with self._reduced_loops(), self._row():
             waits = [keep.replace(kept, self.replaced)] if kept else []
             self.emitter.count_uses([*(self.ready(m) for m in inside), *waits])
+            if not reductions:
+                self._side_by_side(inside)
             for m in sorted(inside, key=lambda m: m is host):
                 self._step(m)
             for value in waits:
@@ -168,6 +172,9 @@ class GroupWriter:
             with self._row():
                 for m in finished:
                     self.emitter.store(m.target, m.position, self.values[m.tensor])
+
+    def _side_by_side(self, maps: Sequence[Member]) -> None:
+        """Say in the innermost loop that iterations of it may go on side by side."""
 
     def _sweeps(self) -> dict[Member, int]:
         """The sweep in which each reduction, and each map over the reduced domain that is stored, runs."""
@@ -308,6 +315,10 @@ class RowWriter(GroupWriter):
     def write(self) -> tuple[Dim | int, Dim | int]:
         """Emit everything; answer (total, grain)."""
         return self._write_moves() if moves_rows(self.group) else super().write()
+
+    def _side_by_side(self, maps: Sequence[Member]) -> None:
+        if sum(cost(self.ready(m)) for m in maps) >= LONG_LOOP:
+            self.emitter.line("interleave()")
 
     def _write_moves(self) -> tuple[Dim | int, Dim | int]:
         *outer, last = self.group.pvars

@@ -1,4 +1,4 @@
-"""Pointers, stack arrays, scratch, atomics, calls through addresses, and how a kernel reports an error.
+"""Pointers, stack arrays, scratch, atomics, hints, calls through addresses, and how a kernel reports an error.
 
 Compiled, a buffer is a typed pointer; in Python it is a 1-d NumPy array.
 """
@@ -217,6 +217,18 @@ def pause() -> None:
     """Tell the processor that this is a loop that waits."""
 
 
+def _emit_nothing(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    return context.get_dummy_value()
+
+
+@intrinsic(_none_typing, _emit_nothing)
+def interleave() -> None:
+    """Have the innermost loop around this take two vectors of its iterations, none of which needs another, at a time.
+
+    LLVM does so with short loops. In long ones each step waits for the one before, and a processor sees too few of them at once.
+    """
+
+
 # ---- calls
 
 
@@ -329,5 +341,5 @@ def check_index(ctx: Any, i: Any, n: Any, work: Any, code: Any) -> Any:
 
 
 RECORDS: tuple[Record, ...] = (
-    *POINTERS, atomic_add, atomic_load, atomic_store, cas, pause, call_kernel, memcpy, memset, move, fail, check_index,
+    *POINTERS, atomic_add, atomic_load, atomic_store, cas, pause, interleave, call_kernel, memcpy, memset, move, fail, check_index,
 )  # fmt: skip
