@@ -47,6 +47,16 @@ def flags(ctx, bufs, dims, lo, hi):
         out[i] = (x[i] > f32(1.0)) | out[i]
     return 0
 
+def waves(ctx, bufs, dims, lo, hi):
+    x = f32_p(bufs, 0)
+    out = f32_p(bufs, 1)
+    for t in range(lo, hi):
+        for i in range(t * 1000, t * 1000 + 1000):
+            out[i] = exp(x[i]) * f32(0.25)
+            interleave()
+        out[t * 1000] = f32(3.0)
+    return 0
+
 def status(ctx, bufs, dims, lo, hi):
     for i in range(lo, hi):
         if dims[i] < 0:
@@ -60,7 +70,7 @@ def total(values, count):
     return s
 """
 SIGNATURES = {"total": "int64(int64*, int64)"}
-NAMES = ("tile", "flags", "status", "total")
+NAMES = ("tile", "flags", "waves", "status", "total")
 DIGESTS = {name: hashlib.sha256((KERNELS + name).encode()).hexdigest() for name in NAMES}
 KERNEL_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
@@ -127,18 +137,65 @@ def test_the_host_needs_nothing_and_uses_its_vectors(objects):
         assert register in assembly("tile", host_target()).encode()
 
 
-def assembly(name: str, target: Target) -> str:
-    import llvmlite.binding as llvm
-
+def unoptimised(name: str, target: Target) -> tuple[str, str]:
     from onnx_numba.compile.bridge import define
-    from onnx_numba.compile.llvm import KERNEL_SIGNATURE, isolate, optimise, target_machine, wrapper_text
+    from onnx_numba.compile.llvm import KERNEL_SIGNATURE
     from onnx_numba.compile.numba_internals import compile_ir
 
     module, inner = compile_ir(define(KERNELS)[name], KERNEL_SIGNATURE, target)
-    module = llvm.parse_assembly(str(module) + wrapper_text("k", inner, KERNEL_SIGNATURE))
+    return str(module), inner
+
+
+def assembly(name: str, target: Target) -> str:
+    import llvmlite.binding as llvm
+
+    from onnx_numba.compile.llvm import KERNEL_SIGNATURE, isolate, optimise, target_machine, wrapper_text
+
+    text, inner = unoptimised(name, target)
+    module = llvm.parse_assembly(text + wrapper_text("k", inner, KERNEL_SIGNATURE))
     isolate(module, "k")
     optimise(module, target)
     return target_machine(target).emit_assembly(module)
+
+
+def test_a_long_loop_takes_two_vectors_at_a_time(library):
+    text, _ = unoptimised("waves", host_target())
+    (back,) = [line for line in text.splitlines() if "!llvm.loop" in line]
+    header = back.split("%")[1].split(",")[0].strip('"')
+    assert f"{header}:" in text.split(back)[0]  # it is a jump back
+    assert "llvm.loop.interleave.count" in text
+    assert "!llvm.loop" not in unoptimised("tile", host_target())[0]
+    x = np.linspace(-5, 5, 3000, dtype="f4")
+    out = np.zeros_like(x)
+    assert call(library.address(symbol_of(DIGESTS["waves"])), [x, out], [], 0, 3) == 0
+    expected = np.exp(x.astype("f8")) / 4
+    expected[::1000] = 3
+    np.testing.assert_allclose(out, expected, 2e-7)
+
+
+def test_constants_lie_close_to_their_code_where_objects_load_as_one_block():
+    near, far = (assembly("waves", TARGETS[name]) for name in ("x86-64", "x86_64-windows"))
+    assert "(%rip)" in near and "movabs" not in near
+    assert "movabs" in far
+
+
+def test_functions_from_elsewhere_are_called():
+    source = """
+def mixed(ctx, bufs, dims, lo, hi):
+    x = f64_p(bufs, 0)
+    out = f64_p(bufs, 1)
+    memcpy(out, x, 8 * dims[0])
+    for i in range(lo, hi):
+        out[i] = fmod_(x[i], f64(0.75))
+    return 0
+"""
+    digest = hashlib.sha256(source.encode()).hexdigest()
+    (data,) = compile_module(source, {"mixed": digest}, host_target()).values()
+    assert undefined_symbols(data) == {"memcpy", "fmod"}
+    x = np.linspace(-3, 3, 50)
+    out = np.zeros_like(x)
+    assert call(Library({symbol_of(digest): data}).address(symbol_of(digest)), [x, out], [50], 10, 40) == 0
+    np.testing.assert_array_equal(out, np.concatenate([x[:10], np.fmod(x[10:40], 0.75), x[40:]]))
 
 
 @pytest.mark.parametrize("target", [*TARGETS.values(), Target.generic()], ids=[*TARGETS, "generic"])
@@ -197,7 +254,7 @@ def test_what_the_store_has_is_not_compiled(objects, tmp_path):
     store = Store(tmp_path)
     seen = []
     assert build(host_target(), store, progress=lambda done, of: seen.append((done, of))) == objects
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert seen == [(done, len(NAMES)) for done in range(1, len(NAMES) + 1)]
     seen.clear()
     assert build(host_target(), store, progress=lambda done, of: seen.append((done, of))) == objects
     assert seen == []

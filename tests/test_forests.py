@@ -14,6 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnx_numba.backend as backend
 from onnx_numba.errors import ModelError, OnnxNumbaError
+from onnx_numba.ops.ml_chains import joined
+from onnx_numba.ops.ml_forest import by_leaf as forest_by_leaf
 
 Array = np.ndarray[Any, Any]
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")
@@ -66,8 +68,10 @@ def expected(trees: list[Any], x: Array, targets: int, aggregate: str) -> Array:
     return y / x.dtype.type(len(trees)) if aggregate == "AVERAGE" else y
 
 
-def grown(random: np.random.Generator, leaves: int, values: Array, modes: list[int], weigh: Any, features: int, missing: bool) -> Any:
-    """A random tree, grown leaf by leaf."""
+def grown(
+    random: np.random.Generator, leaves: int, values: Array, modes: list[int], weigh: Any, features: int, missing: bool, most: int = 4
+) -> Any:
+    """A random tree, grown leaf by leaf, with sets of at most so many members."""
     root: list[Any] = [Leaf(weigh())]
     ends: list[tuple[Any, Any]] = [(root, 0)]
     for _ in range(leaves - 1):
@@ -75,7 +79,7 @@ def grown(random: np.random.Generator, leaves: int, values: Array, modes: list[i
         mode = int(random.choice(modes))
         value = random.choice(values)
         if mode == MEMBER:
-            members = values[random.integers(len(values), size=random.integers(5))]
+            members = values[random.integers(len(values), size=random.integers(most + 1))]
             value = members[~np.isnan(members)]  # NaN separates sets
         lost = missing and bool(random.random() < 0.5)
         made = Split(mode, int(random.integers(features)), value, Leaf(weigh()), Leaf(weigh()), lost)
@@ -246,6 +250,50 @@ def test_membership_in_a_large_set(missing: bool) -> None:
     x = np.random.default_rng(2).integers(-5100, 5100, (90, 2)).astype(np.float32)
     x[:7, 1] = np.nan
     agrees([tree, tree], x, 1, "SUM", by_leaf, [90, 1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("leaves", "missing"), [(20, False), (60, True), (700, True)])
+def test_sets_of_many_categories(leaves: int, missing: bool, dtype: Any) -> None:
+    """More than a word has bits, some of them no small whole numbers."""
+    random = np.random.default_rng(leaves)
+    values = np.concatenate([np.arange(150), [-np.inf, -3, -0.0, 0.5, 1e9, np.inf]]).astype(dtype)
+    trees = [grown(random, leaves, values, [0, MEMBER, MEMBER], one(random), 3, missing, 80) for _ in range(4)]
+    x = np.append(values, dtype(151))[random.integers(len(values) + 1, size=(130, 4))]
+    x[random.random(x.shape) < 0.1] = np.nan
+    agrees(trees, x, 1, "SUM", by_leaf, [130, 64, 3])
+
+
+def chained(tree: Any) -> Any:
+    """The tree with every set as a chain of equalities, what follows repeated for each."""
+    if isinstance(tree, Leaf):
+        return tree
+    yes, no = chained(tree.yes), chained(tree.no)
+    if tree.mode != MEMBER:
+        return Split(tree.mode, tree.feature, tree.value, yes, no, tree.missing)
+    for value in tree.value:
+        no = Split(MODES.index("BRANCH_EQ"), tree.feature, value, yes, no, tree.missing)
+    return no
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_chain_of_equalities_is_one_test(missing: bool) -> None:
+    random = np.random.default_rng(11)
+    values = np.arange(12, dtype=np.float32)
+    trees = [chained(grown(random, 12, values, [0, MEMBER], one(random), 3, missing)) for _ in range(5)]
+    x = np.append(values, np.float32(np.nan))[random.integers(13, size=(80, 3))]
+    agrees(trees, x, 1, "SUM", by_tree, [80, 2])
+
+
+@pytest.mark.parametrize(("last", "tests"), [(2.0, 2), (2.5, 4)])
+def test_chains_join_only_where_the_same_follows(last: float, tests: int) -> None:
+    """``x0 == 1 ? (x1 <= 4 ? 1 : 2) : x0 == 5 ? (x1 <= 4 ? 1 : last) : 3``."""
+    modes, splits = np.array([4, 0, 4, 0]), np.array([1, 4, 5, 4], np.float32)
+    weights = np.array([1, 2, 1, last, 3], np.float32)
+    forest = forest_by_leaf(
+        [0], [0, 1, 0, 1], modes, splits, [1, 0, 3, 2], [0, 1, 0, 1], [2, 1, 4, 3], [0, 1, 1, 1], None, [0] * 5, weights, None, np.float32
+    )
+    assert len(joined(forest).inner) == tests
 
 
 def test_more_features_than_fit_beside_a_distance() -> None:

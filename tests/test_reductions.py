@@ -125,6 +125,14 @@ def test_softmax_computes_its_exponentials_once() -> None:
         assert source.count("exp_decay(") == 1, source
 
 
+def test_a_row_that_is_swept_again_has_the_next_come_from_memory() -> None:
+    assert "fetch(4, x0, s0 + i0 * s0, s0)" in prepared(over_axis("Softmax", 2, 1), jit=False).source
+    assert "fetch(" not in prepared(over_axis("Softmax", 2, 0), jit=False).source
+    assert "fetch(" not in prepared(reduction("ReduceSum", 2, (1,)), jit=False).source
+    unrolled = "g (float[A,4] x) => (float[A,4] y) { y=Softmax<axis=1>(x) }"
+    assert "fetch(" not in prepared(unrolled, jit=False).source
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("op", ["ArgMax", "ArgMin"])
 @pytest.mark.parametrize("last", [0, 1])

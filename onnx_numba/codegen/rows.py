@@ -3,8 +3,9 @@
 A softmax over rows becomes
 
     for i0 in range(lo, hi):
-        b0 = i0 * s0
+        fetch(4, x0, s0 + i0 * s0, s0)
         a0 = f32(-inf)
+        b0 = i0 * s0
         for r0 in range(s0):
             a0 = acc_max(a0, x0[b0 + r0])
         a1 = f32(0.0)
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from onnx_numba.codegen import keep
-from onnx_numba.codegen.emitter import Emitter, Var, literal
+from onnx_numba.codegen.emitter import LITERAL_LIMIT, Emitter, Var, literal
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
@@ -39,6 +40,8 @@ from onnx_numba.schedule.steps import Group, Member
 
 TILE = 4096
 """Elements of a one-dimensional domain per work unit: 16 KiB of float32 per array, which the second-level cache holds for a dozen."""
+LONG_LOOP = 10
+"""Simple operations of a loop from which LLVM no longer takes two vectors at a time of itself."""
 CHUNK_WORK = 65536
 """Simple operations that a chunk should at least do: about 20 µs, against some 0.1 µs to claim it."""
 
@@ -158,6 +161,8 @@ class GroupWriter:
         with self._reduced_loops(), self._row():
             waits = [keep.replace(kept, self.replaced)] if kept else []
             self.emitter.count_uses([*(self.ready(m) for m in inside), *waits])
+            if not reductions:
+                self._side_by_side(inside)
             for m in sorted(inside, key=lambda m: m is host):
                 self._step(m)
             for value in waits:
@@ -168,6 +173,9 @@ class GroupWriter:
             with self._row():
                 for m in finished:
                     self.emitter.store(m.target, m.position, self.values[m.tensor])
+
+    def _side_by_side(self, maps: Sequence[Member]) -> None:
+        """Say in the innermost loop that iterations of it may go on side by side."""
 
     def _sweeps(self) -> dict[Member, int]:
         """The sweep in which each reduction, and each map over the reduced domain that is stored, runs."""
@@ -308,6 +316,32 @@ class RowWriter(GroupWriter):
     def write(self) -> tuple[Dim | int, Dim | int]:
         """Emit everything; answer (total, grain)."""
         return self._write_moves() if moves_rows(self.group) else super().write()
+
+    def _open_rows(self, loops: ExitStack) -> tuple[Dim | int, Dim | int]:
+        opened = super()._open_rows(loops)
+        if max(self._sweeps().values(), default=0) > 0:
+            self._fetch_next()
+        return opened
+
+    def _fetch_next(self) -> None:
+        """Have the next row come from memory while this one, once it is in the cache, is swept again."""
+        if len(self.group.rvars) != 1 or not self.group.pvars:
+            return
+        (along,), across = self.group.rvars, self.group.pvars[-1]
+        if along.extent is None or (isinstance(along.extent, int) and along.extent <= LITERAL_LIMIT):
+            return  # rows so short are unrolled, or many of them one vector
+        own = {t for m in self.group.members for t in (m.tensor, m.target)}
+        for load in dict.fromkeys(load for m in self.group.members for load in loads(m.expr)):
+            index = load.index[0]
+            step = coefficient(index, across)
+            if load.tensor not in own and not e.values_in(index) and coefficient(index, along) == 1 and step not in (None, 0):
+                place = self.emitter.dim(d.substitute(index, {along: 0}) + step)
+                size, length = load.tensor.dtype.size, self.emitter.dim(along.extent)
+                self.emitter.line(f"fetch({size}, {self.emitter.buffer(load.tensor)}, {place}, {length})")
+
+    def _side_by_side(self, maps: Sequence[Member]) -> None:
+        if sum(cost(self.ready(m)) for m in maps) >= LONG_LOOP:
+            self.emitter.line("interleave()")
 
     def _write_moves(self) -> tuple[Dim | int, Dim | int]:
         *outer, last = self.group.pvars

@@ -22,10 +22,11 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir as llvm_ir
-from numba.core import callconv, cgutils, codegen, compiler, cpu, datamodel, typing
+from numba.core import callconv, cgutils, codegen, compiler, cpu, datamodel, lowering, typing
+from numba.core import ir as numba_ir
 from numba.core import types as numba_types
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.compiler_machinery import PassManager
+from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.dispatcher import Dispatcher
 from numba.core.errors import TypingError
 from numba.core.typed_passes import NativeLowering, NoPythonBackend, NopythonTypeInference, PreLowerStripPhis
@@ -35,6 +36,7 @@ from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, T
 from onnx_numba.compile.bridge import define, python_names
 from onnx_numba.compile.llvm import KERNEL_SIGNATURE, emit, isolate, optimise, parse_signature, target_machine, wrapper_text
 from onnx_numba.compile.objects import check_symbols
+from onnx_numba.native.memory import interleave
 from onnx_numba.native.registry import Function, Intrinsic, Overloaded, Preferred
 from onnx_numba.target import Target
 
@@ -319,6 +321,39 @@ _BUILTINS: dict[Any, Any] = {min: _min, max: _max}
 # Compilation
 
 
+class _Lower(lowering.Lower):
+    """numba's, and `interleave` on the innermost loop around it, as LLVM reads it from the jump back:
+
+    br label %B22, !llvm.loop !0
+    !0 = !{ !0, !1 }
+    !1 = !{ !"llvm.loop.interleave.count", i32 2 }
+    """
+
+    _interleaved = False
+
+    def lower_inst(self, inst: Any) -> None:
+        super().lower_inst(inst)
+        if isinstance(inst, numba_ir.Assign) and isinstance(inst.value, numba_ir.Expr) and inst.value.op == "call":
+            self._interleaved |= getattr(self.typeof(inst.value.func.name), "source", None) is interleave
+        elif self._interleaved and isinstance(inst, numba_ir.Jump) and self.blkmap[inst.target].is_terminated:
+            self._interleaved = False
+            count = self.module.add_metadata(["llvm.loop.interleave.count", llvm_ir.IntType(32)(2)])
+            loop = llvm_ir.MDValue(self.module, [count], str(len(self.module.metadata)))
+            loop.operands = (loop, count)  # which makes it this loop's own
+            self.builder.block.terminator.set_metadata("llvm.loop", loop)
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _NativeLowering(NativeLowering):
+    """numba's, with `_Lower`."""
+
+    _name = "kernel_lowering"
+
+    @property
+    def lowering_class(self) -> Any:
+        return _Lower
+
+
 class _Pipeline(compiler.CompilerBase):
     """numba's pipeline without what kernels never need."""
 
@@ -326,7 +361,7 @@ class _Pipeline(compiler.CompilerBase):
         manager = PassManager("kernel")
         for stage in (
             TranslateByteCode, FixupArgs, IRProcessing, ReconstructSSA,
-            NopythonTypeInference, PreLowerStripPhis, NativeLowering, NoPythonBackend,
+            NopythonTypeInference, PreLowerStripPhis, _NativeLowering, NoPythonBackend,
         ):  # fmt: skip
             manager.add_pass(stage, stage.__name__)
         manager.finalize()

@@ -201,10 +201,10 @@ class Library:
     def __init__(self, objects: Mapping[str, bytes] | None = None) -> None:
         import llvmlite.binding as llvm
 
-        from onnx_numba.compile.llvm import native_machine
+        from onnx_numba.compile.llvm import loader
 
         self._llvm = llvm
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), native_machine())
+        self._engine = loader()
         self._lock = threading.Lock()
         self._bound: set[str] = set()
         self._loaded: set[str] = set()

@@ -1,4 +1,4 @@
-"""Pointers, stack arrays, scratch, atomics, calls through addresses, and how a kernel reports an error.
+"""Pointers, stack arrays, scratch, atomics, hints, calls through addresses, and how a kernel reports an error.
 
 Compiled, a buffer is a typed pointer; in Python it is a 1-d NumPy array.
 """
@@ -21,6 +21,11 @@ ELEMENTS: Mapping[str, Any] = MappingProxyType({t.name: DTYPES[t.stored].numpy.t
 """What elements of every storage type are in Python."""
 
 
+LINE = 64
+"""Bytes of a cache line."""
+FETCHED = 2048
+"""Bytes that are worth asking for beforehand: after so many, the processor sees where a loop goes, and of 16 KiB those that were in
+the second-level cache anyway take longer by a sixth."""
 LONG = 4096
 """Bytes from which the C library's copy, a call, is faster than a loop: it need not read a line of the cache that it writes as a whole."""
 
@@ -217,6 +222,46 @@ def pause() -> None:
     """Tell the processor that this is a loop that waits."""
 
 
+def _emit_nothing(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    return context.get_dummy_value()
+
+
+@intrinsic(_none_typing, _emit_nothing)
+def interleave() -> None:
+    """Have the innermost loop around this take two vectors of its iterations, none of which needs another, at a time.
+
+    LLVM does so with short loops. In long ones each step waits for the one before, and a processor sees too few of them at once.
+    """
+
+
+def _line_typing(*args: Any) -> Any:
+    from numba import types
+
+    return types.none if len(args) == 2 and is_pointer(args[0]) and is_int(args[1]) else None
+
+
+def _emit_line(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    from llvmlite import ir
+
+    i32 = ir.IntType(32)
+    reads, into_all_levels, data = i32(0), i32(3), i32(1)
+    place = _bytes(builder, _element_pointer(builder, signature, args))
+    _intrinsic_void(builder, "llvm.prefetch.p0", [place, reads, into_all_levels, data])
+    return context.get_dummy_value()
+
+
+@intrinsic(_line_typing, _emit_line)
+def fetch_line(pointer: Any, i: Any) -> None:
+    """Begin to load the cache line that element i, which need not exist, would lie in."""
+
+
+@function
+def fetch(size: Any, pointer: Any, start: Any, count: Any) -> None:
+    """Begin to load so many elements of ``size`` bytes, which need not exist, or the first of them if that is a lot."""
+    for i in range(0, min(count, FETCHED // size), LINE // size):
+        fetch_line(pointer, start + i)
+
+
 # ---- calls
 
 
@@ -329,5 +374,6 @@ def check_index(ctx: Any, i: Any, n: Any, work: Any, code: Any) -> Any:
 
 
 RECORDS: tuple[Record, ...] = (
-    *POINTERS, atomic_add, atomic_load, atomic_store, cas, pause, call_kernel, memcpy, memset, move, fail, check_index,
+    *POINTERS, atomic_add, atomic_load, atomic_store, cas, pause, interleave, fetch_line, fetch, call_kernel, memcpy, memset, move, fail,
+    check_index,
 )  # fmt: skip

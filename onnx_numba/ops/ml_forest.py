@@ -5,7 +5,8 @@ Tests are ``v <= t`` or membership in a set; the others become these, which for 
     v < t   is  v <= the float before t        v >= t  is  not v < t
     v > t   is  not v <= t                     v == t  is  membership in {t}
 
-A *missing* test also holds for NaN. Everything here is arrays over nodes: a forest has millions of them.
+A *missing* test of ``v <= t`` also holds for NaN; a set has NaN as a member then. Everything here is arrays over nodes: a forest
+has millions of them.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Forest:
     kind, feature, threshold, yes, no, missing : array
         Per node, as far as they apply to its kind; ``yes`` and ``no`` are positions of nodes.
     sets : dict
-        Members by node.
+        Members by node, in order; NaN, as the last, is in a set that it passes.
     roots : array
         Positions of nodes.
     first, targets, weights : array
@@ -257,28 +258,27 @@ def _forest(
     entries: tuple[Array, Array, Array], dtype: Any,
 ) -> Forest:  # fmt: skip
     """The one form; entries are (leaf, target, weight)."""
-    threshold = given.astype(dtype)
+    given = given.astype(dtype)
     single = (mode == _EQ) | (mode == _NEQ)
-    sets = {k: _members(v, dtype) for k, v in sets.items()}
-    sets |= {k: _members(threshold[k : k + 1], dtype) for k in np.flatnonzero(single).tolist()}
     kind = np.where(mode < 0, LEAF, np.where(single | (mode == _MEMBER), MEMBER, LESS))
     swapped = (mode == _GTE) | (mode == _GT) | (mode == _NEQ)
-    threshold = _less_thresholds(mode, threshold)
+    threshold = _less_thresholds(mode, given)
     # NaN fails every test but !=, which the standard's flag cannot change.
     missing = np.where(mode == _NEQ, False, missing ^ swapped)
+    sets = sets | {k: given[k : k + 1] for k in np.flatnonzero(single).tolist()}
+    sets = {k: _members(v, dtype, bool(missing[k])) for k, v in sets.items()}
+    missing = missing & (kind == LESS)
     # Nothing but NaN passes a missing test of v <= NaN: what fails v <= infinity.
-    only_nan = (kind == LESS) & missing & np.isnan(threshold)
+    only_nan = missing & np.isnan(threshold)
     threshold = np.where(only_nan, dtype(np.inf), threshold)
     missing, swapped = missing & ~only_nan, swapped ^ only_nan
     leaf, target, weight = entries
     order = np.argsort(leaf, kind="stable")
     order = order[kind[leaf[order]] == LEAF]
     first = np.concatenate([[0], np.cumsum(np.bincount(leaf[order], minlength=len(kind)))])
-    return _joined(
-        Forest(
-            kind, feature, threshold, np.where(swapped, no, yes), np.where(swapped, yes, no), missing, sets, roots,
-            first, target[order], weight[order].astype(dtype),
-        )
+    return Forest(
+        kind, feature, threshold, np.where(swapped, no, yes), np.where(swapped, yes, no), missing, sets, roots,
+        first, target[order], weight[order].astype(dtype),
     )  # fmt: skip
 
 
@@ -292,28 +292,8 @@ def _less_thresholds(mode: Array, threshold: Array) -> Array:
     return np.where(np.isnan(threshold) & ((mode == _GTE) | (mode == _GT)), number(np.inf), moved)
 
 
-def _members(values: Array, dtype: Any) -> Array:
-    """A set's members in order, without NaN, which equals nothing."""
+def _members(values: Array, dtype: Any, missing: bool) -> Array:
+    """A set's members in order. A NaN among those given equals nothing; what is missing is one if it passes."""
     converted = values.astype(dtype)
-    return np.unique(converted[~np.isnan(converted)])
-
-
-def _joined(forest: Forest) -> Forest:
-    """The forest without tests that decide nothing, and with each chain of tests for the same outcome as one test."""
-    forest = forest.without_idle_tests()
-    if not forest.sets:
-        return forest
-    yes, no, missing, sets = forest.yes, forest.no.copy(), forest.missing.copy(), dict(forest.sets)
-    tests = np.fromiter(sets, np.int64, len(sets))
-    after = no[tests]
-    same = (forest.kind[after] == MEMBER) & (yes[after] == yes[tests]) & (forest.feature[after] == forest.feature[tests])
-    same &= forest.parents[after] == 1
-    following = dict(zip(tests[same].tolist(), after[same].tolist(), strict=True))
-    for head in following.keys() - set(following.values()):
-        chain = [head]
-        while chain[-1] in following:
-            chain.append(following[chain[-1]])
-        sets[head] = np.unique(np.concatenate([sets[k] for k in chain]))
-        missing[head] = missing[chain].any()
-        no[head] = no[chain[-1]]
-    return replace(forest, no=no, missing=missing, sets=sets)
+    numbers = np.unique(converted[~np.isnan(converted)])
+    return np.append(numbers, dtype(np.nan)) if missing else numbers

@@ -12,8 +12,11 @@ from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import BOOL, F32, F64, I32, I64, DType
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.ml_forest import LEAF, LESS, Forest
+from onnx_numba.ops.ml_chains import joined
+from onnx_numba.ops.ml_codes import Codes
+from onnx_numba.ops.ml_forest import LEAF, Forest
 from onnx_numba.ops.ml_forest_tables import LEAF_BITS, Columns, Spans, Tests, nodes, spans, tests
+from onnx_numba.ops.ml_steps import by_steps
 from onnx_numba.templates.trees import LANES, MOST_WORDS, score_forest
 
 Array = np.ndarray[Any, Any]
@@ -32,18 +35,22 @@ def walk(b: Builder, x: Tensor, forest: Forest, targets: int, aggregate: str, dt
     """What the trees say of every row, and whether a target got any weight: both [rows, targets]."""
     assert dtype in (F32, F64)
     _check(b, x, forest, targets)
-    n = x.shape[0]
-    inner = forest.inner
-    columns = Columns.of(forest.feature[inner], forest.missing[inner] & (forest.kind[inner] == LESS))
+    forest = joined(forest)
+    n, bits = x.shape[0], 8 * dtype.size
     leaves = spans(forest, forest.levels) if forest.parents.max(initial=0) <= 1 else None
-    bits = 8 * dtype.size
-    by_tests = leaves is not None and _tests_pay(forest, leaves, bits)
+    codes = Codes.of(forest, np.fromiter(forest.sets, np.int64, len(forest.sets)), bits)
+    coded = codes.brief(forest)
+    by_tests = leaves is not None and _tests_pay(forest, codes, leaves)
+    if not by_tests:
+        codes = Codes.of(forest, coded, bits)
+    steps = by_steps(forest, codes, coded)
+    columns = Columns.of(steps.forest, len(codes.features))
     number = _numbers(forest, leaves)
-    made = nodes(forest, columns, number)
+    made = nodes(steps, columns, number)
     first_leaf = np.zeros(len(forest.roots) + 1, np.int64)
     if leaves is not None:
         first_leaf[1:] = np.cumsum(leaves.count[forest.roots])
-    tested = tests(forest, columns, leaves, inner, bits) if by_tests and leaves is not None else _no_tests(dtype)
+    tested = tests(forest, columns, codes, leaves) if by_tests and leaves is not None else _no_tests(dtype)
     order = np.argsort(number[forest.reached & (forest.kind == LEAF)])
     ends = np.flatnonzero(forest.reached & (forest.kind == LEAF))[order]
     weighed = _regular(forest, ends, leaves, targets) or _any(forest, ends)
@@ -52,23 +59,24 @@ def walk(b: Builder, x: Tensor, forest: Forest, targets: int, aggregate: str, dt
         unit = LANES * d.dmin(d.ceildiv(n, 4 * LANES), MANY_ROWS // LANES)
         unit = d.dmax(unit, LANES)
     inputs = [b.cast(x, dtype), *(b.weight(table) for table in (
-        columns.keys.astype(np.int32), made.records, made.roots, tested.first_group, tested.words, tested.thresholds, tested.places,
-        tested.keeps, first_leaf.astype(np.int32), weighed.entries, weighed.targets, weighed.weights,
+        columns.keys.astype(np.int32), codes.features.astype(np.int32), codes.first.astype(np.int32), codes.members, made.records,
+        made.roots, tested.first_group, tested.words, tested.operands, tested.places, tested.keeps, first_leaf.astype(np.int32),
+        weighed.entries, weighed.targets, weighed.weights,
     ))]  # fmt: skip
     small = made.records.dtype == np.int32
     constants: dict[str, int | float | bool | str] = {
         "AGGREGATE": AGGREGATES.index(aggregate), "TESTS": by_tests, "FEW": FEW_TO_TEST if by_tests else LANES,
-        "REGULAR": weighed.width > 0, "BITS": bits, "LEAF": (1 << LEAF_BITS[made.records.dtype.str[1:]]) - 1,
+        "REGULAR": weighed.width > 0, "SETS": columns.words > 0, "BITS": bits, "LEAF": (1 << LEAF_BITS[made.records.dtype.str[1:]]) - 1,
     }  # fmt: skip
-    if len(inner):
-        last = int(forest.feature[inner].max())
+    if len(forest.inner):
+        last = int(forest.feature[forest.inner].max())
         b.require_equal(d.compare("lt", last, x.shape[1]), 1, f"feature {last} within the {x.shape[1]} of a row")
     types = {"X": dtype, "R": F32 if small else F64, "N": I32 if small else I64, "M": I32 if bits == 32 else I64}
     scores, seen = b.template(
         score_forest, inputs, [(dtype, (n, targets)), (BOOL, (0 if weighed.width else n, targets))],
         total=d.ceildiv(n, unit), types=types,
-        dims=(n, x.shape[1], len(columns.keys), len(forest.roots), targets, weighed.width, unit, made.column_bits),
-        scratch=unit * (len(columns.keys) + (targets if weighed.width else 0)) * dtype.size, constants=constants,
+        dims=(n, x.shape[1], len(columns.keys), columns.words, len(forest.roots), targets, weighed.width, unit, made.column_bits),
+        scratch=unit * (len(columns) + (targets if weighed.width else 0)) * dtype.size, constants=constants,
     )  # fmt: skip
     if weighed.width:
         covered = np.isin(np.arange(targets), forest.targets)
@@ -87,11 +95,11 @@ def _check(b: Builder, x: Tensor, forest: Forest, targets: int) -> None:
         b.fail(f"a leaf has a weight for target {wrong[0]}, but there are {targets}")
 
 
-def _tests_pay(forest: Forest, leaves: Spans, bits: int) -> bool:
+def _tests_pay(forest: Forest, codes: Codes, leaves: Spans) -> bool:
     """Whether making all tests of a tree takes less time than the steps to its deepest leaf."""
-    if not len(forest.inner) or leaves.count[forest.roots].max() > MOST_WORDS * bits:
+    if not len(forest.inner) or leaves.count[forest.roots].max() > MOST_WORDS * codes.bits:
         return False
-    made = len(forest.inner) + sum(map(len, forest.sets.values())) - len(forest.sets)
+    made = len(forest.inner) - len(forest.sets) + len(codes.node)
     steps = np.zeros(len(forest.roots), np.int64)
     for depth, level in enumerate(forest.levels):
         steps[leaves.tree[level]] = depth
@@ -111,7 +119,8 @@ def _numbers(forest: Forest, leaves: Spans | None) -> Array:
 
 def _no_tests(dtype: DType) -> Tests:
     none = np.zeros(1, np.int32)
-    return Tests(none, none, none.astype(dtype.numpy), none, none.astype(np.int32 if dtype is F32 else np.int64))
+    word = none.astype(np.int32 if dtype is F32 else np.int64)
+    return Tests(none, none, word, none, word)
 
 
 @dataclass(frozen=True)

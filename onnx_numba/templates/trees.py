@@ -1,13 +1,14 @@
 """What forests of decision trees say of rows.
 
-Every test is ``v <= t``: `onnx_numba.ops.ml_forest` brings the others to this form. A unit of rows is first laid out column by column,
-64 rows side by side, NaN replaced in those columns whose tests it passes. Then there are two ways down the trees:
+Every test is ``v <= t``, or whether ``v`` is in a set: `onnx_numba.ops.ml_forest` brings the others to these forms. A unit of rows is
+first laid out column by column, 64 rows side by side, NaN replaced in those columns whose tests it passes, and what sets test coded
+as words of bits, so that membership is ``code & mask != 0`` (see `onnx_numba.ops.ml_codes`). Then there are two ways down the trees:
 
-* *By tests* (trees of few leaves, many rows). All tests of a tree are made, and each that fails clears the bits of the leaves below
-  its first child; the first bit that is left is the leaf (QuickScorer, Lucchese et al. 2015). Rows are the lanes of vectors, so
-  there is no branch and no load through an index but of the leaf's weight.
-* *By steps*. A node is 8 bytes (16 for float64): the threshold, and a word with its column and how far away its pair of children
-  lies, of which the second is taken if the test holds. A leaf is its own successor, so that 64 walks go on side by side until none
+* *By tests* (trees of few leaves, many rows). All tests of a tree are made, and each with the one outcome clears the bits of the
+  leaves below its other child; the first bit that is left is the leaf (QuickScorer, Lucchese et al. 2015). Rows are the lanes of
+  vectors, so there is no branch and no load through an index but of the leaf's weight.
+* *By steps*. A node is 8 bytes (16 for float64): the threshold or mask, and a word with its column and how far away its pair of
+  children lies, of which the second is taken if the test holds. A leaf is its own successor, so that 64 walks go on side by side until none
   moves and their waits for memory overlap: walks of 64 rows through one tree or, where there are few rows, of one row
   through 64 trees.
 
@@ -33,44 +34,51 @@ GROUP = 4
 def score_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     """What all trees say of every row, as one number per target.
 
-    Buffers are the rows; per column ``2 * feature + replaced``; nodes; per tree its root; for tests per tree the first group of those
-    by ``<=`` and of those by ``==``, per group the place of its word, per test threshold, place of its column and the bits it keeps;
-    per tree its first leaf; then weights: if ``REGULAR``, per tree ``2 * target + first`` (first of this target), nothing, and
-    the same number per leaf; else the first entry of every leaf (and the end), targets and weights of entries. Results are scores and,
-    unless ``REGULAR``, whether a target got any weight. Dims are the numbers of rows, features, columns, trees, targets, weights
-    per leaf, rows of a unit, and bits of a column's number in a node. ``AGGREGATE`` is 0 for sums, 1 for minima, 2 for maxima;
-    ``TESTS`` says whether there are tests, which units of fewer than ``FEW`` rows do not use; words are of type ``M`` with ``BITS``
-    bits, nodes of types ``R`` and ``N``, in which a leaf's number are the bits ``LEAF``.
+    Buffers are the rows; per column of numbers ``2 * feature + replaced``; per column of codes its feature, and its first member (and
+    the end); members; nodes; per tree its root; for tests per tree the first group of those by ``<=`` and of those of sets, per group
+    the place of its word, per test threshold or mask, place of its column and the bits it keeps; per tree its first leaf; then
+    weights: if ``REGULAR``, per tree ``2 * target + first`` (first of this target), nothing, and the same number per leaf; else the
+    first entry of every leaf (and the end), targets and weights of entries. Results are scores and, unless ``REGULAR``, whether a
+    target got any weight. Dims are the numbers of rows, features, columns of numbers and of codes, trees, targets, weights per leaf,
+    rows of a unit, and bits of a column's number in a node. ``AGGREGATE`` is 0 for sums, 1 for minima, 2 for maxima; ``TESTS`` says
+    whether there are tests, which units of fewer than ``FEW`` rows do not use, ``SETS`` whether there are codes; words are of type
+    ``M`` with ``BITS`` bits, nodes of types ``R`` and ``N``, in which a leaf's number are the bits ``LEAF``.
     """
     x = X_p(bufs, 0)
     columns = i32_p(bufs, 1)
-    nodes = R_p(bufs, 2)
-    words = N_p(bufs, 2)
-    roots = i32_p(bufs, 3)
-    first_group = i32_p(bufs, 4)
-    word_places = i32_p(bufs, 5)
-    thresholds = X_p(bufs, 6)
-    places = i32_p(bufs, 7)
-    keeps = M_p(bufs, 8)
-    first_leaf = i32_p(bufs, 9)
-    entries = i32_p(bufs, 10)
-    targets = i32_p(bufs, 11)
-    weights = X_p(bufs, 12)
-    y = X_p(bufs, 13)
-    seen = bool_p(bufs, 14)
+    code_features = i32_p(bufs, 2)
+    first_member = i32_p(bufs, 3)
+    members = X_p(bufs, 4)
+    nodes = R_p(bufs, 5)
+    words = N_p(bufs, 5)
+    roots = i32_p(bufs, 6)
+    first_group = i32_p(bufs, 7)
+    word_places = i32_p(bufs, 8)
+    thresholds = X_p(bufs, 9)
+    masks = M_p(bufs, 9)
+    places = i32_p(bufs, 10)
+    keeps = M_p(bufs, 11)
+    first_leaf = i32_p(bufs, 12)
+    entries = i32_p(bufs, 13)
+    targets = i32_p(bufs, 14)
+    weights = X_p(bufs, 15)
+    y = X_p(bufs, 16)
+    seen = bool_p(bufs, 17)
     n_rows = dims[0]
     n_features = dims[1]
-    n_columns = dims[2]
-    n_trees = dims[3]
-    n_targets = dims[4]
-    width = dims[5]
-    unit_rows = dims[6]
-    column_bits = dims[7]
+    n_numbers = dims[2]
+    n_columns = dims[2] + dims[3]
+    n_trees = dims[4]
+    n_targets = dims[5]
+    width = dims[6]
+    unit_rows = dims[7]
+    column_bits = dims[8]
     column_mask = (1 << column_bits) - 1
     block = X_scratch(ctx, 0)
     sums = X_at(block, unit_rows * n_columns)
     at = i32_local(64)
     alive = M_local(512)
+    held = X_local(64)
     for unit in range(lo, hi):
         start = unit * unit_rows
         count = min(n_rows - start, unit_rows)
@@ -79,13 +87,40 @@ def score_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
         for r in range(count if few else blocks * 64):
             row = (start + min(r, count - 1)) * n_features
             place = r * n_columns if few else udiv(r, 64) * 64 * n_columns + urem(r, 64)
-            for c in range(n_columns):
+            for c in range(n_numbers):
                 column = i64(columns[c])
                 v = x[row + column // 2]
                 if v != v and column % 2 == 1:
                     v = X(-inf)
                 block[place] = v
                 place += 1 if few else 64
+        if SETS:
+            # A group is a column for a block of rows, or of few rows a column for one.
+            n_codes = n_columns - n_numbers
+            for group in range((count if few else blocks) * n_codes):
+                whole = udiv(group, n_codes)
+                c = urem(group, n_codes)
+                begin = i64(first_member[c])
+                end = i64(first_member[c + 1])
+                last = members[end - 1]
+                if few:
+                    v = x[(start + whole) * n_features + code_features[c]]
+                    code = M(0)
+                    for k in range(begin, end):
+                        code = ior(code, select(v == members[k], shl(M(1), M(k - begin)), M(0)))
+                    if last != last and v != v:
+                        code = shl(M(1), M(end - 1 - begin))
+                    M_at(block, whole * n_columns + n_numbers + c)[0] = code
+                else:
+                    codes = M_at(block, (whole * n_columns + n_numbers + c) * 64)
+                    for j in range(64):
+                        held[j] = x[(start + min(whole * 64 + j, count - 1)) * n_features + code_features[c]]
+                        codes[j] = select(last != last and held[j] != held[j], shl(M(1), M(end - 1 - begin)), M(0))
+                    for k in range(begin, end):
+                        member = members[k]
+                        bit = shl(M(1), M(k - begin))
+                        for j in range(64):
+                            codes[j] = select(held[j] == member, ior(codes[j], bit), codes[j])
         if REGULAR:
             for k in range(blocks * 64 * n_targets):
                 sums[k] = X(0)
@@ -130,13 +165,24 @@ def score_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                         alive_here[j] = select(v3[j] <= t3, bits, iand(bits, keep3))
                 for g in range(split, end):
                     alive_here = M_at(alive, word_places[g])
-                    for k in range(4 * g, 4 * g + 4):
-                        v0 = X_at(values, places[k])
-                        t0 = thresholds[k]
-                        keep0 = keeps[k]
-                        for j in range(64):
-                            bits = alive_here[j]
-                            alive_here[j] = select(v0[j] == t0, iand(bits, keep0), bits)
+                    c0 = M_at(values, places[4 * g])
+                    c1 = M_at(values, places[4 * g + 1])
+                    c2 = M_at(values, places[4 * g + 2])
+                    c3 = M_at(values, places[4 * g + 3])
+                    mask0 = masks[4 * g]
+                    mask1 = masks[4 * g + 1]
+                    mask2 = masks[4 * g + 2]
+                    mask3 = masks[4 * g + 3]
+                    keep0 = keeps[4 * g]
+                    keep1 = keeps[4 * g + 1]
+                    keep2 = keeps[4 * g + 2]
+                    keep3 = keeps[4 * g + 3]
+                    for j in range(64):
+                        bits = alive_here[j]
+                        bits = select(iand(c0[j], mask0) == M(0), bits, iand(bits, keep0))
+                        bits = select(iand(c1[j], mask1) == M(0), bits, iand(bits, keep1))
+                        bits = select(iand(c2[j], mask2) == M(0), bits, iand(bits, keep2))
+                        alive_here[j] = select(iand(c3[j], mask3) == M(0), bits, iand(bits, keep3))
                 leaf = i64(first_leaf[tree])
                 for k in range(n_words - 1, -1, -1):
                     alive_here = M_at(alive, 64 * k)
@@ -154,16 +200,24 @@ def score_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                         for j in range(lanes):
                             node = at[j]
                             word = words[2 * i64(node) + 1]
-                            v = values[word & column_mask]
-                            step = i32((word >> column_bits) + (v <= nodes[2 * i64(node)]))
+                            column = word & column_mask
+                            holds = values[column] <= nodes[2 * i64(node)]
+                            if SETS:
+                                member = iand(N(M_at(values, 0)[column]), words[2 * i64(node)]) != N(0)
+                                holds = select(column < n_numbers, holds, member)
+                            step = i32((word >> column_bits) + holds)
                             at[j] = iadd(node, step)
                             moved = ior(moved, step)
                     else:
                         for j in range(64):
                             node = at[j]
                             word = words[2 * i64(node) + 1]
-                            v = values[((word & column_mask) << 6) + j]
-                            step = i32((word >> column_bits) + (v <= nodes[2 * i64(node)]))
+                            column = word & column_mask
+                            holds = values[(column << 6) + j] <= nodes[2 * i64(node)]
+                            if SETS:
+                                member = iand(N(M_at(values, 0)[(column << 6) + j]), words[2 * i64(node)]) != N(0)
+                                holds = select(column < n_numbers, holds, member)
+                            step = i32((word >> column_bits) + holds)
                             at[j] = iadd(node, step)
                             moved = ior(moved, step)
                 for j in range(lanes):
