@@ -1,8 +1,8 @@
-"""Products and convolutions of 8-bit integers, exactly, by the kernels for floats.
+"""Products and convolutions of 8-bit integers, exactly.
 
-The operands are differences of bytes in int32, so between -255 and 255. Sums of up to ``STEP`` products of such numbers are below
-2**24 and exact in float32, whose tuned kernels are many times as fast as loops over integers. Longer sums are cut into parts; a part
-is one matrix, or one group of a convolution, and the parts are added up as integers.
+A product is one of the bytes as they are, from which the zero points are taken afterwards. A convolution is one of differences of bytes in
+int32, between -255 and 255, by the kernels for floats: sums of up to ``STEP`` products of such numbers are below 2**24 and exact in
+float32. Longer sums are cut into parts; a part is one group, and the parts are added up as integers.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import F32, F64, I32, I64
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.conv import conv
-from onnx_numba.ops.matmul import matmul, product
+from onnx_numba.ops.matmul import matrix_product, without_vectors
 
 STEP = 256
 
 
-def integer_product(b: Builder, x: Tensor, y: Tensor) -> Tensor:
-    """The product of matrices, or of vectors or stacks of them as of `matmul`, in int32."""
-    known = [n for n in (*x.shape[-1:], *y.shape[-2:-1]) if isinstance(n, int)]
-    if x.rank < 2 or y.rank < 2 or not known:
-        return matmul(b, x, y)
-    b.require_equal(y.shape[-2], x.shape[-1], "rows of the second matrix")
-    depth = known[0]
-    count = max(-(-depth // STEP), 1)
-    step = -(-depth // count)
+def integer_product(b: Builder, x: Tensor, y: Tensor, x_zero: Tensor | None, y_zero: Tensor | None) -> Tensor:
+    """``(x - x_zero) @ (y - y_zero)`` in int32, of matrices, or of vectors or stacks of them as of `matmul`.
 
-    def part(t: Tensor, axis: int) -> Tensor:
-        """The parts of a matrix along an axis, as matrices of floats."""
+    Zero points broadcast to the rows of x and to the columns of y. They are taken from the product of the bytes as they are::
 
-        def element(*i: Dim) -> Expr:
-            at: list[Dim | int] = [*i[:-3], *i[-2:]]
-            at[axis] = i[-3] * step + at[axis]
-            return e.guard(e.dimval(at[axis]) < depth, e.cast(t[tuple(at)], F32), 0)
+        sum((x - a) * (y - c)) == sum(x * y) - a * (sum(y) - depth * c) - c * sum(x)
+    """
+    left = x if x.rank > 1 else b.reshape(x, (1, *x.shape))
+    right = y if y.rank > 1 else b.reshape(y, (*y.shape, 1))
+    sums = matrix_product(b, left, right, I32)
+    columns = b.reduce("sum", right, [-2], keepdims=True, dtype=I32)
+    if y_zero is not None and not _is_zero(b, y_zero):
+        rows = b.reduce("sum", left, [-1], keepdims=True, dtype=I32)
+        depth = e.dimval(x.shape[-1], I32)
+        sums = b.map(lambda v, s, c: v - s * e.cast(c, I32), sums, rows, y_zero)
+        columns = b.map(lambda s, c: s - depth * e.cast(c, I32), columns, y_zero)
+    if x_zero is not None and not _is_zero(b, x_zero):
+        sums = b.map(lambda v, s, a: v - s * e.cast(a, I32), sums, columns, x_zero)
+    return without_vectors(b, sums, x, y)
 
-        shape = [*t.shape[:-2], count, *t.shape[-2:]]
-        shape[axis] = step
-        return b.compute(tuple(shape), element, F32)
 
-    sums = product(b, part(x, -1), part(y, -2))
-    return b.reduce("sum", sums, [sums.rank - 3], dtype=I32, function=_whole)
+def _is_zero(b: Builder, zero: Tensor) -> bool:
+    known = b.constant(zero)
+    return known is not None and not known.any()
 
 
 def integer_conv(b: Builder, x: Tensor, w: Tensor, *, group: int, **windows: Any) -> Tensor:

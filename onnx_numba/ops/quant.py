@@ -152,11 +152,11 @@ def matmul_integer(
     b: Builder, x: Tensor, y: Tensor, x_zero: Tensor | None = None, y_zero: Tensor | None = None
 ) -> Tensor:
     """The product of two quantised tensors from each of which a zero point is taken: of integers exactly, of floats in float32."""
-    left = _centred(b, x, None if x_zero is None else _per_row(b, x_zero))
-    right = _centred(b, y, None if y_zero is None else per_column(b, y_zero))
+    left = None if x_zero is None else _per_row(b, x_zero)
+    right = None if y_zero is None else per_column(b, y_zero)
     if x.dtype.is_float or y.dtype.is_float:
-        return matmul(b, b.cast(left, F32), b.cast(right, F32))
-    return integer_product(b, left, right)
+        return matmul(b, b.cast(_centred(b, x, left), F32), b.cast(_centred(b, y, right), F32))
+    return integer_product(b, x, y, left, right)
 
 
 def _requantised(b: Builder, sums: Tensor, scales: Sequence[Tensor], y_scale: Tensor, y_zero: Tensor) -> Tensor:
