@@ -22,11 +22,12 @@ from onnx_numba.native import (
     tile,
     transpose,
     trigonometric,
+    words,
 )
 from onnx_numba.native.registry import Function, Intrinsic, Record
 
 _MODULES = (
-    scalar, integer, small, memory, exponential, logarithm, trigonometric, error, tile, pack, plane, transpose, product, activation,
+    scalar, integer, small, memory, exponential, logarithm, trigonometric, error, tile, pack, plane, transpose, product, words, activation,
     characters,
 )  # fmt: skip
 
