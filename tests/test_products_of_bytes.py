@@ -1,4 +1,4 @@
-"""Products of quantised matrices through the whole pipeline: exact sums whatever the shapes, types and zero points."""
+"""Products and convolutions of bytes through the whole pipeline: exact sums whatever the shapes, types and zero points."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def some_bytes(shape: tuple[int, ...], kind: str, seed: int) -> Array:
     return np.random.default_rng([seed, *shape]).integers(limits.min, limits.max + 1, shape).astype(KINDS[kind])
 
 
-def prepared(op: str, inputs: dict[str, Array], constant: str = "", symbolic: bool = False, **options: Any) -> tuple[Any, dict[str, Array]]:
+def prepared(
+    op: str, inputs: dict[str, Array], constant: str = "", symbolic: bool = False, attributes: Any = None, **options: Any
+) -> tuple[Any, dict[str, Array]]:  # fmt: skip
     """One node, with those inputs constant whose names are in ``constant``; and what is to be fed."""
     given = {name: x for name, x in inputs.items() if name not in constant.split()}
     ports = [
@@ -32,7 +34,7 @@ def prepared(op: str, inputs: dict[str, Array], constant: str = "", symbolic: bo
     ]
     held = [numpy_helper.from_array(x, name) for name, x in inputs.items() if name not in given]
     output = helper.make_tensor_value_info("o", helper.np_dtype_to_tensor_dtype(np.dtype(np.int32)), None)
-    graph = helper.make_graph([helper.make_node(op, list(inputs), ["o"])], "g", ports, [output], held)
+    graph = helper.make_graph([helper.make_node(op, list(inputs), ["o"], **(attributes or {}))], "g", ports, [output], held)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     return prepare_model(made, options=Options(**{"num_threads": 1, **options})), given
 
@@ -110,3 +112,65 @@ def test_plain_python_and_threads_give_the_same() -> None:
     want = expected(*inputs.values())
     for options in ({"jit": False}, {"num_threads": 2}):
         assert (run("MatMulInteger", inputs, "y", **options) == want).all()
+
+
+def convolved(x: Array, w: Array, a: Array, c: Array, *, group: int = 1, pads: Any = None, strides: Any = None) -> Array:
+    """A convolution by its definition, with zeros around the image less its zero point."""
+    rank = x.ndim - 2
+    pads, strides = pads or [0] * 2 * rank, strides or [1] * rank
+    image = np.pad(x.astype(np.int64) - int(a), [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)])
+    filters = w.astype(np.int64) - c.astype(np.int64).reshape(-1, *[1] * (rank + 1))
+    out = [(n - k) // s + 1 for n, k, s in zip(image.shape[2:], w.shape[2:], strides, strict=True)]
+    result = np.zeros((x.shape[0], w.shape[0], *out), np.int64)
+    channels, features = w.shape[1], w.shape[0] // group
+    for g in range(group):
+        for tap in np.ndindex(*w.shape[2:]):
+            at = tuple(slice(t, t + (o - 1) * s + 1, s) for t, o, s in zip(tap, out, strides, strict=True))
+            part = image[(slice(None), slice(g * channels, (g + 1) * channels), *at)]
+            rows = slice(g * features, (g + 1) * features)
+            result[:, rows] += np.einsum("nc...,fc->nf...", part, filters[(rows, slice(None), *tap)])
+    return result.astype(np.int32)
+
+
+CONVOLUTIONS: list[dict[str, Any]] = [
+    dict(x=(2, 8, 9, 11), w=(20, 8, 3, 3), pads=[1, 1, 1, 1]),
+    dict(x=(1, 5, 9, 11), w=(6, 5, 1, 1)),
+    dict(x=(1, 3, 16, 17), w=(8, 3, 7, 7), pads=[3, 3, 3, 3], strides=[2, 2]),
+    dict(x=(2, 12, 9, 8), w=(10, 6, 3, 3), group=2, pads=[1, 0, 0, 1], strides=[2, 1]),
+    dict(x=(2, 6, 9, 8), w=(12, 1, 3, 3), group=6, pads=[1, 1, 1, 1]),
+    dict(x=(1, 1, 20, 20), w=(3, 1, 17, 16)),
+    dict(x=(2, 6, 30), w=(12, 6, 5), pads=[2, 2]),
+    dict(x=(1, 4, 5, 6, 7), w=(8, 4, 3, 3, 3), pads=[1] * 6),
+    dict(x=(0, 8, 9, 11), w=(5, 8, 3, 3)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize("cpu", ["host", "generic"])
+def test_convolutions(case: dict[str, Any], cpu: str) -> None:
+    attributes = {k: v for k, v in case.items() if k not in "xw"}
+    for number, (left, right) in enumerate(PAIRS):
+        x, w = some_bytes(case["x"], left, 0), some_bytes(case["w"], right, 1)
+        a, c = some_bytes((), left, 2), some_bytes((case["w"][0],) if number % 2 else (), right, 3)
+        inputs = {"x": x, "w": w, "a": a, "c": c}
+        got = run("ConvInteger", inputs, "w c" if number < 2 else "", symbolic=number == 1, cpu=cpu, attributes=attributes)
+        want = convolved(x, w, a, np.broadcast_to(c, case["w"][:1]), **attributes)
+        assert got.shape == want.shape
+        assert (got == want).all()
+
+
+def test_convolutions_without_zero_points_and_as_plain_python() -> None:
+    for left, right in PAIRS:
+        x, w = some_bytes((1, 5, 6, 7), left, 0), some_bytes((4, 5, 3, 3), right, 1)
+        nothing = np.zeros((), KINDS[left]), np.zeros(4, KINDS[right])
+        for options in ({}, {"jit": False}):
+            got = run("ConvInteger", {"x": x, "w": w}, "w", attributes={"pads": [1, 1, 1, 1]}, **options)
+            assert (got == convolved(x, w, *nothing, pads=[1, 1, 1, 1])).all()
+
+
+def test_convolution_is_one_kernel_over_words_of_channels() -> None:
+    x, w = some_bytes((1, 16, 9, 9), "u8", 0), some_bytes((8, 16, 3, 3), "i8", 1)
+    inputs = {"x": x, "w": w, "a": np.array(100, np.uint8), "c": np.zeros(8, np.int8)}
+    session, given = prepared("ConvInteger", inputs, "w a c", attributes={"pads": [1, 1, 1, 1]})
+    assert (np.asarray(session.run(given)[0]) == convolved(x, w, inputs["a"], inputs["c"], pads=[1, 1, 1, 1])).all()
+    assert len(session.session.plan.kernels) == 2, "words of the image, and everything else"

@@ -83,6 +83,12 @@ def dot_for(target: Target, left: str, right: str) -> Dot:
     return Dot(kind, _OTHER[left] if flips else left, right, flips)
 
 
+def plain_dot_for(target: Target, left: str, right: str) -> Dot:
+    """How a target multiplies bytes of which none are to be flipped."""
+    dot = dot_for(target, left, right)
+    return Dot("pairs", left, right) if dot.flips else dot
+
+
 def _kind(target: Target) -> str:
     if target.arch == "aarch64":  # every such machine of Apple's has the instructions
         return "neon" if "dotprod" in target.enabled or target.system == "macos" else "pairs"

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_numba.native.dot import FIRST_NUMBER, Dot, DotEmitter, dot_add, dot_for
+from onnx_numba.native.dot import FIRST_NUMBER, Dot, DotEmitter, dot_add, dot_for, plain_dot_for
 from onnx_numba.native.registry import Intrinsic
 from onnx_numba.native.vector import VectorEmitter, multiply_add, outlined, pointer_typing
 from onnx_numba.target import Target
@@ -50,6 +50,11 @@ class Tile:
     def step(self) -> int:
         """How the tile multiplies and adds, as a literal."""
         return int(self.fused) if self.dot is None else self.dot.number
+
+    @property
+    def parts(self) -> int:
+        """Registers that a vector of an operand takes."""
+        return 2 if self.dot is not None and self.dot.kind == "pairs" else 1
 
     @property
     def columns(self) -> int:
@@ -85,15 +90,24 @@ def tile_shape(target: Target, dtype: str, columns: int | None = None) -> Tile:
 
 
 def byte_tile(target: Target, left: str, right: str, columns: int | None = None) -> Tile:
-    """The tile of a target for products of bytes: `tile_shape` for words, with as many rows as sums, operands and halves of them leave.
+    """The tile of a target for products of bytes, those on the left flipped if need be.
 
     Examples
     --------
     >>> byte_tile(Target("x86_64-unknown-linux-gnu", "x86-64-v4", LEVELS["x86-64-v4"]), "u8", "i8").rows
     12
     """
-    tile, dot = tile_shape(target, "f32", columns), dot_for(target, left, right)
-    rows = tile.rows if dot.kind != "pairs" else {14: 12, 6: 4}.get(tile.rows, tile.rows)
+    return _of_words(tile_shape(target, "f32", columns), dot_for(target, left, right))
+
+
+def word_tile(target: Target) -> Tile:
+    """The tile of a target for products of words of bytes with a sign, on the left, by such without one."""
+    return _of_words(tile_shape(target, "f32"), plain_dot_for(target, "i8", "u8"))
+
+
+def _of_words(tile: Tile, dot: Dot) -> Tile:
+    """A tile of floats for words instead, of fewer rows where their operands take more registers."""
+    rows = {14: 12, 6: 4}.get(tile.rows, tile.rows) if dot.kind == "pairs" else tile.rows
     return Tile(rows, tile.vectors, tile.lanes, dot=dot)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from onnx_numba.native.dot import BYTES, Dot, dot_for
+from onnx_numba.native.dot import BYTES, plain_dot_for
 from onnx_numba.native.integer import iadd, iand, imul, shl, shr
 from onnx_numba.native.registry import Intrinsic, Preferred, function
 from onnx_numba.native.scalar import cast_like
@@ -23,15 +23,9 @@ ROWS = 4
 """Rows that are multiplied together."""
 
 
-def _dot(target: Target) -> Dot:
-    """How bytes without a sign are multiplied by bytes with one: what can do so only after flipping is left alone."""
-    dot = dot_for(target, "u8", "i8")
-    return Dot("pairs", "u8", "i8") if dot.flips else dot
-
-
 def _build(target: Target, builder: Any, literals: list[int], args: Any) -> None:
     sums, left, left_row, right, rows, depth, columns = args
-    lanes, dot = target.lanes, _dot(target)
+    lanes, dot = target.lanes, plain_dot_for(target, "u8", "i8")
     outer = VectorEmitter(builder, sums.type.pointee, lanes)
     number, width = outer.number, outer.number(PANEL)
     padded = builder.mul(builder.sdiv(builder.add(columns, number(PANEL - 1)), width), width)

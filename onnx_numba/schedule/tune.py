@@ -11,7 +11,9 @@ through strides; any other virtual operand is stored. Contractions that stay loo
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -101,15 +103,15 @@ class _Tuner:
         chosen = None
         floats = tensor.dtype.name in ("f32", "f64")
         sums_of_bytes = hint.kind == "matmul" and tensor.dtype is I32 and all(x.dtype.name in ("u8", "i8") for x in hint.operands)
-        if (floats or sums_of_bytes) and self._pays(tensor, reduce, hint):
-            chosen = {"matmul": self._matmul, "conv": self._conv}[hint.kind](tensor, reduce, hint)
+        if (floats or sums_of_bytes or hint.kind == "word_conv") and self._pays(tensor, reduce, hint):
+            chosen = {"matmul": self._matmul, "conv": self._conv, "word_conv": self._conv}[hint.kind](tensor, reduce, hint)
         if chosen is None:
             tensor.definition = replace(reduce, hint=None)
             return
         body, operands, checks = chosen
-        # What the loops would compute is of no interest any more, only that the kernel reads these two tensors.
+        # What the loops would compute is of no interest any more, only that the kernel reads these tensors.
         first = [e.cast(Flat(root(t), (0,)), tensor.dtype) for t in operands]
-        tensor.definition = replace(reduce, expr=first[0] * first[1], hint=Contraction("tuned", operands, {"body": body}))
+        tensor.definition = replace(reduce, expr=functools.reduce(operator.mul, first), hint=Contraction("tuned", operands, {"body": body}))
         tensor.checks = tuple(dict.fromkeys([*tensor.checks, *checks]))
 
     def _pays(self, tensor: Tensor, reduce: Reduce, hint: Contraction) -> bool:
@@ -118,7 +120,7 @@ class _Tuner:
         if isinstance(work, int) and work < LEAST_WORK:
             return False
         rows = tensor.shape[-2]
-        return hint.kind == "conv" or not isinstance(rows, int) or rows > FEW_ROWS or _constant(hint.operands[1])
+        return hint.kind != "matmul" or not isinstance(rows, int) or rows > FEW_ROWS or _constant(hint.operands[1])
 
     def _kernel(self, key: tuple[object, ...], dtype: DType, size: Extent, call: KernelCall) -> Tensor:
         """The one result of a kernel; contractions that need the same share it."""
@@ -186,14 +188,14 @@ class _Tuner:
     # -- convolutions ------------------------------------------------------------------------------------------------
 
     def _conv(self, tensor: Tensor, reduce: Reduce, hint: Contraction) -> tuple[Body, tuple[Tensor, ...], list[Check]] | None:
-        x, w = hint.operands
+        x, w, *fill = hint.operands
         kernel, rank = w.shape[2:], x.rank - 2
         if not all(isinstance(v, int) and v > 0 for v in kernel) or rank > 3:
             return None
         taps: tuple[int, ...] = tuple(v for v in kernel if isinstance(v, int))
         strides, dilations, group = hint.params["strides"], hint.params["dilations"], hint.params["group"]
         pads, dtype = hint.params["pads"], tensor.dtype.name
-        if w.shape[1] == 1 and (group > 1 or (strides[-1] == 1 and math.prod(taps) <= SINGLE_TAPS)):
+        if tensor.dtype.is_float and w.shape[1] == 1 and (group > 1 or (strides[-1] == 1 and math.prod(taps) <= SINGLE_TAPS)):
             single = depthwise(self.target, dtype, taps, strides, dilations)
             if single is not None:
                 return self._depthwise(tensor, x, w, single, pads[:rank])
@@ -201,11 +203,12 @@ class _Tuner:
         columns = d.product(out)
         tile = conv_tile(self.target, dtype, *(v if isinstance(v, int) else None for v in (filters, columns)))
         plain = reads_plainly(taps, strides, pads)
-        spec = Conv(dtype, tile, taps, strides, dilations, plain=plain, masks=has_masks(self.target))
+        spec = Conv(dtype, tile, taps, strides, dilations, fill=bool(fill), plain=plain, masks=has_masks(self.target))
         weights = self._filters(w, spec, group, filters, channels)
         dims = spec.dims(x.shape[0], group, channels, filters, x.shape[2:], out, pads[:rank])
         work = d.dmin(filters, dims[3]) * d.dmin(columns, dims[4]) * channels * spec.taps
-        return Body(spec, dims, spec.work_units(x.shape[0], dims), work, 1, 1), (root(x), weights), list(view_checks(x))
+        checks = [c for t in (x, *fill) for c in view_checks(t)]
+        return Body(spec, dims, spec.work_units(x.shape[0], dims), work, 1, 1), (root(x), weights, *map(root, fill)), checks
 
     def _filters(self, w: Tensor, spec: Conv, group: int, filters: Extent, channels: Extent) -> Tensor:
         depth = channels * spec.taps
