@@ -300,6 +300,11 @@ def test_targets_multiply_bytes_by_their_own_instruction(instruction, left):
     assert "maddubs" not in text, "that saturates"
 
 
+def test_bytes_of_both_kinds_have_an_instruction_on_newer_arm_processors():
+    target = Target("aarch64-unknown-linux-gnu", "generic", "+dotprod,+i8mm")
+    assert "usdot" in assembly_of(target, "u8") and "\tsdot" in assembly_of(target, "i8")
+
+
 def assembly_of(target, left):
     """The assembly of a product of bytes, of which those on the right have a sign."""
     import llvmlite.binding as llvm

@@ -4,7 +4,7 @@ Bytes that are multiplied lie in words of 32 bits, four along the summed axis ea
 target multiplies two words, and of which bytes:
 
 * ``vnni``: x86's vpdpbusd, of bytes one of which has a sign and the other has not;
-* ``neon``: AArch64's sdot and udot, of bytes both of which have a sign or have none;
+* ``neon``: AArch64's sdot and udot, of bytes both of which have a sign or have none; newer processors have usdot for others;
 * ``pairs``: on all other targets. The even and the odd bytes of both words become 16-bit numbers, of which two neighbouring products
   are added up in 32 bits (pmaddwd on x86; what LLVM has elsewhere). That is exact; pmaddubsw, which saturates, is not.
 
@@ -79,7 +79,7 @@ def dot_for(target: Target, left: str, right: str) -> Dot:
     Dot(kind='vnni', left='u8', right='i8', flips=True)
     """
     kind = _kind(target)
-    flips = kind != "pairs" and (left == right) != (kind == "neon")
+    flips = not {"pairs": True, "vnni": left != right, "neon": left == right or "i8mm" in target.enabled}[kind]
     return Dot(kind, _OTHER[left] if flips else left, right, flips)
 
 
@@ -127,8 +127,9 @@ class DotEmitter:
             first, second = (left, right) if dot.left == "u8" else (right, left)
             return call(self.builder, f"llvm.x86.avx512.vpdpbusd.{32 * lanes}", vector, [sums, first, second])
         if dot.kind == "neon":
-            name = "sdot" if dot.left == "i8" else "udot"
-            operands = [self.builder.bitcast(x, self.bytes) for x in (left, right)]
+            name = {("i8", "i8"): "sdot", ("u8", "u8"): "udot"}.get((dot.left, dot.right), "usdot")
+            order = (right, left) if (dot.left, dot.right) == ("i8", "u8") else (left, right)
+            operands = [self.builder.bitcast(x, self.bytes) for x in order]
             return call(self.builder, f"llvm.aarch64.neon.{name}.v{lanes}i32.v{4 * lanes}i8", vector, [sums, *operands])
         for a, b in zip(left, right, strict=True):
             sums = self.builder.add(sums, self._paired(a, b))

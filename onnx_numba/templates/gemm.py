@@ -348,19 +348,20 @@ def _last_rows(gemm: Gemm) -> list[str]:
     """The rows that are left, in low and wide tiles: straight from A, but bytes from their words."""
     t, width = gemm.dtype, gemm.tile.columns
     lines = ["first = min(tiled, rows)"]
+    row, a_row, a_k = f"{t}_at(source, i * a_row)", "a_row", "a_col"
+    if gemm.tile.dot:
+        row, a_row, a_k = "i32_at(packed, i * depth)", "depth", "1"
+        lines += [
+            "for i in range(first, rows):",
+            "    panel = i32_at(packed, i * depth)",
+            f"    strip = {gemm.left}_at(source, i * a_row)",
+            f"    {_pack_words(gemm, 1)}",
+        ]
     for rows, panels in LOW_TILES:
         literals, step = gemm.tile.literals(rows, panels), panels * width
-        row, a_row, a_k, pack = f"{t}_at(source, i * a_row)", "a_row", "a_col", []
-        if gemm.tile.dot:
-            row, a_row, a_k = "i32_at(packed, i * depth)", "1", str(rows)
-            pack = [
-                f"    for i in range(first, last, {rows}):",
-                "        panel = i32_at(packed, i * depth)",
-                f"        strip = {gemm.left}_at(source, i * a_row)",
-                f"        {_pack_words(gemm, rows)}",
-            ]
-        lines += [f"last = rows - urem(rows - first, {rows})", "if first < last:", *pack]
         lines += f"""\
+last = rows - urem(rows - first, {rows})
+if first < last:
     for j in range(0, columns, {step}):
         strip = {t}_at(right, j * k + k0 * {width})
         for i in range(first, last, {rows}):
