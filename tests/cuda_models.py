@@ -274,6 +274,26 @@ def quantised() -> Any:
 
 
 @case
+def product_of_bytes() -> Any:
+    random = np.random.default_rng(0)
+    x, y = random.integers(0, 256, (5, 9)).astype(np.uint8), random.integers(-128, 128, (9, 6)).astype(np.int8)
+    zeros = {"a": np.array(7, np.uint8), "c": y[0].copy()}
+    nodes = [node("MatMulInteger", "x y a c", "v")]
+    ports = [value("x", TensorProto.UINT8, "n", 9), value("y", TensorProto.INT8, 9, 6)]
+    return model(nodes, ports, [value("v", TensorProto.INT32, "n", 6)], zeros), [x, y]
+
+
+@case
+def quantised_recurrence() -> Any:
+    random = np.random.default_rng(0)
+    weights = {name: random.integers(0, 256, (1, rows, 20)).astype(np.uint8) for name, rows in (("w", 4), ("r", 5))}
+    weights |= {"s": np.array([0.01], np.float32), "z": np.array([121], np.uint8)}
+    names = ["x", "w", "r", "", "", "", "", "", "s", "z", "s", "z"]
+    made = helper.make_node("DynamicQuantizeLSTM", names, ["y"], domain="com.microsoft", hidden_size=5)
+    return model([made], [value("x", F, 3, 2, 4)], [value("y", F, 3, 1, 2, 5)], weights), [numbers(3, 2, 4)]
+
+
+@case
 def resize() -> Any:
     return simple("Resize", [numbers(1, 1, 3, 4)], [value("y", F, 1, 1, 6, 8)], {"roi": np.zeros(0, np.float32),
                   "scales": np.array([1, 1, 2, 2], np.float32)}, mode="linear")  # fmt: skip

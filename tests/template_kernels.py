@@ -12,20 +12,20 @@ from onnx_numba.compile.numba_internals import compile_functions
 from onnx_numba.compile.objects import Library
 from onnx_numba.ir.plan import CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_WORDS
 from onnx_numba.native import twins
-from onnx_numba.target import host_target
+from onnx_numba.target import Target, host_target
 
 PROTOTYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 GUARD = 123.0
 
 
 @functools.cache
-def _machine_code(source: str):
-    objects = compile_functions(source, ["kernel"], {"kernel": "kernel_under_test"}, host_target())
+def _machine_code(source: str, target: Target):
+    objects = compile_functions(source, ["kernel"], {"kernel": "kernel_under_test"}, target)
     library = Library({"kernel_under_test": objects["kernel"]})
     return library, PROTOTYPE(library.address("kernel_under_test"))
 
 
-def run(source: str, buffers, dims, ranges, scratch_bytes: int = 0, python: bool = False) -> None:
+def run(source: str, buffers, dims, ranges, scratch_bytes: int = 0, python: bool = False, target: Target | None = None) -> None:
     """Run the function ``kernel`` of a source over ranges of work units, each with fresh scratch full of NaN."""
     for lo, hi in ranges:
         scratch = np.full(scratch_bytes // 8 + 8, np.nan)
@@ -38,7 +38,7 @@ def run(source: str, buffers, dims, ranges, scratch_bytes: int = 0, python: bool
         else:
             pointers = np.array([b.ctypes.data for b in buffers], np.int64)
             sizes = np.array([*dims, 0], np.int64)
-            status = _machine_code(source)[1](ctx.ctypes.data, pointers.ctypes.data, sizes.ctypes.data, lo, hi)
+            status = _machine_code(source, target or host_target())[1](ctx.ctypes.data, pointers.ctypes.data, sizes.ctypes.data, lo, hi)
         assert status == 0
         assert np.isnan(scratch[-(-scratch_bytes // 8) :]).all(), "wrote beyond its scratch"
 

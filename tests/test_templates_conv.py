@@ -311,7 +311,8 @@ def test_compiles_for_every_target(name):
     from onnx_numba.compile.numba_internals import compile_functions
 
     target = TARGETS[name]
-    conv = Conv("f32", conv_tile(target, "f32", 64), (3, 3), (2, 2), (1, 1))
-    source = conv_source("kernel", conv) + pack_filters_source("pack", conv)
-    symbols = {"kernel": "k1", "pack": "k2"}
-    assert set(compile_functions(source, list(symbols), symbols, target)) == set(symbols)
+    for dtype in ("f32", "i32"):
+        conv = Conv(dtype, conv_tile(target, dtype, 64), (3, 3), (2, 2), (1, 1), fill=dtype == "i32", masks=has_masks(target))
+        source = conv_source("kernel", conv) + pack_filters_source("pack", conv)
+        symbols = {"kernel": "k1", "pack": "k2"}
+        assert set(compile_functions(source, list(symbols), symbols, target)) == set(symbols)

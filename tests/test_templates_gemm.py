@@ -1,4 +1,4 @@
-"""Matrix products against float64, at every kind of edge, stride and split."""
+"""Matrix products against float64, those of bytes against int32, at every kind of edge, stride and split."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from template_kernels import check_guards, guarded, run, splits
 
-from onnx_numba.native.tile import Tile, tile_shape
-from onnx_numba.target import TARGETS, host_target
+from onnx_numba.native.dot import Dot
+from onnx_numba.native.tile import Tile, byte_tile, tile_shape
+from onnx_numba.target import LEVELS, TARGETS, Target, host_target
 from onnx_numba.templates.gemm import Gemm, gemm_source, pack_b_source, packed_size
 
 TYPES = {"f32": (np.float32, 2e-5), "f64": (np.float64, 1e-13)}
@@ -45,7 +46,7 @@ def pack(gemm, b, python=False):
     """Pack the matrices of B, an array of rank 2 + n with any strides; gives the buffer."""
     *batch, k, n = b.shape
     count = int(np.prod(batch))
-    memory, packed = guarded((packed_size(n, k, gemm.tile, count),), b.dtype)
+    memory, packed = guarded((packed_size(n, k, gemm.tile, count),), np.int32 if gemm.tile.dot else b.dtype)
     *outer, row, col = element_strides(b)
     dims = [n, k, row, col, *(x for pair in zip(batch, outer, strict=True) for x in pair)]
     source = pack_b_source("kernel", gemm.dtype, gemm.tile, len(batch))
@@ -59,7 +60,7 @@ def multiply(gemm, a, b, bias=None, epilogue=None, ranges=None, python=False, ex
     (m, k), n = a.shape[-2:], b.shape[-1]
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     packed = pack(gemm, b, python)
-    memory, c = guarded((*batch, m, n), a.dtype)
+    memory, c = guarded((*batch, m, n), np.int32 if gemm.tile.dot else a.dtype)
     *a_batch, a_row, a_col = element_strides(np.broadcast_to(a, (*batch, m, k)))
     stored = np.arange(int(np.prod(b.shape[:-2]))).reshape(b.shape[:-2])
     b_batch = element_strides(np.broadcast_to(stored, batch))
@@ -209,6 +210,117 @@ def test_tile_shapes():
     assert tile_shape(arm, "f32", columns=3).columns == 4
 
 
+BYTES = {"u8": np.uint8, "i8": np.int8}
+PAIRS = [(left, right) for left in BYTES for right in BYTES]
+
+
+def byte_tiles(left, right):
+    """The host's own tile, and those of targets without an instruction for bytes, which run anywhere."""
+    yield byte_tile(host_target(), left, right)
+    for vectors, lanes in ((2, 4), (2, 8), (1, 16)):
+        yield Tile(4, vectors, lanes, dot=Dot("pairs", left, right))
+
+
+def some_bytes(shape, kind, seed=0):
+    """Bytes of which every third is the least or the greatest."""
+    random, limits = np.random.default_rng(seed), np.iinfo(BYTES[kind])
+    numbers = random.integers(limits.min, limits.max + 1, shape)
+    return np.where(random.integers(0, 3, shape) == 0, random.choice([limits.min, limits.max], shape), numbers).astype(BYTES[kind])
+
+
+def exact_bytes(a, b):
+    return np.matmul(a.astype(np.int64), b.astype(np.int64)).astype(np.int32)
+
+
+@pytest.mark.parametrize(("left", "right"), PAIRS)
+@pytest.mark.parametrize("blocks", [{}, SMALL], ids=["blocks", "small_blocks"])
+def test_bytes(left, right, blocks):
+    random = np.random.default_rng(1)
+    sizes = [tuple(s) for s in random.integers(1, 41, (20, 3)).tolist()]
+    for tile in byte_tiles(left, right):
+        gemm = Gemm("i32", tile, **blocks)
+        for m, n, k in [*sizes, *((i, 33, 17) for i in range(1, 16)), *((5, 7, i) for i in range(10)), (130, 70, 300), (17, 70, 2100)]:
+            a, b = some_bytes((m, k), left), some_bytes((k, n), right, 1)
+            assert (multiply(gemm, a, b) == exact_bytes(a, b)).all()
+
+
+@pytest.mark.parametrize(("left", "right"), PAIRS)
+def test_bytes_at_any_strides(left, right):
+    for tile in byte_tiles(left, right):
+        gemm = Gemm("i32", tile, **SMALL)
+        m, n, k = 31, 70, 45
+        lefts = [some_bytes((k, m), left).T, some_bytes((2 * m, 3 * k), left)[::2, ::3], some_bytes((m, k + 3), left)[:, 3:]]
+        rights = [some_bytes((n, k), right, 1).T, some_bytes((3 * k, 2 * n), right, 1)[::3, ::2], some_bytes((k, n + 5), right, 1)[:, 5:]]
+        for a in lefts:
+            for b in rights:
+                assert (multiply(gemm, a, b) == exact_bytes(a, b)).all()
+        stacks = Gemm("i32", tile, batch_rank=2, **SMALL)
+        for first, second in (((2, 3), (2, 3)), ((1, 3), (2, 1)), ((2, 1), (1, 1)), ((0, 3), (1, 3))):
+            a, b = some_bytes((*first, 17, 22), left), some_bytes((*second, 22, 37), right, 1)
+            assert (multiply(stacks, a, b) == exact_bytes(a, b)).all()
+
+
+@pytest.mark.parametrize(("left", "right"), PAIRS)
+def test_sums_of_bytes_start_from_numbers_and_wrap(left, right):
+    gemm = Gemm("i32", byte_tile(host_target(), left, right), bias=True)
+    a, b = some_bytes((20, 50), left), some_bytes((50, 40), right, 1)
+    bias = np.random.default_rng(2).integers(2**31 - 1000, 2**31, 40).astype(np.int32)
+    assert (multiply(gemm, a, b, bias) == exact_bytes(a, b) + bias).all()
+
+
+@pytest.mark.parametrize(("left", "right"), PAIRS)
+def test_plain_python_gives_the_same_sums_of_bytes(left, right):
+    for tile in byte_tiles(left, right):
+        gemm = Gemm("i32", tile, batch_rank=1, **SMALL)
+        a, b = some_bytes((2, 11, 21), left), some_bytes((1, 21, 37), right, 1)
+        assert (multiply(gemm, a, b, python=True) == exact_bytes(a, b)).all()
+
+
+def test_any_split_gives_the_same_sums_of_bytes():
+    gemm = Gemm("i32", byte_tile(host_target(), "i8", "i8"), batch_rank=1, **SMALL)
+    a, b = some_bytes((3, 61, 50), "i8"), some_bytes((1, 50, 170), "i8", 1)
+    for seed in range(3):
+        assert (multiply(gemm, a, b, ranges=splits(gemm.work_units(61, 170, 3), seed)) == exact_bytes(a, b)).all()
+
+
+INSTRUCTIONS = {
+    "vpdpbusd.512": Target("x86_64-unknown-linux-gnu", "x86-64-v4", f"{LEVELS['x86-64-v4']},+avx512vnni"),
+    "vpdpbusd.256": Target("x86_64-unknown-linux-gnu", "x86-64-v3", f"{LEVELS['x86-64-v3']},+avxvnni"),
+    "sdot": Target("aarch64-unknown-linux-gnu", "generic", "+dotprod"),
+    "pmaddwd": Target("x86_64-unknown-linux-gnu", "x86-64"),
+}
+
+
+@pytest.mark.parametrize("instruction", INSTRUCTIONS)
+@pytest.mark.parametrize("left", BYTES)
+def test_targets_multiply_bytes_by_their_own_instruction(instruction, left):
+    text = assembly_of(INSTRUCTIONS[instruction], left)
+    assert instruction.partition(".")[0] in text
+    assert ("zmm" in text) == (instruction == "vpdpbusd.512")
+    assert "maddubs" not in text, "that saturates"
+
+
+def test_bytes_of_both_kinds_have_an_instruction_on_newer_arm_processors():
+    target = Target("aarch64-unknown-linux-gnu", "generic", "+dotprod,+i8mm")
+    assert "usdot" in assembly_of(target, "u8") and "\tsdot" in assembly_of(target, "i8")
+
+
+def assembly_of(target, left):
+    """The assembly of a product of bytes, of which those on the right have a sign."""
+    import llvmlite.binding as llvm
+
+    from onnx_numba.compile.bridge import define
+    from onnx_numba.compile.llvm import KERNEL_SIGNATURE, isolate, optimise, target_machine
+    from onnx_numba.compile.numba_internals import compile_ir
+
+    source = gemm_source("kernel", Gemm("i32", byte_tile(target, left, "i8")))
+    module, inner = compile_ir(define(source)["kernel"], KERNEL_SIGNATURE, target)
+    module = llvm.parse_assembly(str(module))
+    isolate(module, inner)
+    optimise(module, target)
+    return target_machine(target).emit_assembly(module)
+
+
 @pytest.mark.parametrize("name", TARGETS)
 def test_compiles_for_every_target(name):
     from onnx_numba.compile.numba_internals import compile_functions
@@ -216,4 +328,7 @@ def test_compiles_for_every_target(name):
     target = TARGETS[name]
     tile = tile_shape(target, "f32")
     source = gemm_source("kernel", Gemm("f32", tile)) + pack_b_source("pack", "f32", tile)
+    assert set(compile_functions(source, ["kernel", "pack"], {"kernel": "k1", "pack": "k2"}, target)) == {"kernel", "pack"}
+    tile = byte_tile(target, "u8", "i8")
+    source = gemm_source("kernel", Gemm("i32", tile)) + pack_b_source("pack", "i32", tile)
     assert set(compile_functions(source, ["kernel", "pack"], {"kernel": "k1", "pack": "k2"}, target)) == {"kernel", "pack"}

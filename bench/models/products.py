@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import TensorProto
 
 from bench import build
 from bench.case import Built, Case, Feed, Model
@@ -25,8 +26,15 @@ def products() -> Iterator[Case]:
     widths = (256, 512, 512, 10)
     flops = 2.0 * 64 * sum(rows * columns for rows, columns in itertools.pairwise(widths))
     yield Case("mlp_64x256", Model("mlp_64x256", partial(one_row.mlp, widths, "Relu")), partial(_feed, 64, 256), flops=flops)
+    yield Case("matmul_integer_512", Model("matmul_integer_512", partial(_integer, 512)), partial(_bytes, 512, 512))
+    yield Case("qlinear_matmul_128x768", Model("qlinear_matmul_128x768", partial(_quantised, 768)), partial(_bytes, 128, 768))
+    for rows in (1, 128):
+        model = Model("dynamic_linear_768", partial(_dynamically_quantised, 768))
+        yield Case(f"dynamic_linear_768@{rows}", model, partial(_feed, rows, 768), starts=rows == 1)
     flops = 2.0 * 9 * 64 * 64 * 56 * 56
     yield Case("conv3x3_64_56", Model("conv3x3_64_56", _convolution), partial(_feed, 1, 64, 56, 56), flops=flops)
+    for name, *filters in (("qlinear_conv3x3_64_56", 64, 64, 3), ("qlinear_conv1x1_64_56", 64, 256, 1)):
+        yield Case(name, Model(name, partial(_quantised_convolution, *filters)), partial(_bytes, 1, 64, 56, 56))
 
 
 def vision() -> Iterator[Case]:
@@ -66,6 +74,43 @@ def _matmul(size: int) -> Built:
     return Built(build.model([build.node("MatMul", "x w", "y")], {"x": ["n", size]}, {"y": ["n", size]}, constants))
 
 
+def _bytes(*shape: int) -> Feed:
+    return {"x": np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)}
+
+
+def _byte_weight(*shape: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(-128, 128, shape).astype(np.int8)
+
+
+def _integer(size: int) -> Built:
+    """A square MatMulInteger with a constant weight."""
+    constants = {"w": _byte_weight(size, size), "a": np.array(120, np.uint8)}
+    takes, gives = {"x": (TensorProto.UINT8, ["n", size])}, {"y": (TensorProto.INT32, ["n", size])}
+    return Built(build.model([build.node("MatMulInteger", "x w a", "y")], takes, gives, constants))
+
+
+def _quantised(size: int) -> Built:
+    """A QLinearMatMul with a constant weight."""
+    constants = {"w": _byte_weight(size, size), "s": np.float32(0.02), "z": np.array(120, np.uint8), "none": np.array(0, np.int8),
+                 "out": np.float32(2)}  # fmt: skip
+    port = (TensorProto.UINT8, ["n", size])
+    return Built(build.model([build.node("QLinearMatMul", "x s z w s none out z", "y")], {"x": port}, {"y": port}, constants))
+
+
+def _dynamically_quantised(size: int) -> Built:
+    """A linear layer as onnxruntime's dynamic quantisation leaves it."""
+    constants = {"w": _byte_weight(size, size), "s": np.float32(0.01), "none": np.array(0, np.int8), "b": build.weight("b", size)}
+    nodes = [
+        build.node("DynamicQuantizeLinear", "x", "levels scale zero"),
+        build.node("MatMulInteger", "levels w zero none", "sums"),
+        build.node("Cast", "sums", "floats", to=TensorProto.FLOAT),
+        build.node("Mul", "scale s", "both"),
+        build.node("Mul", "floats both", "product"),
+        build.node("Add", "product b", "y"),
+    ]
+    return Built(build.model(nodes, {"x": ["n", size]}, {"y": ["n", size]}, constants))
+
+
 def _convolution(channels: int = 64, extent: int = 56) -> Built:
     """A 3×3 convolution, batch normalisation and Relu."""
     constants = {"w": build.weight("w", channels, channels, 3, 3), "variance": np.ones(channels, np.float32)}
@@ -77,3 +122,12 @@ def _convolution(channels: int = 64, extent: int = 56) -> Built:
     ]
     dims = ["n", channels, extent, extent]
     return Built(build.model(nodes, {"x": dims}, {"y": dims}, constants))
+
+
+def _quantised_convolution(channels: int, filters: int, kernel: int, extent: int = 56) -> Built:
+    """A QLinearConv with constant filters and a bias."""
+    constants = {"w": _byte_weight(filters, channels, kernel, kernel), "s": np.float32(0.02), "z": np.array(120, np.uint8),
+                 "none": np.array(0, np.int8), "out": np.float32(2), "b": np.arange(filters, dtype=np.int32)}  # fmt: skip
+    ports = [{name: (TensorProto.UINT8, ["n", count, extent, extent])} for name, count in (("x", channels), ("y", filters))]
+    node = build.node("QLinearConv", "x s z w s none out z b", "y", pads=[kernel // 2] * 4)
+    return Built(build.model([node], *ports, constants))

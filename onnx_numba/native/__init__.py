@@ -14,6 +14,7 @@ from onnx_numba.native import (
     integer,
     logarithm,
     memory,
+    pack,
     plane,
     product,
     scalar,
@@ -21,11 +22,13 @@ from onnx_numba.native import (
     tile,
     transpose,
     trigonometric,
+    words,
 )
 from onnx_numba.native.registry import Function, Intrinsic, Record
 
 _MODULES = (
-    scalar, integer, small, memory, exponential, logarithm, trigonometric, error, tile, plane, transpose, product, activation, characters,
+    scalar, integer, small, memory, exponential, logarithm, trigonometric, error, tile, pack, plane, transpose, product, words, activation,
+    characters,
 )  # fmt: skip
 
 RECORDS: Mapping[str, Record] = MappingProxyType({record.name: record for module in _MODULES for record in module.RECORDS})

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_numba.native.emit import call
+from onnx_numba.native.emit import call, suffix
 from onnx_numba.native.registry import Intrinsic
 from onnx_numba.native.vector import VectorEmitter, multiply_add, outlined, pointer_typing
 from onnx_numba.target import Target
@@ -26,11 +26,11 @@ def has_masks(target: Target) -> bool:
 
 
 def _padded_rows(stride: int, lanes: int, target: Any, pitch: int, source: Any, plane: int, first: int, stop: int, length: int,
-                 count: int) -> None:  # fmt: skip
-    """``target[c * pitch + y] = source[c * plane + (y - first) * stride]`` for c < ``count`` and ``first <= y < stop``, 0 for the
-    other y below ``length``."""
+                 count: int, fill: Any) -> None:  # fmt: skip
+    """``target[c * pitch + y] = source[c * plane + (y - first) * stride]`` for c < ``count`` and ``first <= y < stop``, ``fill`` for
+    the other y below ``length``."""
     for c in range(count):
-        target[c * pitch : c * pitch + length] = 0
+        target[c * pitch : c * pitch + length] = fill
         for y in range(first, stop):
             target[c * pitch + y] = source[c * plane + (y - first) * stride]
 
@@ -76,19 +76,23 @@ class _PlaneEmitter(VectorEmitter):
         limit = self.builder.sub(limit, self.ir.Constant(limit.type, list(range(count))))
         return self.builder.icmp_unsigned("<", positions, limit)
 
-    def load_masked(self, pointer: Any, mask: Any) -> Any:
+    def load_masked(self, pointer: Any, mask: Any, fill: Any = None) -> Any:
+        """A vector with ``fill``, by default 0, where the mask is not set."""
         ir, count = self.ir, mask.type.count
         kind = ir.VectorType(self.element, count)
+        others = ir.Constant(kind, None)
+        if fill is not None:
+            others = self.shuffle(self.builder.insert_element(others, fill, ir.Constant(ir.IntType(32), 0)), others, [0] * count)
         place = self.builder.bitcast(pointer, kind.as_pointer())
         align = ir.Constant(ir.IntType(32), self.align)
-        name = f"llvm.masked.load.v{count}f{8 * self.align}.p0"
-        return call(self.builder, name, kind, [place, align, mask, ir.Constant(kind, [0.0] * count)])
+        name = f"llvm.masked.load.v{count}{suffix(self.element)}.p0"
+        return call(self.builder, name, kind, [place, align, mask, others])
 
     def store_masked(self, value: Any, pointer: Any, mask: Any) -> None:
         ir, count = self.ir, mask.type.count
         place = self.builder.bitcast(pointer, value.type.as_pointer())
         align = ir.Constant(ir.IntType(32), self.align)
-        name = f"llvm.masked.store.v{count}f{8 * self.align}.p0"
+        name = f"llvm.masked.store.v{count}{suffix(self.element)}.p0"
         call(self.builder, name, ir.VoidType(), [value, place, align, mask])
 
     def every(self, vector: Any, stride: int) -> Any:
@@ -100,7 +104,7 @@ class _PlaneEmitter(VectorEmitter):
 
 def _build_rows(builder: Any, literals: list[int], args: Any) -> None:
     stride, lanes = literals
-    target, pitch, source, plane, first, stop, length, planes = args
+    target, pitch, source, plane, first, stop, length, planes, fill = args
     emitter = _PlaneEmitter(builder, target.type.pointee, lanes)
     number = emitter.number
     count = builder.sub(stop, first)
@@ -115,7 +119,7 @@ def _build_rows(builder: Any, literals: list[int], args: Any) -> None:
         from_, to = emitter.shift(source, begin), emitter.shift(target, y)
 
         def row(c: Any, values: list[Any]) -> list[Any]:
-            loaded = emitter.load_masked(emitter.shift(from_, builder.mul(c, plane)), mask)
+            loaded = emitter.load_masked(emitter.shift(from_, builder.mul(c, plane)), mask, fill)
             emitter.store_masked(emitter.every(loaded, stride), emitter.shift(to, builder.mul(c, pitch)), written)
             return values
 
@@ -192,21 +196,25 @@ class _Depthwise(_PlaneEmitter):
         return phi
 
 
-def _plane_typing() -> Callable[..., Any]:
+def _typing(literals: int, pointers: tuple[int, ...], number: int, count: int) -> Callable[..., Any]:
+    """As `pointer_typing`, with one number of the type that the pointers point to."""
+
     def typing(*args: Any) -> Any:
         from numba import types
 
-        found = pointer_typing(8, (8, 9, 11), None, 18)(*args)
+        found = pointer_typing(literals, pointers, None, count)(*args)
         if found is None:
             return None
         wanted = list(found.args)
-        wanted[10] = wanted[8].dtype
+        wanted[number] = wanted[pointers[0]].dtype
         return found.replace(args=tuple(wanted), return_type=types.void)
 
     return typing
 
 
-padded_rows = Intrinsic("padded_rows", _padded_rows, pointer_typing(2, (2, 4), None, 10), outlined("padded_rows", 2, _build_rows))
-depthwise_plane = Intrinsic("depthwise_plane", _depthwise_plane, _plane_typing(), outlined("depthwise_plane", 8, _build_plane))
+padded_rows = Intrinsic("padded_rows", _padded_rows, _typing(2, (2, 4), 10, 11), outlined("padded_rows", 2, _build_rows))
+depthwise_plane = Intrinsic(
+    "depthwise_plane", _depthwise_plane, _typing(8, (8, 9, 11), 10, 18), outlined("depthwise_plane", 8, _build_plane)
+)
 
 RECORDS = (padded_rows, depthwise_plane)

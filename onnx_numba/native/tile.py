@@ -9,6 +9,8 @@ Every element is one chain of multiply-adds over k, from zero, whatever the shap
 is then added to C or stored there. So the bits of a product do not depend on tiles, edges or threads, as long as the blocks
 of K are the same.
 
+Products of bytes are the same with words of four of them in place of elements, see `onnx_numba.native.dot`; their sums are exact.
+
 The twins run the same chain in NumPy. For float32 they form each multiply-add in float64 and round once more to float32; that
 double rounding differs from a fused operation in about one of 2**29 cases by one unit in the last place. For float64 they
 round the product.
@@ -18,10 +20,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from onnx_numba.native.dot import FIRST_NUMBER, Dot, DotEmitter, dot_add, dot_for, plain_dot_for
 from onnx_numba.native.registry import Intrinsic
 from onnx_numba.native.vector import VectorEmitter, multiply_add, outlined, pointer_typing
 from onnx_numba.target import Target
@@ -32,13 +36,25 @@ class Tile:
     """The shape of a register tile: ``rows`` × ``vectors`` vectors of ``lanes`` elements.
 
     ``fused`` tells whether the target multiplies and adds in one instruction; where it does not, ``llvm.fma`` would be a call
-    of libm for every element, and the tile multiplies and adds in two steps.
+    of libm for every element, and the tile multiplies and adds in two steps. ``dot`` tells how words of bytes are multiplied,
+    where elements are such.
     """
 
     rows: int
     vectors: int
     lanes: int
     fused: bool = True
+    dot: Dot | None = None
+
+    @property
+    def step(self) -> int:
+        """How the tile multiplies and adds, as a literal."""
+        return int(self.fused) if self.dot is None else self.dot.number
+
+    @property
+    def parts(self) -> int:
+        """Registers that a vector of an operand takes."""
+        return 2 if self.dot is not None and self.dot.kind == "pairs" else 1
 
     @property
     def columns(self) -> int:
@@ -47,7 +63,7 @@ class Tile:
 
     def literals(self, rows: int | None = None, panels: int = 1) -> str:
         """The leading arguments of ``gemm_tile``: this tile, or another number of rows over several panels."""
-        return f"{rows or self.rows}, {self.vectors}, {self.lanes}, {panels}, {int(self.fused)}"
+        return f"{rows or self.rows}, {self.vectors}, {self.lanes}, {panels}, {self.step}"
 
 
 def tile_shape(target: Target, dtype: str, columns: int | None = None) -> Tile:
@@ -73,13 +89,36 @@ def tile_shape(target: Target, dtype: str, columns: int | None = None) -> Tile:
     return Tile(rows, vectors, lanes, target.has_fma)
 
 
-def _twin(rows: int, keep: int, a: Any, a_row: int, a_k: int, right: Callable[[int], Any], c: Any, c_row: int,
+def byte_tile(target: Target, left: str, right: str, columns: int | None = None) -> Tile:
+    """The tile of a target for products of bytes, those on the left flipped if need be.
+
+    Examples
+    --------
+    >>> byte_tile(Target("x86_64-unknown-linux-gnu", "x86-64-v4", LEVELS["x86-64-v4"]), "u8", "i8").rows
+    12
+    """
+    return _of_words(tile_shape(target, "f32", columns), dot_for(target, left, right))
+
+
+def word_tile(target: Target) -> Tile:
+    """The tile of a target for products of words of bytes with a sign, on the left, by such without one."""
+    return _of_words(tile_shape(target, "f32"), plain_dot_for(target, "i8", "u8"))
+
+
+def _of_words(tile: Tile, dot: Dot) -> Tile:
+    """A tile of floats for words instead, of fewer rows where their operands take more registers."""
+    rows = {14: 12, 6: 4}.get(tile.rows, tile.rows) if dot.kind == "pairs" else tile.rows
+    return Tile(rows, tile.vectors, tile.lanes, dot=dot)
+
+
+def _twin(rows: int, step: int, keep: int, a: Any, a_row: int, a_k: int, right: Callable[[int], Any], c: Any, c_row: int,
           valid_rows: int, valid_columns: int, depth: int) -> None:  # fmt: skip
     sums = np.zeros((valid_rows, valid_columns), c.dtype)
+    add = multiply_add if step < FIRST_NUMBER else partial(dot_add, Dot.numbered(step))
     with np.errstate(all="ignore"):
         for k in range(depth):
             left = np.array([a[i * a_row + k * a_k] for i in range(valid_rows)], c.dtype)
-            sums = multiply_add(left[:, None], right(k)[None, :valid_columns], sums)
+            sums = add(left[:, None], right(k)[None, :valid_columns], sums)
         for i in range(valid_rows):
             place = slice(i * c_row, i * c_row + valid_columns)
             c[place] = c[place] + sums[i] if keep else sums[i]
@@ -90,7 +129,7 @@ def _gemm_tile(
     vectors: int,
     lanes: int,
     panels: int,
-    fused: int,
+    step: int,
     keep: int,
     a: Any,
     a_row: int,
@@ -115,10 +154,10 @@ def _gemm_tile(
     def right(k: int) -> Any:
         return np.concatenate([b[p * b_panel + k * b_k : p * b_panel + k * b_k + width] for p in range(used)])
 
-    _twin(rows, keep, a, a_row, a_k, right, c, c_row, min(rows, valid_rows), min(panels * width, valid_columns), depth)
+    _twin(rows, step, keep, a, a_row, a_k, right, c, c_row, min(rows, valid_rows), min(panels * width, valid_columns), depth)
 
 
-def _gemm_tile_at(rows: int, vectors: int, lanes: int, panels: int, fused: int, keep: int, a: Any, a_row: int, a_k: int,
+def _gemm_tile_at(rows: int, vectors: int, lanes: int, panels: int, step: int, keep: int, a: Any, a_row: int, a_k: int,
                   b: Any, offsets: Any, c: Any, c_row: int, valid_rows: int, valid_columns: int, depth: int) -> None:  # fmt: skip
     """``c[i * c_row + j] (+)= sum over k of a[i * a_row + k * a_k] * b[offsets[k] + j]``."""
     columns = min(panels * vectors * lanes, valid_columns)
@@ -126,39 +165,36 @@ def _gemm_tile_at(rows: int, vectors: int, lanes: int, panels: int, fused: int, 
     def right(k: int) -> Any:
         return b[int(offsets[k]) : int(offsets[k]) + columns]
 
-    _twin(rows, keep, a, a_row, a_k, right, c, c_row, min(rows, valid_rows), columns, depth)
+    _twin(rows, step, keep, a, a_row, a_k, right, c, c_row, min(rows, valid_rows), columns, depth)
 
 
-def _pack_panel(width: int, lanes: int, target: Any, source: Any, valid: int, across: int, along: int, depth: int) -> None:
-    """``target[q * width + r] = source[r * across + q * along]``; places from r = ``valid`` on repeat the last valid one."""
-    for q in range(depth):
-        for r in range(width):
-            target[q * width + r] = source[min(r, valid - 1) * across + q * along]
-
-
-class _TileEmitter(VectorEmitter):
+class TileEmitter(VectorEmitter):
     """One tile; ``right(k, panel)`` gives the pointer to a panel's part of B's row k."""
 
     def __init__(self, builder: Any, literals: list[int], element: Any) -> None:
-        self.rows, self.vectors, lanes, self.panels, fused = literals
-        super().__init__(builder, element, lanes, bool(fused))
+        self.rows, self.vectors, lanes, self.panels, step = literals
+        super().__init__(builder, element, lanes, bool(step))
         self.across = self.panels * self.vectors
+        self.dot = None if step < FIRST_NUMBER else DotEmitter(self, Dot.numbered(step))
+        self.plus = builder.fadd if self.dot is None else builder.add
 
     def sums(self, a: Any, a_row: Any, a_k: Any, right: Callable[[Any, int], Any], depth: Any) -> list[Any]:
         """The sums of the tile, row by row."""
-        builder = self.builder
+        builder, add = self.builder, self.multiply_add if self.dot is None else self.dot.add
 
         def step(k: Any, sums: list[Any]) -> list[Any]:
             starts = [right(k, p) for p in range(self.panels)]
-            rights = [self.load(self.shift(p, self.number(j * self.lanes))) for p in starts for j in range(self.vectors)]
+            vectors = [self.load(self.shift(p, self.number(j * self.lanes))) for p in starts for j in range(self.vectors)]
+            rights = vectors if self.dot is None else [self.dot.right(v) for v in vectors]
             column = self.shift(a, builder.mul(k, a_k))
             new = []
             for i in range(self.rows):
                 left = self.splat(builder.load(self.shift(column, builder.mul(a_row, self.number(i))), align=self.align))
-                new += [self.multiply_add(left, value, sums[i * self.across + j]) for j, value in enumerate(rights)]
+                left = left if self.dot is None else self.dot.left(left)
+                new += [add(left, value, sums[i * self.across + j]) for j, value in enumerate(rights)]
             return new
 
-        zero = self.ir.Constant(self.vector, [0.0] * self.lanes)
+        zero = self.ir.Constant(self.vector, None)
         return self.loop(self.number(0), depth, 1, [zero] * (self.rows * self.across), step)[1]
 
     def write(self, sums: list[Any], keep: Any, c: Any, c_row: Any, rows: Any, columns: Any) -> None:
@@ -173,7 +209,7 @@ class _TileEmitter(VectorEmitter):
         builder.cbranch(kept, add, put)
         for block, adds in ((add, True), (put, False)):
             builder.position_at_end(block)
-            self._write_whole(sums, c, c_row, adds)
+            self.write_whole(sums, c, c_row, adds)
             builder.branch(done)
         builder.position_at_end(part)
         self._write_part(
@@ -182,13 +218,14 @@ class _TileEmitter(VectorEmitter):
         builder.branch(done)
         builder.position_at_end(done)
 
-    def _write_whole(self, sums: list[Any], c: Any, c_row: Any, adds: bool) -> None:
+    def write_whole(self, sums: list[Any], c: Any, c_row: Any, adds: bool) -> None:
+        """Put all of the sums into C, or add them to C."""
         for i in range(self.rows):
             row = self.shift(c, self.builder.mul(c_row, self.number(i)))
             for j in range(self.across):
                 place = self.shift(row, self.number(j * self.lanes))
                 value = sums[i * self.across + j]
-                self.store(self.builder.fadd(self.load(place), value) if adds else value, place)
+                self.store(self.plus(self.load(place), value) if adds else value, place)
 
     def _write_part(self, sums: list[Any], keep: Any, c: Any, c_row: Any, rows: Any, columns: Any) -> None:
         from numba.core import cgutils
@@ -197,7 +234,7 @@ class _TileEmitter(VectorEmitter):
         kept = builder.icmp_signed("!=", keep, self.number(0))
         held = cgutils.alloca_once(builder, self.ir.ArrayType(self.element, self.rows * width))
         held = builder.bitcast(held, self.element.as_pointer())
-        self._write_whole(sums, held, self.number(width), False)
+        self.write_whole(sums, held, self.number(width), False)
 
         def copy_row(i: Any, values: list[Any]) -> list[Any]:
             source, target = self.shift(held, builder.mul(i, self.number(width))), self.shift(c, builder.mul(i, c_row))
@@ -206,7 +243,7 @@ class _TileEmitter(VectorEmitter):
                 value = builder.load(self.shift(source, j))
                 with builder.if_else(kept) as (then, otherwise):
                     with then:
-                        builder.store(builder.fadd(builder.load(self.shift(target, j)), value), self.shift(target, j))
+                        builder.store(self.plus(builder.load(self.shift(target, j)), value), self.shift(target, j))
                     with otherwise:
                         builder.store(value, self.shift(target, j))
                 return values
@@ -219,7 +256,7 @@ class _TileEmitter(VectorEmitter):
 
 def _build_tile(builder: Any, literals: list[int], args: Any) -> None:
     keep, a, a_row, a_k, b, b_panel, b_k, c, c_row, rows, columns, depth = args
-    emitter = _TileEmitter(builder, literals, a.type.pointee)
+    emitter = TileEmitter(builder, literals, a.type.pointee)
     number, width = emitter.number, emitter.vectors * emitter.lanes
     panels = [b]
     for p in range(1, emitter.panels):  # a panel without a valid column may not exist: the one before is read again
@@ -231,7 +268,7 @@ def _build_tile(builder: Any, literals: list[int], args: Any) -> None:
 
 def _build_tile_at(builder: Any, literals: list[int], args: Any) -> None:
     keep, a, a_row, a_k, b, offsets, c, c_row, rows, columns, depth = args
-    emitter = _TileEmitter(builder, literals, a.type.pointee)
+    emitter = TileEmitter(builder, literals, a.type.pointee)
     width = emitter.vectors * emitter.lanes
 
     def right(k: Any, panel: int) -> Any:
@@ -241,69 +278,9 @@ def _build_tile_at(builder: Any, literals: list[int], args: Any) -> None:
     emitter.write(emitter.sums(a, a_row, a_k, right, depth), keep, c, c_row, rows, columns)
 
 
-class _PackEmitter(VectorEmitter):
-    """One panel: whole rows copied, or squares of vectors transposed in registers, or element by element."""
-
-    def __init__(self, builder: Any, literals: list[int], args: Any) -> None:
-        self.width, lanes = literals
-        self.target, self.source, self.valid, self.across, self.along, self.depth = args
-        super().__init__(builder, self.target.type.pointee, lanes)
-
-    def emit(self) -> None:
-        builder = self.builder
-        whole = builder.icmp_signed(">=", self.valid, self.number(self.width))
-        rows = builder.and_(whole, builder.icmp_signed("==", self.across, self.number(1)))
-        with builder.if_else(rows) as (then, otherwise):
-            with then:
-                self.loop(self.number(0), self.depth, 1, [], self._copy)
-            with otherwise:
-                contiguous = builder.icmp_signed("==", self.along, self.number(1))
-                stop = builder.select(contiguous, self.depth, self.number(0))
-                starts = [self.shift(self.source, self._row(self.number(r))) for r in range(self.width)]
-                q, _ = self.loop(self.number(0), stop, self.lanes, [], lambda q, _: self._transpose(starts, q))
-                self.loop(q, self.depth, 1, [], self._gather)
-
-    def _row(self, r: Any) -> Any:
-        return self.builder.mul(self.smaller(r, self.builder.sub(self.valid, self.number(1))), self.across)
-
-    def _to(self, q: Any) -> Any:
-        return self.shift(self.target, self.builder.mul(q, self.number(self.width)))
-
-    def _copy(self, q: Any, values: list[Any]) -> list[Any]:
-        row = self.ir.VectorType(self.element, self.width)
-        self.store(self.load(self.shift(self.source, self.builder.mul(q, self.along)), row), self._to(q))
-        return values
-
-    def _gather(self, q: Any, values: list[Any]) -> list[Any]:
-        source, target = self.shift(self.source, self.builder.mul(q, self.along)), self._to(q)
-
-        def one(r: Any, values: list[Any]) -> list[Any]:
-            self.builder.store(self.builder.load(self.shift(source, self._row(r))), self.shift(target, r))
-            return values
-
-        self.loop(self.number(0), self.number(self.width), 1, [], one)
-        return values
-
-    def _transpose(self, starts: list[Any], q: Any) -> list[Any]:
-        undefined = self.ir.Constant(self.vector, self.ir.Undefined)
-        for first in range(0, self.width, self.lanes):
-            group = [self.load(self.shift(start, q)) for start in starts[first : first + self.lanes]]
-            count = len(group)
-            square = self.transposed(group + [undefined] * (self.lanes - count))
-            for s, vector in enumerate(square):
-                target = self.shift(self._to(self.builder.add(q, self.number(s))), self.number(first))
-                self.store(self.shuffle(vector, undefined, list(range(count))), target)
-        return []
-
-
-def _build_pack(builder: Any, literals: list[int], args: Any) -> None:
-    _PackEmitter(builder, literals, args).emit()
-
-
 gemm_tile = Intrinsic("gemm_tile", _gemm_tile, pointer_typing(5, (6, 9, 12), None, 17), outlined("gemm_tile", 5, _build_tile))
 gemm_tile_at = Intrinsic(
     "gemm_tile_at", _gemm_tile_at, pointer_typing(5, (6, 9, 11), 10, 16), outlined("gemm_tile_at", 5, _build_tile_at)
 )
-pack_panel = Intrinsic("pack_panel", _pack_panel, pointer_typing(2, (2, 3), None, 8), outlined("pack_panel", 2, _build_pack))
 
-RECORDS = (gemm_tile, gemm_tile_at, pack_panel)
+RECORDS = (gemm_tile, gemm_tile_at)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from onnx_numba.ir import expr as e
-from onnx_numba.ir.dims import Dim
+from onnx_numba.ir.dims import Dim, ceildiv
+from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.types import I32, U8
+from onnx_numba.native.dot import BYTES
+from onnx_numba.native.words import PANEL
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import MS
-from onnx_numba.ops.quant import dynamic_quantize_linear, matmul_integer
+from onnx_numba.ops.quant import INTEGERS, dynamic_quantize_linear, matmul_integer
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.rnn import (
-    LSTM_SCRATCH,
     Floats,
     Inputs,
     Names,
@@ -18,7 +21,9 @@ from onnx_numba.ops.rnn import (
     cell_of,
     cell_state,
     direction_part,
+    gate_bytes,
     inputs_of,
+    lstm_results,
     run_directions,
     summed_bias,
 )
@@ -52,15 +57,37 @@ def dynamic_quantize_lstm(
         both = summed_bias(b, inputs, d, w.shape[2])
         return product if both is None else b.map(lambda v, c: v + c, product, both)
 
-    def weights(d: int) -> Tensor:
-        zero = direction_part(b, r_zero, d)
-        return b.map(lambda v, z: e.cast(v, x.dtype) - e.cast(z, x.dtype), direction_part(b, r, d), zero, dtype=x.dtype)
+    def signed(t: Tensor, d: int) -> Tensor:
+        """Weights or zero points with a sign: moved by 128 where they have none, both of them, their differences stay."""
+        return b.map(lambda v: e.cast(v, I32) - (128 if t.dtype is U8 else 0), direction_part(b, t, d), dtype=I32)
 
     def extra(d: int) -> tuple[Tensor, ...]:
-        return (*cell_state(b, inputs, d), b.expand(direction_part(b, r_scale, d), (r.shape[2],)))
+        scales, zeros = (b.expand(t, (r.shape[2],)) for t in (direction_part(b, r_scale, d), signed(r_zero, d)))
+        totals = b.reduce("sum", b.map(lambda v, z: v - z, signed(r, d), zeros), [0])
+        return (*cell_state(b, inputs, d), scales, zeros, totals)
 
-    constants = {"COUPLED": bool(input_forget), "QUANTISED": True, "CHUNK": 256}
-    return run_directions(b, cell, inputs, kernels.lstm, given, weights, extra, LSTM_SCRATCH, constants, x.dtype, whole=True)
+    words = ceildiv(r.shape[1], BYTES) + ceildiv(r.shape[2], PANEL) * PANEL
+    constants = {"COUPLED": bool(input_forget), "QUANTISED": True, "PANEL": PANEL, "WHOLE": INTEGERS, **lstm_results(9)}
+    return run_directions(
+        b, cell, inputs, kernels.lstm, given, lambda d: _words(b, signed(r, d)), extra, gate_bytes(inputs, 4) + words * BYTES, constants,
+        x.dtype, whole=True,
+    )  # fmt: skip
+
+
+def _words(b: Builder, matrix: Tensor) -> Tensor:
+    """A matrix of bytes as words in panels, see `onnx_numba.native.words`; what lies beyond it is 0."""
+    depth, columns = matrix.shape
+
+    def word(panel: Dim, q: Dim, j: Dim) -> Expr:
+        column = panel * PANEL + j
+        value: Expr = e.lit(0, I32)
+        for t in range(BYTES):
+            row = q * BYTES + t
+            inside = e.all_of(e.dimval(row) < e.dimval(depth), e.dimval(column) < e.dimval(columns))
+            value = value + (e.guard(inside, matrix[(row, column)], 0) & 255) * (1 << 8 * t)
+        return value
+
+    return b.compute((ceildiv(columns, PANEL), ceildiv(depth, BYTES), PANEL), word, I32)
 
 
 def _check_parameter(b: Builder, name: str, parameter: Tensor, shape: tuple[Dim | int, ...]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from onnx_numba.ir import dims as d
@@ -27,12 +27,21 @@ def conv(
     kernel_shape: Ints = None, pads: Ints = None, strides: Ints = None,
 ) -> Tensor:  # fmt: skip
     """Sums over windows of all channels of a group, weighted."""
+    view = windows_of(
+        b, x, w, auto_pad=auto_pad, dilations=dilations, group=group, kernel_shape=kernel_shape, pads=pads, strides=strides
+    )  # fmt: skip
+    result = contract(b, x, w, lambda image, filters: _convolve(b, image, filters, view, group))
+    return result if bias is None else biased(b, result, bias)
+
+
+def windows_of(
+    b: Builder, x: Tensor, w: Tensor, *, auto_pad: str, dilations: Ints, group: int, kernel_shape: Ints, pads: Ints, strides: Ints
+) -> Window:  # fmt: skip
+    """The windows of a convolution of ``x`` with the filters ``w``, which are checked against each other."""
     _check_kernel(b, x, w, kernel_shape)
     require_groups(b, w.shape[0], group, "output channels")
     b.require_equal(w.shape[1] * group, x.shape[1], "input channels")
-    view = window(b, x.shape[2:], w.shape[2:], strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad)
-    result = contract(b, x, w, lambda image, filters: _convolve(b, image, filters, view, group))
-    return result if bias is None else biased(b, result, bias)
+    return window(b, x.shape[2:], w.shape[2:], strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad)
 
 
 def require_groups(b: Builder, channels: Extent, group: int, what: str) -> None:
@@ -50,16 +59,30 @@ def _check_kernel(b: Builder, x: Tensor, w: Tensor, kernel_shape: Ints) -> None:
 
 
 def _convolve(b: Builder, x: Tensor, w: Tensor, view: Window, group: int) -> Tensor:
+    def term(inside: Expr, image: Expr, weight: Expr) -> Expr:
+        return e.guard(inside, image * weight, 0)
+
+    return convolution(b, "conv", (x, w), view, group, term)
+
+
+def convolution(
+    b: Builder, kind: str, operands: tuple[Tensor, ...], view: Window, group: int, term: Callable[[Expr, Expr, Expr], Expr]
+) -> Tensor:  # fmt: skip
+    """The sums of ``term(whether the place is inside the image, what is there, weight)`` over windows and the channels of a group.
+
+    Operands are the image and the filters, and whatever else a tuned kernel of this kind reads.
+    """
+    x, w = operands[:2]
     features, channels = w.shape[:2]
     shape = (x.shape[0], features, *view.outputs)
 
     def element(p: Index, r: Index) -> Expr:
         at, inside = view.source(p[2:], r[1:])
         channel = r[0] + _group(p[1], features, group) * channels
-        return e.guard(inside, x[(p[0], channel, *at)] * w[(p[1], *r)], 0)
+        return term(inside, x[(p[0], channel, *at)], w[(p[1], *r)])
 
     params = {"strides": view.strides, "dilations": view.dilations, "pads": (*view.before, *view.after), "group": group}
-    return b.reduction("sum", shape, (channels, *view.kernel), element, x.dtype, Contraction("conv", (x, w), params))
+    return b.reduction("sum", shape, (channels, *view.kernel), element, x.dtype, Contraction(kind, operands, params))
 
 
 def _group(feature: Extent, features: Extent, group: int) -> Extent:

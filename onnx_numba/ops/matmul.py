@@ -8,6 +8,7 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Contraction, Shape, Tensor
+from onnx_numba.ir.types import DType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import wide
 from onnx_numba.ops.registry import op
@@ -23,7 +24,11 @@ def matmul(b: Builder, x: Tensor, y: Tensor) -> Tensor:
         b.fail("a scalar cannot be multiplied as a matrix")
     left = x if x.rank > 1 else b.reshape(x, (1, *x.shape))
     right = y if y.rank > 1 else b.reshape(y, (*y.shape, 1))
-    result = product(b, left, right)
+    return without_vectors(b, product(b, left, right), x, y)
+
+
+def without_vectors(b: Builder, result: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The product of matrices without the axes that x or y, being vectors, did not have."""
     if x.rank > 1 and y.rank > 1:
         return result
     batch, (rows, columns) = result.shape[:-2], result.shape[-2:]
@@ -46,19 +51,20 @@ def contract(b: Builder, x: Tensor, y: Tensor, multiply: Callable[[Tensor, Tenso
 
 def product(b: Builder, x: Tensor, y: Tensor) -> Tensor:
     """``x[..., m, k] @ y[..., k, n]``."""
-    return contract(b, x, y, lambda left, right: _product(b, left, right))
+    return contract(b, x, y, lambda left, right: matrix_product(b, left, right, left.dtype))
 
 
-def _product(b: Builder, x: Tensor, y: Tensor) -> Tensor:
+def matrix_product(b: Builder, x: Tensor, y: Tensor, dtype: DType) -> Tensor:
+    """The same with products formed in ``dtype``."""
     depth = x.shape[-1]
     b.require_equal(y.shape[-2], depth, "rows of the second matrix")
     batch = b.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     shape: Shape = (*batch, x.shape[-2], y.shape[-1])
 
     def element(p: Index, r: Index) -> Expr:
-        return load(b, x, batch, p[:-2], p[-2], r[0]) * load(b, y, batch, p[:-2], r[0], p[-1])
+        return e.cast(load(b, x, batch, p[:-2], p[-2], r[0]), dtype) * e.cast(load(b, y, batch, p[:-2], r[0], p[-1]), dtype)
 
-    return b.reduction("sum", shape, (depth,), element, x.dtype, Contraction("matmul", (x, y), {}))
+    return b.reduction("sum", shape, (depth,), element, dtype, Contraction("matmul", (x, y), {}))
 
 
 def load(b: Builder, matrix: Tensor, batch: Shape, at: Sequence[Extent], row: Extent, column: Extent) -> Expr:

@@ -16,7 +16,7 @@ from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.cast import rounded
 from onnx_numba.ops.common import MS, channel_view, normal_axis, wide
 from onnx_numba.ops.create import dtype_by_number
-from onnx_numba.ops.integer import integer_conv, integer_product
+from onnx_numba.ops.integer import centred, integer_conv, integer_product, less, per_filter
 from onnx_numba.ops.matmul import matmul
 from onnx_numba.ops.registry import op
 
@@ -102,14 +102,9 @@ def dequantize_linear(
     kind = wide(dtype)
 
     def element(v: Expr, s: Expr, *z: Expr) -> Expr:
-        return e.cast(_less(v, z[0]) if z else v, kind) * e.cast(s, kind)
+        return e.cast(less(v, z[0]) if z else v, kind) * e.cast(s, kind)
 
     return b.map(element, x, *parameters, dtype=dtype)
-
-
-def _less(v: Expr, zero: Expr) -> Expr:
-    """``v - zero``, of integers in int32."""
-    return v - zero if v.dtype.is_float else e.cast(v, I32) - e.cast(zero, I32)
 
 
 @op("DynamicQuantizeLinear", since=11)
@@ -125,14 +120,6 @@ def dynamic_quantize_linear(b: Builder, x: Tensor) -> tuple[Tensor, Tensor, Tens
 
 
 # ---- products
-
-
-def _centred(b: Builder, x: Tensor, zero: Tensor | None) -> Tensor:
-    """``x - zero`` in int32, or in float32 for floats."""
-    kind = F32 if x.dtype.is_float else I32
-    if zero is None:
-        return b.cast(x, kind)
-    return b.map(_less, x, zero, dtype=kind)
 
 
 def _per_row(b: Builder, p: Tensor) -> Tensor:
@@ -152,11 +139,11 @@ def matmul_integer(
     b: Builder, x: Tensor, y: Tensor, x_zero: Tensor | None = None, y_zero: Tensor | None = None
 ) -> Tensor:
     """The product of two quantised tensors from each of which a zero point is taken: of integers exactly, of floats in float32."""
-    left = _centred(b, x, None if x_zero is None else _per_row(b, x_zero))
-    right = _centred(b, y, None if y_zero is None else per_column(b, y_zero))
+    left = None if x_zero is None else _per_row(b, x_zero)
+    right = None if y_zero is None else per_column(b, y_zero)
     if x.dtype.is_float or y.dtype.is_float:
-        return matmul(b, b.cast(left, F32), b.cast(right, F32))
-    return integer_product(b, left, right)
+        return matmul(b, b.cast(centred(b, x, left), F32), b.cast(centred(b, y, right), F32))
+    return integer_product(b, x, y, left, right)
 
 
 def _requantised(b: Builder, sums: Tensor, scales: Sequence[Tensor], y_scale: Tensor, y_zero: Tensor) -> Tensor:
@@ -186,16 +173,10 @@ def conv_integer(
     dilations: Ints = None, group: int = 1, kernel_shape: Ints = None, pads: Ints = None, strides: Ints = None,
 ) -> Tensor:  # fmt: skip
     """The convolution of integer tensors; padding stands for the zero point."""
-    image = _centred(b, x, None if x_zero is None else b.reshape(x_zero, ()))
-    weights = _centred(b, w, None if w_zero is None else _per_filter(b, w_zero, w.rank))
     return integer_conv(
-        b, image, weights, auto_pad=auto_pad, dilations=dilations, group=group, kernel_shape=kernel_shape, pads=pads,
-        strides=strides,
+        b, x, w, None if x_zero is None else b.reshape(x_zero, ()), w_zero, auto_pad=auto_pad, dilations=dilations, group=group,
+        kernel_shape=kernel_shape, pads=pads, strides=strides,
     )  # fmt: skip
-
-
-def _per_filter(b: Builder, p: Tensor, rank: int, axis: int = 0) -> Tensor:
-    return b.reshape(p, ()) if p.size == 1 else channel_view(b, p, rank, axis)
 
 
 @op("QLinearConv", since=10)
@@ -211,5 +192,5 @@ def qlinear_conv(
     )  # fmt: skip
     if bias is not None:
         sums = b.map(lambda v, c: v + c, sums, channel_view(b, bias, x.rank))
-    scales = (b.reshape(x_scale, ()), _per_filter(b, w_scale, x.rank, 1))
+    scales = (b.reshape(x_scale, ()), per_filter(b, w_scale, x.rank, 1))
     return _requantised(b, sums, scales, y_scale, b.reshape(y_zero, ()))

@@ -31,10 +31,6 @@ _DEFAULTS: dict[str, tuple[float | None, float | None]] = {
 }  # fmt: skip
 """Activations with the defaults of the parameters that they take."""
 
-LSTM_SCRATCH = 17
-"""Numbers per unit of the state that an LSTM takes as scratch: 4 float64, and 4 + 4 + 1 of its own type."""
-
-
 @dataclass(frozen=True)
 class Cell:
     """What the attributes of a recurrent operator say.
@@ -167,12 +163,12 @@ def _weights(b: Builder, inputs: Inputs) -> Callable[[int], Tensor]:
 
 def run_directions(
     b: Builder, cell: Cell, inputs: Inputs, body: Callable[..., int], given: Callable[[int], Tensor],
-    weights: Callable[[int], Tensor], extra: Callable[[int], Sequence[Tensor]], scratch: int, constants: dict[str, Any], out: Any,
+    weights: Callable[[int], Tensor], extra: Callable[[int], Sequence[Tensor]], scratch: Extent, constants: dict[str, Any], out: Any,
     whole: bool = False,
 ) -> Result:  # fmt: skip
     """Every direction's template; all hidden states, then the last of each state.
 
-    ``given`` is what the inputs contribute, ``weights`` are those of the state, ``scratch`` counts numbers per unit of a sequence's state;
+    ``given`` is what the inputs contribute, ``weights`` are those of the state, ``scratch`` counts bytes per sequence;
     with ``whole`` the sequences of a batch are one work unit, else as many as their product with the weights takes together.
     """
     steps, batch = inputs.x.shape[:2]
@@ -182,12 +178,13 @@ def run_directions(
     sequences: list[Tensor] = []
     finals: list[list[Tensor]] = [[] for _ in inputs.state]
     for d, reverse in enumerate(cell.backward):
+        held = weights(d)
         made = b.template(
             body,
-            [given(d), weights(d), direction_part(b, inputs.state[0], d), inputs.lengths, *extra(d)],
+            [given(d), held, direction_part(b, inputs.state[0], d), inputs.lengths, *extra(d)],
             [(kind, (steps, batch, size)), *((kind, (batch, size)) for _ in inputs.state)],
             total=1 if whole else ceildiv(batch, BLOCK), dims=(steps, batch, size, rows),
-            types={"X": kind}, scratch=rows * size * scratch * kind.size,
+            types={"X": kind, "W": held.dtype}, scratch=rows * scratch,
             constants={**cell.functions[d], **constants, "REVERSE": reverse, "CLIP": cell.bound},
         )  # fmt: skip
         sequences.append(b.reshape(made[0], (steps, 1, batch, size)))
@@ -213,7 +210,7 @@ def rnn(
     inputs = inputs_of(b, cell, x, w, r, bias, sequence_lens, [initial_h], hidden_size)
     size = r.shape[-1]
     given, weights = _given(b, inputs, lambda d: summed_bias(b, inputs, d, size)), _weights(b, inputs)
-    return run_directions(b, cell, inputs, kernels.rnn, given, weights, lambda d: (), 1, {}, x.dtype)
+    return run_directions(b, cell, inputs, kernels.rnn, given, weights, lambda d: (), gate_bytes(inputs, 1), {}, x.dtype)
 
 
 @op("GRU", since=1, reviewed=22)
@@ -240,7 +237,8 @@ def gru(
         return summed_bias(b, inputs, d, size * 3, size * 2 if linear_before_reset else None)
 
     given, weights = _given(b, inputs, bias_of), _weights(b, inputs)
-    return run_directions(b, cell, inputs, kernels.gru, given, weights, inner, 4, {"LINEAR": bool(linear_before_reset)}, x.dtype)
+    constants = {"LINEAR": bool(linear_before_reset)}
+    return run_directions(b, cell, inputs, kernels.gru, given, weights, inner, gate_bytes(inputs, 4), constants, x.dtype)
 
 
 @op("LSTM", since=1, reviewed=22)
@@ -254,11 +252,19 @@ def lstm(
     cell = cell_of(b, 4, ["Sigmoid", "Tanh", "Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
     inputs = inputs_of(b, cell, x, w, r, bias, sequence_lens, [initial_h, initial_c], hidden_size, peepholes)
     given, weights = _given(b, inputs, lambda d: summed_bias(b, inputs, d, r.shape[-1] * 4)), _weights(b, inputs)
-    unscaled = b.full((r.shape[-1] * 4,), 1.0, inputs.x.dtype)
-    constants = {"COUPLED": bool(input_forget), "QUANTISED": False, "CHUNK": 1 << 62}
-    return run_directions(
-        b, cell, inputs, kernels.lstm, given, weights, lambda d: (*cell_state(b, inputs, d), unscaled), LSTM_SCRATCH, constants, x.dtype
-    )
+    constants = {"COUPLED": bool(input_forget), "QUANTISED": False, **lstm_results(6)}
+    states = lambda d: cell_state(b, inputs, d)  # noqa: E731
+    return run_directions(b, cell, inputs, kernels.lstm, given, weights, states, gate_bytes(inputs, 4), constants, x.dtype)
+
+
+def lstm_results(first: int) -> dict[str, int]:
+    """The numbers of the buffers of an LSTM's results."""
+    return {"EVERY": first, "LAST": first + 1, "LAST_CELL": first + 2}
+
+
+def gate_bytes(inputs: Inputs, gates: int) -> Extent:
+    """Bytes of so many numbers per unit of a sequence's state."""
+    return inputs.r.shape[-1] * gates * inputs.x.dtype.size
 
 
 def cell_state(b: Builder, inputs: Inputs, d: int) -> tuple[Tensor, Tensor]:

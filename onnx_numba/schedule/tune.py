@@ -11,17 +11,22 @@ through strides; any other virtual operand is stored. Contractions that stay loo
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Opaque, Sym
 from onnx_numba.ir.expr import Flat, Load
 from onnx_numba.ir.loop import Check, Contraction, KernelCall, Map, Object, Program, Reduce, Reshape, Result, Shape, Tensor, Weight
+from onnx_numba.ir.types import I32, DType
+from onnx_numba.native.dot import BYTES
 from onnx_numba.native.plane import has_masks
-from onnx_numba.native.tile import Tile, tile_shape
+from onnx_numba.native.tile import Tile, byte_tile, tile_shape
 from onnx_numba.schedule.expand import linear, loads, root, unravel, view_checks
 from onnx_numba.target import Target
 from onnx_numba.templates.conv import Conv, conv_tile, pack_filters_source, reads_plainly
@@ -96,15 +101,17 @@ class _Tuner:
         if hint.tuned:
             return
         chosen = None
-        if tensor.dtype.name in ("f32", "f64") and self._pays(tensor, reduce, hint):
-            chosen = {"matmul": self._matmul, "conv": self._conv}[hint.kind](tensor, reduce, hint)
+        floats = tensor.dtype.name in ("f32", "f64")
+        sums_of_bytes = hint.kind == "matmul" and tensor.dtype is I32 and all(x.dtype.name in ("u8", "i8") for x in hint.operands)
+        if (floats or sums_of_bytes or hint.kind == "word_conv") and self._pays(tensor, reduce, hint):
+            chosen = {"matmul": self._matmul, "conv": self._conv, "word_conv": self._conv}[hint.kind](tensor, reduce, hint)
         if chosen is None:
             tensor.definition = replace(reduce, hint=None)
             return
         body, operands, checks = chosen
-        # What the loops would compute is of no interest any more, only that the kernel reads these two tensors.
-        first = [Flat(root(t), (0,)) for t in operands]
-        tensor.definition = replace(reduce, expr=first[0] * first[1], hint=Contraction("tuned", operands, {"body": body}))
+        # What the loops would compute is of no interest any more, only that the kernel reads these tensors.
+        first = [e.cast(Flat(root(t), (0,)), tensor.dtype) for t in operands]
+        tensor.definition = replace(reduce, expr=functools.reduce(operator.mul, first), hint=Contraction("tuned", operands, {"body": body}))
         tensor.checks = tuple(dict.fromkeys([*tensor.checks, *checks]))
 
     def _pays(self, tensor: Tensor, reduce: Reduce, hint: Contraction) -> bool:
@@ -113,12 +120,13 @@ class _Tuner:
         if isinstance(work, int) and work < LEAST_WORK:
             return False
         rows = tensor.shape[-2]
-        return hint.kind == "conv" or not isinstance(rows, int) or rows > FEW_ROWS or _constant(hint.operands[1])
+        return hint.kind != "matmul" or not isinstance(rows, int) or rows > FEW_ROWS or _constant(hint.operands[1])
 
-    def _kernel(self, key: tuple[object, ...], like: Tensor, size: Extent, call: KernelCall) -> Tensor:
+    def _kernel(self, key: tuple[object, ...], dtype: DType, size: Extent, call: KernelCall) -> Tensor:
         """The one result of a kernel; contractions that need the same share it."""
         if key not in self.made:
-            made = Tensor(f"{call.inputs[0].name}_{call.label}", like.dtype, (size,), Result(call, 0), like.origin)
+            source = call.inputs[0]
+            made = Tensor(f"{source.name}_{call.label}", dtype, (size,), Result(call, 0), source.origin)
             self.made[key] = made
             self.values.append(made)
         return self.made[key]
@@ -134,7 +142,7 @@ class _Tuner:
             a_shape, a_strides = _matrix(hint.operands[0].shape, left.strides, bool(hint.params.get("trans_a")))
         batch = tensor.shape[:-2]
         (m, n), k = tensor.shape[-2:], a_shape[-1]
-        tile = tile_shape(self.target, tensor.dtype.name, n if isinstance(n, int) else None)
+        tile = self._tile(tensor.dtype, left.tensor.dtype, right.tensor.dtype, n if isinstance(n, int) else None)
         # By its own count of rows: that it is the other operand's count of columns is checked only before the product.
         packed, b_batch = self._packed(right, b_shape, b_strides, n, b_shape[-2], tile)
         a_batch = _broadcast_strides(a_strides[:-2], a_shape[:-2], batch)
@@ -148,10 +156,15 @@ class _Tuner:
         spec = Gemm(tensor.dtype.name, tile, len(axes))
         dims = (m, n, k, a_row, a_strides[-1], *(v for axis in axes for v in axis))
         units = spec.work_units(m, n, d.product(x for x, _, _ in axes))
-        work = d.dmin(m, spec.block_rows) * d.dmin(n, spec.block_columns) * k
+        work = d.dmin(m, spec.block_rows) * d.dmin(n, spec.block_columns) * (k if tile.dot is None else d.ceildiv(k, BYTES))
         rows = len(batch) + 1 if folded is not None else 1
         body = Body(spec, dims, units, work, len(batch) + 1 - rows, rows)
         return body, (left.tensor, packed), [*left.checks, *right.checks]
+
+    def _tile(self, dtype: DType, left: DType, right: DType, columns: int | None) -> Tile:
+        if dtype.is_float:
+            return tile_shape(self.target, dtype.name, columns)
+        return byte_tile(self.target, left.name, right.name, columns)
 
     def _packed(
         self, view: View, shape: Shape, strides: Shape, n: Extent, k: Extent, tile: Tile
@@ -160,10 +173,10 @@ class _Tuner:
         kept = [(x, s) for x, s in zip(shape[:-2], strides[:-2], strict=True) if x != 1 and s != 0]
         count = d.product(x for x, _ in kept)
         dims = (n, k, strides[-2], strides[-1], *(v for axis in kept for v in axis))
-        dtype = view.tensor.dtype.name
-        source = partial(pack_b_source, dtype=dtype, tile=tile, batch_rank=len(kept))
+        dtype = view.tensor.dtype if tile.dot is None else I32
+        source = partial(pack_b_source, dtype=dtype.name, tile=tile, batch_rank=len(kept))
         call = KernelCall(source, "pack", (view.tensor,), dims, count * d.ceildiv(n, tile.columns))
-        packed = self._kernel(("pack", view.tensor, tile, dims), view.tensor, packed_size(n, k, tile, count), call)
+        packed = self._kernel(("pack", view.tensor, tile, dims), dtype, packed_size(n, k, tile, count), call)
         steps: list[Extent] = []
         below: Extent = 1
         for x, s in zip(reversed(shape[:-2]), reversed(strides[:-2]), strict=True):
@@ -175,14 +188,14 @@ class _Tuner:
     # -- convolutions ------------------------------------------------------------------------------------------------
 
     def _conv(self, tensor: Tensor, reduce: Reduce, hint: Contraction) -> tuple[Body, tuple[Tensor, ...], list[Check]] | None:
-        x, w = hint.operands
+        x, w, *fill = hint.operands
         kernel, rank = w.shape[2:], x.rank - 2
         if not all(isinstance(v, int) and v > 0 for v in kernel) or rank > 3:
             return None
         taps: tuple[int, ...] = tuple(v for v in kernel if isinstance(v, int))
         strides, dilations, group = hint.params["strides"], hint.params["dilations"], hint.params["group"]
         pads, dtype = hint.params["pads"], tensor.dtype.name
-        if w.shape[1] == 1 and (group > 1 or (strides[-1] == 1 and math.prod(taps) <= SINGLE_TAPS)):
+        if tensor.dtype.is_float and w.shape[1] == 1 and (group > 1 or (strides[-1] == 1 and math.prod(taps) <= SINGLE_TAPS)):
             single = depthwise(self.target, dtype, taps, strides, dilations)
             if single is not None:
                 return self._depthwise(tensor, x, w, single, pads[:rank])
@@ -190,17 +203,18 @@ class _Tuner:
         columns = d.product(out)
         tile = conv_tile(self.target, dtype, *(v if isinstance(v, int) else None for v in (filters, columns)))
         plain = reads_plainly(taps, strides, pads)
-        spec = Conv(dtype, tile, taps, strides, dilations, plain=plain, masks=has_masks(self.target))
+        spec = Conv(dtype, tile, taps, strides, dilations, fill=bool(fill), plain=plain, masks=has_masks(self.target))
         weights = self._filters(w, spec, group, filters, channels)
         dims = spec.dims(x.shape[0], group, channels, filters, x.shape[2:], out, pads[:rank])
         work = d.dmin(filters, dims[3]) * d.dmin(columns, dims[4]) * channels * spec.taps
-        return Body(spec, dims, spec.work_units(x.shape[0], dims), work, 1, 1), (root(x), weights), list(view_checks(x))
+        checks = [c for t in (x, *fill) for c in view_checks(t)]
+        return Body(spec, dims, spec.work_units(x.shape[0], dims), work, 1, 1), (root(x), weights, *map(root, fill)), checks
 
     def _filters(self, w: Tensor, spec: Conv, group: int, filters: Extent, channels: Extent) -> Tensor:
         depth = channels * spec.taps
         dims = (filters, depth, 1, depth, group, filters * depth)
         call = KernelCall(partial(pack_filters_source, conv=spec), "pack", (w,), dims, group * d.ceildiv(filters, spec.tile.rows))
-        return self._kernel(("filters", root(w), spec.tile, dims), w, spec.packed_size(group, filters, channels), call)
+        return self._kernel(("filters", root(w), spec.tile, dims), w.dtype, spec.packed_size(group, filters, channels), call)
 
     def _depthwise(
         self, tensor: Tensor, x: Tensor, w: Tensor, spec: Depthwise, before: Shape

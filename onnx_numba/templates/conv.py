@@ -1,4 +1,4 @@
-"""Convolutions in one to three dimensions on the CPU for float32 and float64, as one kernel of products.
+"""Convolutions in one to three dimensions on the CPU for float32, float64 and words of bytes, as one kernel of products.
 
 The filters are packed once, at prepare, into panels of a few output channels (`pack_filters_source`). The rest is one kernel
 (`conv_source`): a work unit multiplies some output channels by a block of columns, which are positions of the output. For every
@@ -20,10 +20,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnx_numba.ir.dims import ceildiv, dmax, dmin, product
-from onnx_numba.native.tile import Tile, tile_shape
+from onnx_numba.native.tile import Tile, tile_shape, word_tile
 from onnx_numba.target import Target
 from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue, pack_source
 
@@ -47,13 +47,15 @@ class Conv:
     Attributes
     ----------
     dtype : str
-        ``f32`` or ``f64``.
+        ``f32`` or ``f64``, or ``i32`` for words of four channels' bytes, whose products `onnx_numba.native.dot` explains.
     tile : Tile
         The register tile, see `conv_tile`.
     kernel, strides, dilations : tuple of int
         One number per spatial axis.
     bias : bool
         Whether there is a number per output channel to add.
+    fill : bool
+        Whether the padding consists of the one element of a buffer; else of zeros.
     plain : bool
         Whether the input is read as it is, which `reads_plainly` tells.
     in_scratch : bool
@@ -68,8 +70,9 @@ class Conv:
 
     Notes
     -----
-    Buffers of `conv_source`: input, packed filters, output [N, groups * filters, *out] (unless ``in_scratch``), bias (if there
-    is one), then the epilogue's own from `first_buffer` on. Dims: see `dims`; the epilogue's own from `first_dim` on.
+    Buffers of `conv_source`: input, packed filters, what the padding consists of (if there is such), output
+    [N, groups * filters, *out] (unless ``in_scratch``), bias (if there is one), then the epilogue's own from `first_buffer` on.
+    Dims: see `dims`; the epilogue's own from `first_dim` on.
     """
 
     dtype: str
@@ -78,6 +81,7 @@ class Conv:
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
     bias: bool = False
+    fill: bool = False
     plain: bool = False
     in_scratch: bool = False
     masks: bool = False
@@ -119,7 +123,7 @@ class Conv:
     @property
     def first_buffer(self) -> int:
         """Index of the epilogue's first buffer."""
-        return 2 + (not self.in_scratch) + self.bias
+        return 2 + self.fill + (not self.in_scratch) + self.bias
 
     @property
     def first_dim(self) -> int:
@@ -192,7 +196,7 @@ def reads_plainly(kernel: Sequence[int], strides: Sequence[int], pads: Sequence[
 
 
 def conv_tile(target: Target, dtype: str, filters: int | None = None, columns: int | None = None) -> Tile:
-    """The tile for a number of output channels in a group, and of columns, as far as they are known.
+    """The tile for a number of output channels in a group, and of columns, as far as they are known; ``i32`` stands for words.
 
     Rows divide the channels evenly (64 channels are 5 tiles of 13 rows, not of 14); tiles of few rows are made wide, which
     hides the latency of the multiply-add.
@@ -202,14 +206,15 @@ def conv_tile(target: Target, dtype: str, filters: int | None = None, columns: i
     >>> conv_tile(Target("x86_64-unknown-linux-gnu", "x86-64-v4", LEVELS["x86-64-v4"]), "f32", filters=64)
     Tile(rows=13, vectors=2, lanes=16, fused=True)
     """
-    base = tile_shape(target, dtype)
+    base = word_tile(target) if dtype == "i32" else tile_shape(target, dtype)
     rows = base.rows if filters is None else max(1, -(-filters // -(-max(filters, 1) // base.rows)))
     registers = 32 if target.lanes == 16 or target.arch == "aarch64" else 16
     most = 4 if rows > 2 else 8
     if columns is not None:
         most = min(most, max(1, -(-columns // base.lanes)))
-    fitting = [v for v in range(1, most + 1) if rows * v + v + 1 < registers]
-    return Tile(rows, max(fitting, default=1), base.lanes, base.fused)
+    parts = base.parts
+    fitting = [v for v in range(1, most + 1) if rows * v + parts * (v + 1) < registers]
+    return replace(base, rows=rows, vectors=max(fitting, default=1))
 
 
 def pack_filters_source(name: str, conv: Conv) -> str:
@@ -280,7 +285,8 @@ def _arguments(conv: Conv) -> list[str]:
     t, axes = conv.dtype, range(conv.rank)
     lines = [f"x = {t}_p(bufs, 0)", f"w = {t}_p(bufs, 1)"]
     if not conv.in_scratch:
-        lines.append(f"out = {t}_p(bufs, 2)")
+        lines.append(f"out = {t}_p(bufs, {2 + conv.fill})")
+    lines.append(f"fill = {f'{t}_p(bufs, 2)[0]' if conv.fill else f'{t}(0)'}")
     if conv.bias:
         lines.append(f"bias = {t}_p(bufs, {conv.first_buffer - 1})")
     names = ["groups", "channels", "filters", "unit_rows", "unit_columns", *(f"size{d}" for d in axes), *(f"out{d}" for d in axes)]
@@ -435,16 +441,16 @@ def _run(conv: Conv) -> list[str]:
         f"target = {t}_at(patch, at)",
     ]
     if conv.masks and stride <= MOST_STRIDE:
-        lines += [f"padded_rows({stride}, {conv.tile.lanes}, target, held, line, plane, first, stop, length, count)"]
+        lines += [f"padded_rows({stride}, {conv.tile.lanes}, target, held, line, plane, first, stop, length, count, fill)"]
     else:
         lines += f"""\
 for c in range(count):
     for y in range(first):
-        target[c * held + y] = {t}(0)
+        target[c * held + y] = fill
     for y in range(first, stop):
         target[c * held + y] = line[c * plane + (y - first) * {stride}]
     for y in range(stop, length):
-        target[c * held + y] = {t}(0)""".splitlines()
+        target[c * held + y] = fill""".splitlines()
     return [*lines, "v += length", "at += length"]
 
 

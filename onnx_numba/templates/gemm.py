@@ -1,4 +1,4 @@
-"""Matrix products on the CPU for float32 and float64: packed panels, a register tile, any strides, a fused epilogue.
+"""Matrix products on the CPU for float32, float64 and bytes: packed panels, a register tile, any strides, a fused epilogue.
 
 ``C[m, n] = A[m, k] @ B[k, n]``, with broadcast batches. B is packed by `pack_b_source`, once at prepare for a weight, as a step
 before the product else. A is read in place through its two strides, so transposed operands and views need no copies.
@@ -7,6 +7,10 @@ A work unit is one block of `Gemm.block_rows` × `Gemm.block_columns` elements o
 blocks of `Gemm.block_depth`; every element is the sum of its blocks in order, each block one chain of multiply-adds. This
 holds for full tiles, padded edges and single rows, so the bits of an element depend on nothing but its row of A, its column
 of B and K.
+
+Bytes are multiplied as words of four along K, with sums in int32, which wrap; see `onnx_numba.native.dot`. B is packed as words. A is
+packed too, block by block and every row. Where bytes of A have to be flipped, what that adds to each column lies behind the panels of its
+matrix, with the other sign, and C starts from it.
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from onnx_numba.ir.dims import Dim
+from onnx_numba.ir.dims import Dim, ceildiv
+from onnx_numba.native.dot import BYTES, FLIP
 from onnx_numba.native.tile import Tile
 
 Extent = Dim | int
@@ -22,7 +27,7 @@ Extent = Dim | int
 LOW_TILES = ((4, 2), (1, 4))
 """Rows and panels of the tiles for rows that do not fill the main one: sums in flight hide the latency of a multiply-add."""
 
-ELEMENT_BYTES = {"f32": 4, "f64": 8}
+ELEMENT_BYTES = {"f32": 4, "f64": 8, "i32": 4}
 
 
 @dataclass(frozen=True)
@@ -32,9 +37,9 @@ class Gemm:
     Attributes
     ----------
     dtype : str
-        ``f32`` or ``f64``.
+        The type of C: ``f32`` or ``f64``, or ``i32`` for bytes.
     tile : Tile
-        The register tile, see `onnx_numba.native.tile.tile_shape`.
+        The register tile, see `onnx_numba.native.tile.tile_shape` and `onnx_numba.native.tile.byte_tile`.
     batch_rank : int
         Number of batch dims of C.
     bias : bool
@@ -42,7 +47,7 @@ class Gemm:
     in_scratch : bool
         Whether C is only ever seen by the epilogue: blocks of it then lie in the worker's scratch and there is no buffer for C.
     block_depth, row_tiles, column_panels : int
-        Depth of a block of K; tiles and panels along one block of C.
+        Depth of a block of K, in words for bytes; tiles and panels along one block of C.
 
     Notes
     -----
@@ -60,6 +65,16 @@ class Gemm:
     block_depth: int = 256
     row_tiles: int = 8
     column_panels: int = 16
+
+    @property
+    def left(self) -> str:
+        """The type of A."""
+        return self.dtype if self.tile.dot is None else self.tile.dot.source
+
+    @property
+    def starts(self) -> bool:
+        """Whether C starts from numbers that packed B holds for its columns."""
+        return self.tile.dot is not None and self.tile.dot.flips
 
     @property
     def block_rows(self) -> int:
@@ -124,8 +139,12 @@ def indent(lines: list[str], by: int) -> str:
 
 
 def packed_size(n: Extent, k: Extent, tile: Tile, batch: Extent = 1) -> Extent:
-    """Elements of packed B: ``batch * ceil(n / columns) * columns * k``; matrices, then panels, then k, then columns."""
-    return batch * ((n + tile.columns - 1) // tile.columns) * tile.columns * k
+    """Elements of packed B: ``batch * ceil(n / columns) * columns * k``; matrices, then panels, then k, then columns.
+
+    Of bytes they are words, for each column one for four of K and, where bytes of A are flipped, one more.
+    """
+    depth = k if tile.dot is None else ceildiv(k, BYTES) + tile.dot.flips
+    return batch * ((n + tile.columns - 1) // tile.columns) * tile.columns * depth
 
 
 def pack_source(name: str, dtype: str, width: int, lanes: int, batch_rank: int = 0) -> str:
@@ -134,22 +153,27 @@ def pack_source(name: str, dtype: str, width: int, lanes: int, batch_rank: int =
     Buffers: the matrix, its packed form. Dims: N, K, stride along K, stride along N, and for every batch dim its extent and
     stride. A work unit is one panel: there are ``batch * ceil(N / width)`` of them. What a panel holds beyond N is never used.
     """
-    lines = ["matrix = udiv(unit, panels)", f"j0 = (unit - matrix * panels) * {width}", "start = j0 * b_col"]
-    for d in reversed(range(batch_rank)):
-        lines += [
-            f"outer = udiv(matrix, dims[{4 + 2 * d}])",
-            f"start += (matrix - outer * dims[{4 + 2 * d}]) * dims[{5 + 2 * d}]",
-            "matrix = outer",
-        ]
-    lines += [
-        f"source = {dtype}_at(b, start)",
+    lines = [
         f"target = {dtype}_at(packed, unit * {width} * k)",
         f"pack_panel({width}, {lanes}, target, source, n - j0, b_col, b_row, k)",
     ]
+    return _packing(name, dtype, dtype, width, batch_rank, lines)
+
+
+def _packing(name: str, dtype: str, result: str, width: int, batch_rank: int, lines: list[str]) -> str:
+    """A kernel as of `pack_source`, to elements of another type; ``lines`` pack the panel from ``source`` on, column j0 of its matrix."""
+    locate = ["matrix = udiv(unit, panels)", f"j0 = (unit - matrix * panels) * {width}", "index = matrix", "start = j0 * b_col"]
+    for d in reversed(range(batch_rank)):
+        locate += [
+            f"outer = udiv(index, dims[{4 + 2 * d}])",
+            f"start += (index - outer * dims[{4 + 2 * d}]) * dims[{5 + 2 * d}]",
+            "index = outer",
+        ]
+    lines = [*locate, f"source = {dtype}_at(b, start)", *lines]
     return f"""\
 def {name}(ctx, bufs, dims, lo, hi):
     b = {dtype}_p(bufs, 0)
-    packed = {dtype}_p(bufs, 1)
+    packed = {result}_p(bufs, 1)
     n = dims[0]
     k = dims[1]
     b_row = dims[2]
@@ -162,8 +186,26 @@ def {name}(ctx, bufs, dims, lo, hi):
 
 
 def pack_b_source(name: str, dtype: str, tile: Tile, batch_rank: int = 0) -> str:
-    """The kernel that packs B for `gemm_source`: `pack_source` with panels as wide as the tile."""
-    return pack_source(name, dtype, tile.columns, tile.lanes, batch_rank)
+    """The kernel that packs B for `gemm_source`: `pack_source` with panels as wide as the tile, of elements or of words of bytes."""
+    dot, width = tile.dot, tile.columns
+    if dot is None:
+        return pack_source(name, dtype, width, tile.lanes, batch_rank)
+    lines = [
+        f"words = udiv(k + {BYTES - 1}, {BYTES})",
+        f"first = matrix * panels * {width} * (words + {int(dot.flips)})",
+        "target = i32_at(packed, first + j0 * words)",
+        f"pack_words({width}, {tile.lanes}, 0, target, source, n - j0, b_col, b_row, k)",
+    ]
+    if dot.flips:  # minus the products with zeros that have been flipped
+        lines += [
+            f"starts = i32_at(packed, first + panels * {width} * words + j0)",
+            "zero = i32_local(1)",
+            f"zero[0] = i32({FLIP})",
+            f"gemm_tile({tile.literals(1)}, 0, zero, 0, 0, target, 0, {width}, starts, 0, 1, {width}, words)",
+            f"for j in range({width}):",
+            "    starts[j] = neg(starts[j])",
+        ]
+    return _packing(name, dot.right, dtype, width, batch_rank, lines)
 
 
 def gemm_source(name: str, gemm: Gemm, epilogue: Epilogue = no_epilogue) -> str:
@@ -199,7 +241,8 @@ def {name}(ctx, bufs, dims, lo, hi):
     packed = {t}_scratch(ctx, 0)
     row_blocks = udiv(m + {gemm.block_rows - 1}, {gemm.block_rows})
     column_blocks = udiv(n + {gemm.block_columns - 1}, {gemm.block_columns})
-    matrix_size = udiv(n + {width - 1}, {width}) * {width} * k
+    padded = udiv(n + {width - 1}, {width}) * {width}
+    matrix_size = padded * (k + {int(gemm.starts)})
     for unit in range(lo, hi):
 {indent(_locate(gemm), 2)}
 {indent(_start(gemm), 2)}
@@ -208,8 +251,8 @@ def {name}(ctx, bufs, dims, lo, hi):
             tiled += {tile.rows}
         for k0 in range(0, k, {gemm.block_depth}):
             depth = min({gemm.block_depth}, k - k0)
-            keep = {1 if gemm.bias else "k0"}
-            source = {t}_at(left, k0 * a_col)
+            keep = {1 if gemm.bias or gemm.starts else "k0"}
+            source = {gemm.left}_at(left, k0 * {BYTES if tile.dot else 1} * a_col)
 {indent(_tiles(gemm), 3)}
 {indent(_last_rows(gemm), 3)}
 {indent(epilogue(Block()), 2)}
@@ -219,12 +262,13 @@ def {name}(ctx, bufs, dims, lo, hi):
 
 def _arguments(gemm: Gemm) -> list[str]:
     t = gemm.dtype
-    lines = [f"a = {t}_p(bufs, 0)", f"b = {t}_p(bufs, 1)"]
+    lines = [f"a = {gemm.left}_p(bufs, 0)", f"b = {t}_p(bufs, 1)"]
     if not gemm.in_scratch:
         lines.append(f"c = {t}_p(bufs, 2)")
     if gemm.bias:
         lines.append(f"bias = {t}_p(bufs, {gemm.first_buffer - 1})")
-    return lines + [f"{v} = dims[{i}]" for i, v in enumerate(("m", "n", "k", "a_row", "a_col"))]
+    lines += [f"{v} = dims[{i}]" for i, v in enumerate(("m", "n", "k", "a_row", "a_col"))]
+    return lines + (["bytes = k", f"k = udiv(bytes + {BYTES - 1}, {BYTES})"] if gemm.tile.dot else [])
 
 
 def _locate(gemm: Gemm) -> list[str]:
@@ -253,7 +297,7 @@ def _locate(gemm: Gemm) -> list[str]:
             f"b_start += index * dims[{extent + 2}] * matrix_size",
             "index = outer",
         ]
-    lines += [f"left = {t}_at(a, a_start)", f"right = {t}_at(b, b_start)"]
+    lines += [f"left = {gemm.left}_at(a, a_start)", f"right = {t}_at(b, b_start)"]
     if gemm.in_scratch:
         offset = gemm.block_rows * gemm.block_depth * ELEMENT_BYTES[t]
         return lines + [f"block = {t}_scratch(ctx, {offset})", f"pitch = {gemm.block_columns}"]
@@ -261,9 +305,11 @@ def _locate(gemm: Gemm) -> list[str]:
 
 
 def _start(gemm: Gemm) -> list[str]:
-    """What C is before the first block of K; without a bias that block overwrites it."""
-    if gemm.bias:
-        return ["for i in range(rows):", "    for j in range(columns):", "        block[i * pitch + j] = bias[j0 + j]"]
+    """What C is before the first block of K, which overwrites it where that is nothing."""
+    first = [*(["bias[j0 + j]"] if gemm.bias else []), *(["starts[j]"] if gemm.starts else [])]
+    if first:
+        begin = [f"starts = {gemm.dtype}_at(right, (padded - j0) * k + j0)"] if gemm.starts else []
+        return [*begin, "for i in range(rows):", "    for j in range(columns):", f"        block[i * pitch + j] = {' + '.join(first)}"]
     return [
         "if k == 0:",
         "    for i in range(rows):",
@@ -275,11 +321,14 @@ def _start(gemm: Gemm) -> list[str]:
 def _tiles(gemm: Gemm) -> list[str]:
     """Rows in full tiles, the last one padded if it is nearly full."""
     t, tile, width = gemm.dtype, gemm.tile, gemm.tile.columns
+    pack = f"pack_panel({tile.rows}, {tile.lanes}, panel, strip, rows - i, a_row, a_col, depth)"
+    if tile.dot:
+        pack = _pack_words(gemm, tile.rows)
     return f"""\
 for i in range(0, tiled, {tile.rows}):
     panel = {t}_at(packed, i * depth)
-    strip = {t}_at(source, i * a_row)
-    pack_panel({tile.rows}, {tile.lanes}, panel, strip, rows - i, a_row, a_col, depth)
+    strip = {gemm.left}_at(source, i * a_row)
+    {pack}
 for j in range(0, columns, {width}):
     strip = {t}_at(right, j * k + k0 * {width})
     for i in range(0, tiled, {tile.rows}):
@@ -289,10 +338,25 @@ for j in range(0, columns, {width}):
 """.splitlines()
 
 
+def _pack_words(gemm: Gemm, rows: int) -> str:
+    """The call that packs rows of A from i on as words, for the current block of K."""
+    literals = f"{rows}, {gemm.tile.lanes}, {int(gemm.starts)}"
+    return f"pack_words({literals}, panel, strip, rows - i, a_row, a_col, min(bytes - k0 * {BYTES}, depth * {BYTES}))"
+
+
 def _last_rows(gemm: Gemm) -> list[str]:
-    """The rows that are left, in low and wide tiles, straight from A."""
+    """The rows that are left, in low and wide tiles: straight from A, but bytes from their words."""
     t, width = gemm.dtype, gemm.tile.columns
     lines = ["first = min(tiled, rows)"]
+    row, a_row, a_k = f"{t}_at(source, i * a_row)", "a_row", "a_col"
+    if gemm.tile.dot:
+        row, a_row, a_k = "i32_at(packed, i * depth)", "depth", "1"
+        lines += [
+            "for i in range(first, rows):",
+            "    panel = i32_at(packed, i * depth)",
+            f"    strip = {gemm.left}_at(source, i * a_row)",
+            f"    {_pack_words(gemm, 1)}",
+        ]
     for rows, panels in LOW_TILES:
         literals, step = gemm.tile.literals(rows, panels), panels * width
         lines += f"""\
@@ -301,8 +365,8 @@ if first < last:
     for j in range(0, columns, {step}):
         strip = {t}_at(right, j * k + k0 * {width})
         for i in range(first, last, {rows}):
-            row = {t}_at(source, i * a_row)
+            row = {row}
             place = {t}_at(block, i * pitch + j)
-            gemm_tile({literals}, keep, row, a_row, a_col, strip, {width} * k, {width}, place, pitch, {rows}, columns - j, depth)
+            gemm_tile({literals}, keep, row, {a_row}, {a_k}, strip, {width} * k, {width}, place, pitch, {rows}, columns - j, depth)
 first = last""".splitlines()
     return lines

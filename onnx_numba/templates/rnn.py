@@ -125,32 +125,34 @@ def gru(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
 
 
 def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
-    """Gates i, o, f and candidate c; buffers: x, R, h0, lengths, c0, peepholes, R's scales, then all h, the last h and the last c.
+    """Gates i, o, f and candidate c; buffers: x, R, h0, lengths, c0, peepholes, then all h, the last h and the last c.
 
-    With ``QUANTISED`` R has whole numbers of 8 bits and a sign, and h is quantised to such at every step, in the scale of all its
-    sequences together, which then are one work unit. Their products are added up as floats, ``CHUNK`` at a time, which is exact while
-    that is at most 256 for float32.
+    With ``QUANTISED`` h is quantised to bytes at every step, in the scale of all its sequences together, which then are one work unit.
+    R has bytes with a sign, in words as `word_product` takes them. Buffers before the results are, per column of R, its scale, its zero
+    point c, and the sum of its bytes less c: ``sum((h - z) * (R - c)) == sum(h * R) - z * sum(R - c) - c * sum(h)``.
     """
     given = X_p(bufs, 0)
-    weights = X_p(bufs, 1)
+    weights = W_p(bufs, 1)
     first = X_p(bufs, 2)
     lengths = i64_p(bufs, 3)
     first_cell = X_p(bufs, 4)
     peep = X_p(bufs, 5)
-    scales = X_p(bufs, 6)
-    every = X_p(bufs, 7)
-    last = X_p(bufs, 8)
-    last_cell = X_p(bufs, 9)
+    every = X_p(bufs, EVERY)
+    last = X_p(bufs, LAST)
+    last_cell = X_p(bufs, LAST_CELL)
     steps = dims[0]
     batch = dims[1]
     size = dims[2]
     rows = dims[3]
-    totals = f64_scratch(ctx, 0)
-    gates = X_scratch(ctx, 32 * rows * size)
-    sums = X_at(gates, 4 * rows * size)
-    levels = X_at(sums, 4 * rows * size)
-    scale = X(0.0)
-    zero = X(0.0)
+    gates = X_scratch(ctx, 0)
+    if QUANTISED:
+        scales = X_p(bufs, 6)
+        zeros = i32_p(bufs, 7)
+        totals = i32_p(bufs, 8)
+        pitch = udiv(4 * size + PANEL - 1, PANEL) * PANEL
+        words = udiv(size + 3, 4)
+        sums = i32_at(gates, 4 * rows * size)
+        levels = i32_at(sums, rows * pitch)
     for unit in range(lo, hi):
         begin = unit * rows
         end = min(begin + rows, batch)
@@ -183,21 +185,20 @@ def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                             high = max_(high, last[b * size + j])
                 scale = X(1.0) if low == high else (high - low) / X(255.0)
                 zero = max_(min_(rint(-low / scale), X(255.0)), X(0.0))
-                for k in range((end - begin) * size):
-                    levels[k] = max_(min_(rint(state[k] / scale) + zero, X(255.0)), X(0.0)) - zero
-                for j in range((end - begin) * 4 * size):
-                    totals[j] = f64(0.0)
-                for start in range(0, size, CHUNK):
-                    for j in range((end - begin) * 4 * size):
-                        sums[j] = X(0.0)
-                    depth = min(size - start, CHUNK)
-                    right = X_at(weights, start * 4 * size)
-                    add_product(sums, 4 * size, X_at(levels, start), size, right, 4 * size, end - begin, depth, 4 * size)
-                    for j in range((end - begin) * 4 * size):
-                        totals[j] = totals[j] + f64(sums[j])
                 for b in range(end - begin):
+                    line = u8_at(levels, 4 * b * words)
+                    for j in range(size):
+                        level = max_(min_(rint(state[b * size + j] / scale) + zero, X(255.0)), X(0.0))
+                        line[j] = u8(bits_of(level + X(WHOLE)))
+                word_product(sums, levels, words, weights, end - begin, words, 4 * size)
+                for b in range(end - begin):
+                    line = u8_at(levels, 4 * b * words)
+                    total = i32(0)
+                    for j in range(size):
+                        total = acc_add(total, i32(line[j]))
                     for j in range(4 * size):
-                        gates[b * 4 * size + j] = gates[b * 4 * size + j] + X(totals[b * 4 * size + j]) * (scale * scales[j])
+                        product = sums[b * pitch + j] - i32(zero) * totals[j] - total * zeros[j]
+                        gates[b * 4 * size + j] = gates[b * 4 * size + j] + X(i32(product)) * (scale * scales[j])
             else:
                 add_product(gates, 4 * size, state, size, weights, 4 * size, end - begin, size, 4 * size)
             for b in range(begin, end):

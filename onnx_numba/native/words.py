@@ -1,0 +1,96 @@
+"""Products of words of bytes inside other kernels: what a quantised recurrence adds to its gates at every step.
+
+The right operand lies in panels of `PANEL` words, in each of which the summed axis is the outer one, so that a tile reads it from the first
+word to the last.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from onnx_numba.native.dot import BYTES, plain_dot_for
+from onnx_numba.native.integer import iadd, iand, imul, shl, shr
+from onnx_numba.native.registry import Intrinsic, Preferred, function
+from onnx_numba.native.scalar import cast_like
+from onnx_numba.native.tile import TileEmitter
+from onnx_numba.native.vector import VectorEmitter, outlined
+from onnx_numba.target import Target
+
+PANEL = 128
+"""Words along a panel: eight vectors of the widest, whose sums in flight hide the latency of a multiply-add for a single row."""
+ROWS = 4
+"""Rows that are multiplied together."""
+
+
+def _build(target: Target, builder: Any, literals: list[int], args: Any) -> None:
+    sums, left, left_row, right, rows, depth, columns = args
+    lanes, dot = target.lanes, plain_dot_for(target, "u8", "i8")
+    outer = VectorEmitter(builder, sums.type.pointee, lanes)
+    number, width = outer.number, outer.number(PANEL)
+    padded = builder.mul(builder.sdiv(builder.add(columns, number(PANEL - 1)), width), width)
+
+    def block(count: int, vectors: int, i: Any) -> None:
+        """So many rows from i on."""
+        tile = TileEmitter(builder, [count, vectors, lanes, 1, dot.number], sums.type.pointee)
+        start, line = builder.gep(left, [builder.mul(i, left_row)]), builder.gep(sums, [builder.mul(i, padded)])
+
+        def step(j: Any, values: list[Any]) -> list[Any]:
+            inside = builder.srem(j, width)
+            panel = builder.gep(right, [builder.add(builder.mul(builder.sub(j, inside), depth), inside)])
+            found = tile.sums(start, left_row, number(1), lambda k, _: builder.gep(panel, [builder.mul(k, width)]), depth)
+            tile.write_whole(found, builder.gep(line, [j]), padded, False)
+            return values
+
+        outer.loop(number(0), padded, vectors * lanes, [], step)
+
+    first, wide = number(0), lanes == 16
+    for count, vectors in ((ROWS, 4 if wide else 2), (1, 8 if wide else 4)):
+
+        def some(i: Any, values: list[Any], count: int = count, vectors: int = vectors) -> list[Any]:
+            block(count, vectors, i)
+            return values
+
+        first, _ = outer.loop(first, rows, count, [], some)
+
+
+def _emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    return outlined("word_product", 0, partial(_build, context.compiled_for))(context, builder, signature, args)
+
+
+def _typing(*args: Any) -> Any:
+    from numba import types
+    from numba.core.typing import signature
+
+    words = types.CPointer(types.int32)
+    wanted = [words, words, types.int64, words, types.int64, types.int64, types.int64]
+    return signature(types.void, *wanted) if len(args) == len(wanted) and all(args[k] == words for k in (0, 1, 3)) else None
+
+
+@function
+def _product(sums: Any, left: Any, left_row: Any, right: Any, rows: Any, depth: Any, columns: Any) -> None:
+    """``sums[i * pitch + j]`` is the sum over k < ``depth`` of word ``left[i * left_row + k]`` times word k of column j in ``right``.
+
+    The bytes on the left have no sign, those on the right have one. ``pitch`` is ``columns`` in whole panels; what is written beyond the
+    columns means nothing.
+    """
+    pitch = (columns + (PANEL - 1)) // PANEL * PANEL
+    for i in range(rows):
+        for j in range(columns):
+            place = (j // PANEL) * PANEL * depth + j % PANEL
+            total = cast_like(0, sums[0])
+            low, eight, above = cast_like(255, total), cast_like(8, total), cast_like(24, total)
+            for k in range(depth):
+                a = left[i * left_row + k]
+                b = right[place + k * PANEL]
+                for _ in range(BYTES):
+                    total = iadd(total, imul(iand(a, low), shr(shl(b, above), above)))
+                    a = shr(a, eight)
+                    b = shr(b, eight)
+            sums[i * pitch + j] = total
+
+
+# Every processor has instructions for it, of one kind or another; the plain form is the twin, and that of CUDA.
+word_product = Preferred("word_product", lambda target: True, Intrinsic("word_product", _product.python, _typing, _emit), _product)
+
+RECORDS = (word_product,)
