@@ -125,7 +125,51 @@ PRODUCTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", [*ELEMENTWISE, *SHAPES, *REDUCTIONS, *PRODUCTS], ids=str)
+PLACES = np.array([[[[1, 8, 4], [14, 11, 17]], [[0, 9, 3], [12, 13, 16]]]])
+SAMPLED = [
+    Case("Resize", 19, [IMAGE[:1, :2], None, np.array([1, 1, 1.5, 0.7], np.float32)], {"mode": "linear"}, (2,)),
+    Case("Resize", 19, [IMAGE[:1, :2], None, None, ints(5, 7)], {"mode": "cubic", "axes": [3, 2]}, (3,)),
+    Case("Resize", 19, [IMAGE[:1, :2], None, None, ints(3, 2)], {"mode": "linear", "antialias": 1, "axes": [-2, -1]}, (3,)),
+    Case("Resize", 13, [IMAGE[:1, :2], None, np.array([1, 1, 2, 0.6], np.float32)], {"mode": "nearest"}, (2,)),
+    Case("Resize", 18, [IMAGE[:1, :2], np.array([0.1, -0.2, 0.8, 1.1], np.float32), None, ints(4, 5)],
+         {"mode": "linear", "axes": [2, 3], "coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 3.0}, (1, 3)),
+    Case("Resize", 10, [IMAGE[:1, :2], np.array([1, 1, 2, 0.6], np.float32)], {"mode": "nearest"}, (1,)),
+    Case("Upsample", 9, [IMAGE[:1, :2], np.array([1, 1, 2, 3], np.float32)], {"mode": "linear"}, (1,)),
+    Case("Upsample", 7, [IMAGE[:1, :2]], {"mode": "nearest", "scales": [1.0, 1.0, 2.0, 1.0]}),
+    Case("Col2Im", 18, [f64(2, 12, 9), ints(4, 3), ints(2, 3)], {"pads": [0, 1, 0, 1]}, (1, 2)),
+    Case("LpPool", 22, [IMAGE[:, :2, :4]], {"kernel_shape": [2, 3], "strides": [2, 1], "pads": [1, 1, 0, 1], "p": 3}),
+    Case("LpPool", 22, [IMAGE[:, :2]], {"kernel_shape": [2, 2], "strides": [3, 2], "ceil_mode": 1}),
+    Case("GlobalLpPool", 2, [IMAGE], {"p": 3}),
+    Case("LRN", 13, [IMAGE], {"size": 3, "alpha": 0.4, "beta": 0.6, "bias": 1.5}),
+    Case("LRN", 13, [IMAGE], {"size": 2, "alpha": 0.4}),
+    Case("AveragePool", 22, [IMAGE[:, :2]], {"kernel_shape": [3, 2], "strides": [2, 2], "ceil_mode": 1, "pads": [1, 0, 1, 1]}),
+    Case("AveragePool", 22, [IMAGE[:, :2]],
+         {"kernel_shape": [3, 2], "strides": [2, 2], "ceil_mode": 1, "pads": [1, 0, 1, 1], "count_include_pad": 1}),
+    Case("AveragePool", 22, [IMAGE[:, :2]],
+         {"kernel_shape": [3, 2], "strides": [2, 1], "auto_pad": "SAME_LOWER", "count_include_pad": 1, "dilations": [1, 2]}),
+    Case("AveragePool", 11, [IMAGE[:, :2]], {"kernel_shape": [3, 2], "strides": [2, 2], "auto_pad": "SAME_UPPER"}),
+    Case("MaxUnpool", 11, [f64(1, 2, 2, 3), PLACES], {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    Case("MaxUnpool", 11, [f64(1, 2, 2, 3), PLACES, ints(1, 2, 5, 7)], {"kernel_shape": [2, 2], "strides": [2, 2]}, (2,)),
+    Case("ConvTranspose", 11, [f64(1, 2, 3, 2), f64(2, 2, 3, 2)], {"strides": [2, 3], "output_shape": [6, 4]}),
+    Case("ConvTranspose", 11, [f64(1, 2, 3, 2), f64(2, 2, 3, 4)], {"strides": [2, 1], "auto_pad": "SAME_UPPER"}),
+    Case("ConvTranspose", 11, [f64(1, 2, 3, 2), f64(2, 2, 4, 2)], {"strides": [1, 3], "auto_pad": "SAME_LOWER"}),
+    Case("DFT", 20, [f64(2, 5, 3, 2)], {}),
+    Case("DFT", 20, [f64(2, 5, 3, 1), np.array(7), np.array(1)], {"onesided": 1}, (1, 2)),
+    Case("DFT", 17, [f64(2, 5, 3, 2), np.array(4)], {"inverse": 1, "axis": 1}, (1,)),
+    Case("STFT", 17, [f64(2, 9, 1), np.array(2), f64(4)], {}, (1,)),
+    Case("STFT", 17, [f64(2, 9, 2), np.array(3), None, np.array(5)], {"onesided": 0}, (1, 3)),
+    Case("TensorScatter", 24, [f64(2, 3, 5, 2), f64(2, 3, 2, 2), ints(3, 1)]),
+    Case("TensorScatter", 24, [f64(2, 5, 2), f64(2, 2, 2), ints(4, 1)], {"mode": "circular"}),
+    Case("Unique", 11, [X]),
+    Case("Unique", 11, [X], {"axis": 1, "sorted": 0}),
+    Case("Einsum", 12, [X, f64(1, 4, 2)], {"equation": "...c,...cd->...d"}),
+    Case("Einsum", 12, [f64(2, 3, 4, 4), f64(3, 3)], {"equation": "b...ii, jj -> ...ji"}),
+    Case("Einsum", 12, [f64(3, 2, 3, 3)], {"equation": "ijii"}),
+    Case("Einsum", 12, [f64(2, 3), f64(3, 4)], {"equation": "...b,bc"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [*ELEMENTWISE, *SHAPES, *REDUCTIONS, *PRODUCTS, *SAMPLED], ids=str)
 def test_differences_agree(case: Case) -> None:
     check(case)
 
@@ -134,11 +178,12 @@ CHOSEN = {
     "Sigmoid", "Tanh", "Softplus", "Pow", "Div", "Max", "Where", "Clip", "Reshape", "Expand", "Concat", "Split", "Slice", "Gather",
     "GatherElements", "GatherND", "Pad", "CumSum", "TopK", "ScatterElements", "ScatterND", "ReduceMean", "ReduceMax", "ReduceL2",
     "ReduceLogSumExp", "Softmax", "LogSoftmax", "LayerNormalization", "BatchNormalization", "MatMul", "Gemm", "Einsum", "Conv",
-    "ConvTranspose", "AveragePool", "MaxPool", "SoftmaxCrossEntropyLoss",
+    "ConvTranspose", "AveragePool", "MaxPool", "SoftmaxCrossEntropyLoss", "Resize", "Upsample", "Col2Im", "LpPool", "LRN", "MaxUnpool",
+    "TensorScatter", "Unique",
 }  # fmt: skip
 """Operators whose derivatives are of every kind there is."""
 
-SOME = [case for case in [*ELEMENTWISE, *SHAPES, *REDUCTIONS, *PRODUCTS] if case.op in CHOSEN]
+SOME = [case for case in [*ELEMENTWISE, *SHAPES, *REDUCTIONS, *PRODUCTS, *SAMPLED] if case.op in CHOSEN]
 FIRST = {case.op: case for case in reversed(SOME)}
 
 
@@ -311,6 +356,27 @@ class TestEdges:
         text = """g (double[4] x) => (double[2] v, double[4] d) { k = Constant<value_ints=[2]>() v, i = TopK(x, k) f = Cast<to=11>(i)
             y = Mul(f, x2) x2 = Gather(x, i) d = Gradient<xs=["x"], y="y">(x) }"""
         np.testing.assert_array_equal(run(text, [4.0, 1.0, 3.0, 9.0])[1], [0, 0, 0, 3])
+
+    def test_the_first_of_equal_elements_has_the_derivative(self) -> None:
+        text = 'g (double[4] x) => (double[4] d) { y = Unique(x) s = Mul(y, y) d = Gradient<xs=["x"], y="s">(x) }'
+        np.testing.assert_array_equal(run(text, [3.0, 1.0, 3.0, 1.0])[0], [6, 2, 0, 0])
+
+    def test_norms_of_nothing(self) -> None:
+        text = 'g (double[1,1,3] x) => (double[1,1,3] d) { y = GlobalLpPool(x) d = Gradient<xs=["x"], y="y">(x) }'
+        np.testing.assert_array_equal(run(text, np.zeros((1, 1, 3)))[0], np.zeros((1, 1, 3)))
+
+    def test_an_optional(self) -> None:
+        text = """g (double[2] x) => (double[2] d) { o = Optional(x) g = OptionalGetElement(o) y = Mul(g, g)
+            d = Gradient<xs=["x"], y="y">(x) }"""
+        np.testing.assert_array_equal(run(text, [3.0, 1.0])[0], [6, 2])
+
+    def test_training_dropout_with_its_mask(self) -> None:
+        text = """g (double[50] x, float r, bool t) => (double[50] y, bool[50] m, double[50] d) {
+            y, m = Dropout<seed=3>(x, r, t) d = Gradient<xs=["x"], y="y">(x) }"""
+        _, mask, d = run(text, np.ones(50), np.array(0.25, np.float32), np.array(True))
+        assert 0 < mask.sum() < 50
+        np.testing.assert_allclose(d, mask / 0.75)
+        np.testing.assert_array_equal(run(text, np.ones(50), np.array(0.25, np.float32), np.array(False))[2], np.ones(50))
 
     def test_an_extent_that_may_be_broadcast(self) -> None:
         text = 'g (double[n,3] x, double[m,k] w) => (double[m,k] d) { y = Mul(x, w) d = Gradient<xs=["w"], y="y">(w) }'

@@ -24,9 +24,9 @@ from onnx_numba.passes.derivatives.terms import Body, Term, Writer
 from onnx_numba.passes.rename import private
 
 RANDOM = frozenset({
-    "Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
+    "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
 })  # fmt: skip
-"""Operators that give something else when they are computed again; Dropout in training only."""
+"""Operators that give something else when they are computed again; so does Dropout where it is told whether it trains."""
 
 
 class Differentiation(Protocol):
@@ -52,7 +52,8 @@ def _again(call: Call, body: Graph) -> Graph:
 
 
 def _random(node: Node) -> bool:
-    return (node.domain == "" and node.op in RANDOM) or any(_random(each) for body in node.bodies.values() for each in body.nodes)
+    draws = node.op in RANDOM or (node.op == "Dropout" and len(node.inputs) > 2)
+    return (draws and node.domain == "") or any(_random(each) for body in node.bodies.values() for each in body.nodes)
 
 
 def _opened(call: Call, body: Graph, kinds: Sequence[ValueType | None]) -> tuple[Body, Graph]:
