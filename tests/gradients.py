@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,12 @@ from onnx_numba.errors import UnsupportedError
 
 Array = np.ndarray[Any, Any]
 TRAINING = "ai.onnx.preview.training"
-RNG = np.random.default_rng(5)
 
 
-def f64(*shape: int) -> Array:
-    return RNG.standard_normal(shape)
+def drawing(seed: int) -> Callable[..., Array]:
+    """A function of a shape that draws float64 numbers, the same whatever other modules draw."""
+    random = np.random.default_rng(seed)
+    return lambda *shape: random.standard_normal(shape)
 
 
 def ints(*values: int) -> Array:

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gradients import TRAINING, check, f64, ints, parsed, refused, run
+from gradients import TRAINING, check, drawing, ints, parsed, refused, run
 from onnx import TensorProto, helper, numpy_helper
 from operators import Case
 
 import onnx_numba.backend as backend
 from onnx_numba.errors import ModelError, UnsupportedError
+
+f64 = drawing(5)
 
 X = f64(2, 3, 4)
 POSITIVE = np.abs(X) + 0.2
@@ -208,6 +210,17 @@ class TestGraphs:
         x = np.array([0.3, -1.0, 2.0])
         expected = np.cos(x * x) * 2 * x * x + np.sin(x * x) + 2 * x
         np.testing.assert_allclose(run(text, x)[0], expected)
+
+    def test_the_statistics_of_a_normalisation(self) -> None:
+        text = """g (float[2,3] x, float[3] s) => (float[2,3] d) { n, m, v = LayerNormalization(x, s) p = Mul(m, v) y = Mul(p, p)
+            d = Gradient<xs=["x"], y="y">(x) }"""
+        x = f64(2, 3)
+
+        def value(x: np.ndarray) -> float:
+            return float((x.mean(1) ** 2 / (x.var(1) + 1e-5)).sum())
+
+        expected = [[(value(x + 1e-6 * e) - value(x - 1e-6 * e)) / 2e-6 for e in np.eye(6).reshape(2, 3, 2, 3)[k]] for k in range(2)]
+        np.testing.assert_allclose(run(text, x.astype(np.float32), np.ones(3, np.float32))[0], expected, 1e-4)
 
     def test_a_value_that_is_both_operands(self) -> None:
         text = 'g (double[2,2] x) => (double[2,2] d) { y = Gemm(x, x) d = Gradient<xs=["x"], y="y">(x) }'
@@ -425,8 +438,8 @@ class TestErrors:
         assert "twice" in message
 
     def test_an_output_without_a_derivative(self) -> None:
-        text = """g (double[2,3] x, double[3] s) => (double[2,3] d) {
-            [it] n, m = LayerNormalization(x, s) y = Cast<to=11>(m) d = Gradient<xs=["x"], y="y">(x) }"""
+        text = """g (double[2,3] x, double[3] s, double[3] t) => (double[2,3] d) {
+            [it] n, m, v = BatchNormalization<training_mode=1>(x, s, s, t, t) y = Mul(m, m) d = Gradient<xs=["x"], y="y">(x) }"""
         assert "'it'" in refused(text) and "first output" in refused(text)
 
     def test_an_unknown_rank(self) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from gradients import agrees, f64, refused, run
+from gradients import Array, agrees, drawing, parsed, refused, run
 
+import onnx_numba.backend as backend
 from onnx_numba.errors import ExecutionError
+
+f64 = drawing(6)
 
 LOOP = """g (int64 n, double[3] x, double[3] w) => (double[3] y, double[3] d, double[3] e) { t = Constant<value=bool {1}>()
     y = Loop(n, t, x) <body = b (int64 k, bool c, double[3] s) => (bool c, double[3] z) { p = Mul(s, w) z = Sin(p) }>
@@ -140,6 +143,33 @@ def test_bodies_with_loops_in_them() -> None:
     text = """g (double a, double b) => (double[n] y, double c, double d) { end = Constant<value=double {5.0}>()
         r = Range(a, end, b) y = Mul(r, r) c, d = Gradient<xs=["a", "b"], y="y">(a, b) }"""
     agrees(text, [np.array(0.4), np.array(1.3)], [0, 1])
+
+
+def test_a_recurrence_that_the_standard_writes_as_a_scan() -> None:
+    """Its body is in float32, so the differences are those of a recurrence in NumPy."""
+    text = """g (float[1,4,3] q, float[1,4,3] k, float[1,4,2] v, float[1,4,1] a, float[1,4,1] e)
+        => (float[1,4,3] dq, float[1,4,3] dk, float[1,4,2] dv, float[1,4,1] da, float[1,4,1] de) {
+        y, s = LinearAttention<q_num_heads=1, kv_num_heads=1, update_rule="gated_delta", scale=0.5>(q, k, v, , a, e) z = Mul(y, y)
+        dq, dk, dv, da, de = Gradient<xs=["q", "k", "v", "a", "e"], y="z">(q, k, v, a, e) }"""
+
+    def value(q: Array, k: Array, v: Array, a: Array, e: Array) -> float:
+        state, total = np.zeros((3, 2)), 0.0
+        for t in range(4):
+            state = np.exp(a[t]) * state
+            state = state + e[t] * np.outer(k[t], v[t] - state.T @ k[t])
+            total += float(np.sum((0.5 * q[t] @ state) ** 2))
+        return total
+
+    inputs = [f64(4, 3), f64(4, 3), f64(4, 2), -np.abs(f64(4, 1)), np.abs(f64(4, 1))]
+    model = parsed(text)
+    model.opset_import[0].version = 27
+    got = backend.prepare(model, jit=False).run([x.astype(np.float32)[None] for x in inputs])
+    for position, slope in enumerate(got):
+        for index in np.ndindex(inputs[position].shape):
+            step = np.zeros_like(inputs[position])
+            step[index] = 1e-6
+            high, low = ([x + sign * step if k == position else x for k, x in enumerate(inputs)] for sign in (1, -1))
+            np.testing.assert_allclose(slope[0][index], (value(*high) - value(*low)) / 2e-6, 1e-3, 1e-4)
 
 
 class TestRefused:

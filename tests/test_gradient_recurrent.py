@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gradients import agrees, check, f64, ints, parsed
+from gradients import agrees, check, drawing, ints, parsed
 from operators import Case
 
 import onnx_numba.backend as backend
+
+f64 = drawing(7)
 
 STEPS, BATCH, FEATURES, SIZE = 3, 2, 2, 3
 
