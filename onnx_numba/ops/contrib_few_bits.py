@@ -27,7 +27,7 @@ ROWS = 32
 CHUNK = 32
 
 
-def _unpacked(data: Tensor, index: Sequence[Extent], bits: int) -> Expr:
+def unpacked(data: Tensor, index: Sequence[Extent], bits: int) -> Expr:
     """An element of a tensor whose last axis is packed, the first numbers in the lowest bits of a byte."""
     share = 8 // bits
     byte = data[(*index[:-1], d.floordiv(index[-1], share))]
@@ -64,13 +64,13 @@ class _Blocks:
 
     def number(self, k: Extent, column: Extent) -> Expr:
         """What is stored for an element."""
-        return _unpacked(self.packed, (column, k), self.bits)
+        return unpacked(self.packed, (column, k), self.bits)
 
     def zero(self, block: Extent, column: Extent) -> Expr:
         """The zero point of a block."""
         if self.zeros is None:
             return e.lit(1 << (self.bits - 1), U8)
-        return _unpacked(self.zeros, (column, block), self.bits) if self.packed_zeros else self.zeros[(column, block)]
+        return unpacked(self.zeros, (column, block), self.bits) if self.packed_zeros else self.zeros[(column, block)]
 
     def scale(self, block: Extent, column: Extent) -> Expr:
         """The scale of a block."""
@@ -203,8 +203,8 @@ def gather_block_quantized(
         at = wrapped(e.cast(indices[i[:rank]], I64), data.shape[0])
         where = (e.as_index(at), *i[rank:])
         block = (*where[:-1], d.floordiv(where[-1], block_size))
-        zero = e.lit(1 << (bits - 1), F32) if zero_points is None else e.cast(_unpacked(zero_points, block, bits), F32)
-        value = (e.cast(_unpacked(data, where, bits), F32) - zero) * e.cast(scales[block], F32)
+        zero = e.lit(1 << (bits - 1), F32) if zero_points is None else e.cast(unpacked(zero_points, block, bits), F32)
+        value = (e.cast(unpacked(data, where, bits), F32) - zero) * e.cast(scales[block], F32)
         return e.guard((at >= 0) & (at < e.dimval(data.shape[0])), value, 0)
 
     return b.compute((*indices.shape, *data.shape[1:-1], extent), element, scales.dtype)

@@ -8,11 +8,12 @@ from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
-from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.loop import Shape, Tensor
 from onnx_numba.ir.types import I64
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import MS, require_shape
+from onnx_numba.ops.common import MS, require_broadcast, require_shape
 from onnx_numba.ops.contrib_attention import attended, biased, scores, split_heads
+from onnx_numba.ops.contrib_cache import Window, storage, window
 from onnx_numba.ops.contrib_rotary import rotated
 from onnx_numba.ops.norm import root_mean_square
 from onnx_numba.ops.registry import op
@@ -48,12 +49,11 @@ def group_query_attention(
     q_norm_epsilon: float | None = None, k_norm_epsilon: float | None = None,
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
     """Attention over the cache with the new keys and values put in; the cache, and the scores before or after the softmax."""
-    if sliding_window_cache or k_quant_type != "NONE" or v_quant_type != "NONE" or k_scale is not None or v_scale is not None:
-        b.unsupported("a cache that is quantised or keeps a window only")
     if (past_key is None) != (past_value is None) or (q_norm_weight is None) != (k_norm_weight is None):
         b.fail("past_key and past_value, and q_norm_weight and k_norm_weight, must be given both or neither")
     q, k, v = _heads(b, query, key, value, num_heads, kv_num_heads)
     lengths = _lengths(b, seqlens_k, total_sequence_length, query_seqlens, q)
+    total = lengths.total
     if q_norm_weight is not None and k_norm_weight is not None:
         q = _normal(b, q, q_norm_weight, q_norm_epsilon or qk_norm_epsilon)
         k = _normal(b, k, k_norm_weight, k_norm_epsilon or qk_norm_epsilon)
@@ -62,14 +62,32 @@ def group_query_attention(
             b.fail("do_rotary needs cos_cache and sin_cache")
         places = _places(b, lengths, position_ids, q.shape[2])
         q, k = (rotated(b, t, places, cos_cache, sin_cache, bool(rotary_interleaved)) for t in (q, k))
-    keys, values = _cached(b, past_key, k, lengths), _cached(b, past_value, v, lengths)
-    logits = scores(b, q, _first(b, keys, lengths.total), scale)
+    stores = (
+        storage(b, "k", k_quant_type, kv_cache_bit_width, k_scale, past_key, k),
+        storage(b, "v", v_quant_type, kv_cache_bit_width, v_scale, past_value, v),
+    )
+    new = [(past, store.encoded(b, t)) for past, store, t in zip((past_key, past_value), stores, (k, v), strict=True)]
+    if sliding_window_cache:
+        if qk_output:
+            b.unsupported("the scores of a cache that keeps a window only")
+        kept = window(b, past_key, local_window_size)
+        lengths, begin, resident, first = _staged(b, lengths, kept, q.shape[2])
+        both = [_cached(b, past, t, lengths) for past, t in new]
+        keys, values = (kept.kept(b, t, begin, resident) for t in both)
+        attention_bias = attention_bias and _from(b, attention_bias, first, (*q.shape[:3], total), lengths.total)
+    else:
+        both = [_cached(b, past, t, lengths) for past, t in new]
+        keys, values = both
+    seen_keys, seen_values = (
+        store.decoded(b, _first(b, cache, lengths.total), t.shape[3]) for store, cache, t in zip(stores, both, (k, v), strict=True)
+    )
+    logits = scores(b, q, seen_keys, scale)
     if softcap:
         logits = b.map(lambda x: softcap * e.unary("tanh", x / softcap), logits)
     logits = biased(b, logits, attention_bias)
     seen = _seen(b, logits, lengths, bool(causal), local_window_size)
     weights = _softmax(b, seen, _sink(b, head_sink, num_heads, smooth_softmax == 1, seen))
-    output = attended(b, weights, _first(b, values, lengths.total))
+    output = b.cast(attended(b, weights, seen_values), query.dtype)
     return output, keys, values, b.cast(weights if qk_output == 2 else logits, query.dtype) if qk_output else None
 
 
@@ -149,6 +167,32 @@ def _cached(b: Builder, past: Tensor | None, new: Tensor, lengths: _Lengths) -> 
         return fresh if past is None else e.guard((at < 0) & (place < e.dimval(room)), past[(n, h, t, i)], fresh)
 
     return b.compute((batch, heads, d.dmax(room, lengths.total), size), element, new.dtype)
+
+
+def _staged(b: Builder, lengths: _Lengths, kept: Window, length: Extent) -> tuple[_Lengths, Tensor, Tensor, Tensor]:
+    """A step over a cache that keeps a window, as one over a cache with room for both, which begins with what the window's has.
+
+    Returns its lengths, from where on its places are kept and how many, and the position in the sequence of the first.
+    """
+    before, after = kept.resident(b, lengths.past), kept.resident(b, lengths.keys)
+    first = b.map(lambda t, r: t - r, lengths.past, before)
+    begin = b.map(lambda t, r, f: t - r - f, lengths.keys, after, first)
+    keys = b.map(lambda r, c: r + c, before, lengths.valid)
+    return _Lengths(keys, before, lengths.valid, kept.capacity + length), begin, after, first
+
+
+def _from(b: Builder, bias: Tensor, first: Tensor, shape: Shape, count: Extent) -> Tensor:
+    """A bias for ``count`` keys from another position on in each sequence; ``shape`` is that of the bias for all positions."""
+    if bias.rank != 4:
+        b.fail(f"attention_bias of rank 4 is expected, one of rank {bias.rank} came")
+    require_broadcast(b, bias.shape, shape, "attention_bias")
+    full = b.expand(bias, shape)
+
+    def element(n: Dim, h: Dim, s: Dim, t: Dim) -> Expr:
+        place = e.dimval(t) + first[(n,)]
+        return e.guard(place < e.dimval(shape[3]), full[(n, h, s, place)], 0)
+
+    return b.compute((*shape[:3], count), element, bias.dtype)
 
 
 def _first(b: Builder, cache: Tensor, count: Extent) -> Tensor:

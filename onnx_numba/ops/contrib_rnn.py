@@ -38,7 +38,7 @@ def dynamic_quantize_lstm(
     direction: str = "forward", hidden_size: int | None = None, input_forget: int = 0,
 ) -> Result:  # fmt: skip
     """An LSTM with 8-bit weights; x is quantised as a whole and h at every step, each to the range that it has."""
-    cell = cell_of(b, 4, ["Sigmoid", "Tanh", "Tanh"], direction, activations, activation_alpha, activation_beta, clip, 0)
+    cell = cell_of(b.fail, 4, ["Sigmoid", "Tanh", "Tanh"], direction, activations, activation_alpha, activation_beta, clip, 0)
     if w.rank != 3 or r.rank != 3:
         b.fail(f"W and R of rank 3 are expected, W of rank {w.rank} and R of rank {r.rank} came")
     upright = b.transpose(w, (0, 2, 1)), b.transpose(r, (0, 2, 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, ceildiv, dmin
@@ -32,46 +32,60 @@ _DEFAULTS: dict[str, tuple[float | None, float | None]] = {
 """Activations with the defaults of the parameters that they take."""
 
 @dataclass(frozen=True)
+class Activation:
+    """One of the standard's activations, by its name in small letters; parameters that it does not take are 0."""
+
+    name: str
+    alpha: float
+    beta: float
+
+
+@dataclass(frozen=True)
 class Cell:
     """What the attributes of a recurrent operator say.
 
-    ``gates`` is how many rows of weights there are per unit, ``bound`` the clip; ``functions`` has a mapping of template
-    constants per direction.
+    ``gates`` is how many rows of weights there are per unit, ``bound`` the clip; ``functions`` are the activations per direction.
     """
 
     gates: int
     backward: tuple[bool, ...]
-    functions: tuple[dict[str, Any], ...]
+    functions: tuple[tuple[Activation, ...], ...]
     bound: float
     batch_first: bool
 
+    def constants(self, d: int) -> dict[str, Any]:
+        """The activations of a direction as constants of a template."""
+        table: dict[str, Any] = {}
+        for letter, function in zip("FGH", self.functions[d], strict=False):
+            table |= {letter: f"act_{function.name}", f"{letter}A": function.alpha, f"{letter}B": function.beta}
+        return table
+
 
 def cell_of(
-    b: Builder, gates: int, defaults: Sequence[str], direction: str, names: Names, alpha: Floats, beta: Floats,
+    fail: Callable[[str], NoReturn], gates: int, defaults: Sequence[str], direction: str, names: Names, alpha: Floats, beta: Floats,
     clip: float | None, layout: int,
 ) -> Cell:  # fmt: skip
-    """The attributes, checked and with their defaults."""
+    """The attributes, checked and with their defaults; ``fail`` is told what is wrong with them."""
     # Version 1 of GRU has its default misspelt.
     kinds = {"forward": (False,), "foward": (False,), "reverse": (True,), "bidirectional": (False, True)}
     if direction not in kinds:
-        b.fail(f"direction {direction!r} is unknown")
+        fail(f"direction {direction!r} is unknown")
     backward = kinds[direction]
     wanted = [name.lower() for name in (names or list(defaults) * len(backward))][: len(defaults) * len(backward)]
     if len(wanted) < len(defaults) * len(backward):
-        b.fail(f"{len(wanted)} activations, {len(defaults) * len(backward)} are needed")
+        fail(f"{len(wanted)} activations, {len(defaults) * len(backward)} are needed")
     alphas, betas = list(alpha or ()), list(beta or ())
-    functions: list[dict[str, Any]] = []
-    for d in range(len(backward)):
-        table: dict[str, Any] = {}
-        for letter, name in zip("FGH", wanted[d * len(defaults) :][: len(defaults)], strict=False):
-            if name not in _DEFAULTS:
-                b.fail(f"activation {name!r} is unknown")
-            first, second = _DEFAULTS[name]
-            table[letter] = f"act_{name}"
-            table[f"{letter}A"] = (alphas.pop(0) if alphas else first) if first is not None else 0.0
-            table[f"{letter}B"] = (betas.pop(0) if betas else second) if second is not None else 0.0
-        functions.append(table)
-    return Cell(gates, backward, tuple(functions), clip if clip else math.inf, bool(layout))
+    functions = []
+    for name in wanted:
+        if name not in _DEFAULTS:
+            fail(f"activation {name!r} is unknown")
+        first, second = (
+            0.0 if default is None else given.pop(0) if given else default
+            for default, given in zip(_DEFAULTS[name], (alphas, betas), strict=True)
+        )
+        functions.append(Activation(name, first, second))
+    each = tuple(tuple(functions[k : k + len(defaults)]) for k in range(0, len(functions), len(defaults)))
+    return Cell(gates, backward, each, clip if clip else math.inf, bool(layout))
 
 
 @dataclass(frozen=True)
@@ -185,7 +199,7 @@ def run_directions(
             [(kind, (steps, batch, size)), *((kind, (batch, size)) for _ in inputs.state)],
             total=1 if whole else ceildiv(batch, BLOCK), dims=(steps, batch, size, rows),
             types={"X": kind, "W": held.dtype}, scratch=rows * scratch,
-            constants={**cell.functions[d], **constants, "REVERSE": reverse, "CLIP": cell.bound},
+            constants={**cell.constants(d), **constants, "REVERSE": reverse, "CLIP": cell.bound},
         )  # fmt: skip
         sequences.append(b.reshape(made[0], (steps, 1, batch, size)))
         for k, state in enumerate(made[1:]):
@@ -206,7 +220,7 @@ def rnn(
     layout: int = 0, output_sequence: int = 0,
 ) -> Result:  # fmt: skip
     """``h = f(x W + h R + b)``."""
-    cell = cell_of(b, 1, ["Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
+    cell = cell_of(b.fail, 1, ["Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
     inputs = inputs_of(b, cell, x, w, r, bias, sequence_lens, [initial_h], hidden_size)
     size = r.shape[-1]
     given, weights = _given(b, inputs, lambda d: summed_bias(b, inputs, d, size)), _weights(b, inputs)
@@ -221,7 +235,7 @@ def gru(
     layout: int = 0, linear_before_reset: int = 0, output_sequence: int = 0,
 ) -> Result:  # fmt: skip
     """A gated recurrent unit."""
-    cell = cell_of(b, 3, ["Sigmoid", "Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
+    cell = cell_of(b.fail, 3, ["Sigmoid", "Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
     inputs = inputs_of(b, cell, x, w, r, bias, sequence_lens, [initial_h], hidden_size)
     size = r.shape[-1]
     kind = inputs.x.dtype
@@ -249,7 +263,7 @@ def lstm(
     direction: str = "forward", hidden_size: int | None = None, input_forget: int = 0, layout: int = 0, output_sequence: int = 0,
 ) -> Result:  # fmt: skip
     """A long short-term memory."""
-    cell = cell_of(b, 4, ["Sigmoid", "Tanh", "Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
+    cell = cell_of(b.fail, 4, ["Sigmoid", "Tanh", "Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
     inputs = inputs_of(b, cell, x, w, r, bias, sequence_lens, [initial_h, initial_c], hidden_size, peepholes)
     given, weights = _given(b, inputs, lambda d: summed_bias(b, inputs, d, r.shape[-1] * 4)), _weights(b, inputs)
     constants = {"COUPLED": bool(input_forget), "QUANTISED": False, **lstm_results(6)}

@@ -17,7 +17,7 @@ from onnx_numba.errors import ModelError
 from onnx_numba.ir.graph import AttributeRef, Function, FunctionKey, Graph, Node, Value
 from onnx_numba.ir.types import ValueType
 from onnx_numba.passes.dce import remove_dead_code
-from onnx_numba.passes.rename import all_defined, rename_graph, rename_node
+from onnx_numba.passes.rename import private, rename_node
 from onnx_numba.passes.schema_functions import schema_function
 
 
@@ -108,7 +108,7 @@ def _bound(node: Node, values: Mapping[str, Any], graphs: Mapping[str, Graph]) -
         if not isinstance(value, AttributeRef):
             attributes[key] = value
         elif value.name in graphs:
-            bodies[key] = _private(graphs[value.name], next(filter(None, node.outputs), node.name) + "»" + key + "»")
+            bodies[key] = private(graphs[value.name], next(filter(None, node.outputs), node.name) + "»" + key + "»")
         elif value.name in values:
             attributes[key] = values[value.name]
     return replace(node, attributes=attributes, bodies=bodies)
@@ -116,12 +116,6 @@ def _bound(node: Node, values: Mapping[str, Any], graphs: Mapping[str, Graph]) -
 
 def _bound_graph(graph: Graph, values: Mapping[str, Any], graphs: Mapping[str, Graph]) -> Graph:
     return graph.with_nodes(tuple(_bound(node, values, graphs) for node in graph.nodes))
-
-
-def _private(graph: Graph, prefix: str) -> Graph:
-    """A copy whose own names nobody else has: a function may use a graph it is given more than once."""
-    own = all_defined(graph)
-    return rename_graph(graph, lambda name: prefix + name if name in own else name)
 
 
 def _trimmed(node: Node) -> Node:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from onnx_numba.errors import OnnxNumbaError
-from onnx_numba.ir.graph import Graph, Node, reads
+from onnx_numba.ir.graph import Graph, Initializer, Node, reads
 from onnx_numba.ir.loop import Program
 from onnx_numba.ir.types import ValueType
 from onnx_numba.lower import Lowering, type_of
@@ -32,12 +33,22 @@ class KnownValues:
     """
 
     def __init__(self, graph: Graph, options: Options, outer: KnownValues | None = None) -> None:
-        self._lowering = Lowering(Program(), options, builtin())
+        program = Program() if outer is None else Program(weights=outer._lowering.program.weights)
+        self._lowering: Lowering = Lowering(program, options, builtin())
+        self._options = options
         self._outer = outer
         for value in graph.inputs:
-            if value.type is not None:
-                self._lowering.env[value.name] = self._lowering.builder.input(value.name, value.type, self._lowering.dims)
+            self.declare(value.name, value.type)
         self._lowering.constants.update({constant.name: constant for constant in graph.initializers})
+
+    def inside(self, initializers: Sequence[Initializer]) -> KnownValues:
+        """What is known in a graph within this one, which has these constants."""
+        return KnownValues(Graph((), (), tuple(initializers), ()), self._options, self)
+
+    def declare(self, name: str, kind: ValueType | None) -> None:
+        """Say that there is a value that no node makes; it stays unknown where its type is."""
+        if kind is not None:
+            self._lowering.env[name] = self._lowering.builder.input(name, kind, self._lowering.dims)
 
     def add(self, node: Node) -> None:
         """Take a node in; what it makes stays unknown where it cannot be lowered."""

@@ -40,3 +40,9 @@ def all_defined(graph: Graph) -> frozenset[str]:
     """Names that a graph and its subgraphs define."""
     bodies = [body for node in graph.nodes for body in node.bodies.values()]
     return graph.defined.union(*map(all_defined, bodies))
+
+
+def private(graph: Graph, prefix: str) -> Graph:
+    """A copy whose own names nobody else has: a graph may be needed more than once."""
+    own = all_defined(graph)
+    return rename_graph(graph, lambda name: prefix + name if name in own else name)

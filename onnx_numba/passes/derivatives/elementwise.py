@@ -196,13 +196,18 @@ def _cast(c: Call) -> Sequence[Term | None]:
 
 @rule("Dropout", since=7)
 def _dropout(c: Call) -> Sequence[Term | None]:
-    """The identity; in training only the forward run knows what was dropped."""
+    """The identity, or in training what the mask left of it; without its mask only the forward run knows."""
     training = c.x(2)
-    if training is not None:
-        known = c.w.known.constant(training.name)
-        if known is None or known.reshape(-1)[0]:
-            raise c.unsupported("it may be in training mode")
-    return [c.gs[0]]
+    if training is None:
+        return [c.gs[0]]
+    known = c.w.known.constant(training.name)
+    if known is not None and not known.reshape(-1)[0]:
+        return [c.gs[0]]
+    if len(c.ys) < 2 or c.ys[1] is None:
+        raise c.unsupported("it may be in training mode; ask for its mask as well")
+    ratio = c.gs[0].number(0.5) if c.x(1) is None else c.xs[1].cast_like(c.gs[0])
+    scaled = c.gs[0] / (1 - ratio)
+    return [c.w("Where", training.reshaped([]), scaled, c.gs[0]).at(c.ys[1])]
 
 
 @rule("SumTo")

@@ -1,15 +1,15 @@
-"""Derivatives of products: matrices, convolutions, and poolings."""
+"""Derivatives of products: matrices, and convolutions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
-from onnx_numba.passes.derivatives.shape import scattered
 from onnx_numba.passes.derivatives.table import Call, composed, rule
 from onnx_numba.passes.derivatives.terms import Term
+from onnx_numba.passes.derivatives.windows import Windows, covered, spatial, spread, windows_over
 
 
 def _swapped(x: Term) -> Term:
@@ -46,16 +46,12 @@ def _gemm(c: Call) -> Sequence[Term | None]:
 @composed("Einsum")
 def _einsum(c: Call) -> Sequence[Term | None]:
     """A sum of products that broadcast: every operand with an axis for every label."""
-    terms, arrow, result = c.attribute("equation").replace(" ", "").partition("->")
-    operands = terms.split(",")
-    if "." in terms or any(len(set(labels)) < len(labels) for labels in operands):
-        raise c.unsupported("an equation with '...' or with a label twice in an operand")
-    seen = sorted(set(terms) - {","})
-    if not arrow:
-        result = "".join(label for label in seen if terms.count(label) == 1)
+    operands, result = _labels(c)
+    parts = [_diagonal(x, labels) for x, labels in zip(c.xs, operands, strict=True)]
+    seen = sorted({label for _, labels in parts for label in labels})
     order = [*result, *(label for label in seen if label not in result)]
     product: Term | None = None
-    for x, labels in zip(c.xs, operands, strict=True):
+    for x, labels in parts:
         sorted_ = c.w("Transpose", x, perm=[labels.index(label) for label in order if label in labels])
         factor = c.w("Unsqueeze", sorted_, [k for k, label in enumerate(order) if label not in labels])
         product = factor if product is None else product * factor
@@ -63,62 +59,45 @@ def _einsum(c: Call) -> Sequence[Term | None]:
     return [c.w("ReduceSum", product, gone, keepdims=0, noop_with_empty_axes=1)]
 
 
-@dataclass(frozen=True)
-class _Windows:
-    """How a convolution's windows lie: where the first begins, before the first element, is a tensor; see `_windows`."""
+def _labels(c: Call) -> tuple[list[list[str]], list[str]]:
+    """The labels of every operand's axes and of the result's; axes that ``...`` stands for are labelled by their number from the end."""
+    terms, arrow, result = c.attribute("equation").replace(" ", "").partition("->")
 
-    begin: Term
-    padded: Term
-    strides: list[int]
-    dilations: list[int]
-    group: int
+    def spelt(term: str, rank: int) -> list[str]:
+        before, dots, after = term.partition("...")
+        hidden = rank - len(before) - len(after) if dots else 0
+        return [*before, *(str(k) for k in reversed(range(hidden))), *after]
 
-
-def _spatial(x: Term) -> Term:
-    return x.writer("Shape", x, start=2)
-
-
-def _windows(c: Call, image: Term, weights: Term, places: Term) -> _Windows:
-    """The windows over an image, one for each place; ``padded`` are the extents that they cover together."""
-    rank = weights.rank - 2
-    strides, gaps = (list(c.attribute(name) or [1] * rank) for name in ("strides", "dilations"))
-    kernel = (_spatial(weights) - 1) * c.w.constant(np.array(gaps, np.int64)) + 1
-    padded = (_spatial(places) - 1) * c.w.constant(np.array(strides, np.int64)) + kernel
-    mode = c.attribute("auto_pad")
-    begin = c.w.constant(np.array(list(c.attribute("pads") or [0] * rank)[:rank], np.int64))
-    if mode in ("SAME_UPPER", "SAME_LOWER"):
-        pads = c.w("Max", padded - _spatial(image), np.zeros(rank, np.int64))
-        begin = (pads + int(mode == "SAME_LOWER")) / 2
-    elif mode == "VALID":
-        begin = c.w.constant(np.zeros(rank, np.int64))
-    return _Windows(begin, padded, strides, gaps, c.attribute("group", 1))
+    operands = [spelt(term, x.rank) for term, x in zip(terms.split(","), c.xs, strict=True)]
+    widest = max((sum(label.isdigit() for label in labels) for labels in operands), default=0)
+    if arrow:
+        return operands, spelt(result, len(result.replace("...", "")) + widest)
+    once = sorted(label for label in set(terms) - {",", "."} if terms.count(label) == 1)
+    return operands, [*(str(k) for k in reversed(range(widest))), *once]
 
 
-def _around(image: Term, begin: Term, end: Term) -> Term:
-    """Zeros around an image; negative counts take away."""
-    w, none = image.writer, np.zeros(2, np.int64)
-    return w("Pad", image, w("Concat", none, begin, none, end, axis=0))
+def _diagonal(x: Term, labels: list[str]) -> tuple[Term, list[str]]:
+    """An operand with every label once: of axes that share one, the diagonal."""
+    for label in sorted(set(labels)):
+        while labels.count(label) > 1:
+            pair = [k for k, each in enumerate(labels) if each == label][:2]
+            rest = [k for k in range(len(labels)) if k not in pair]
+            square = x.writer("Transpose", x, perm=[*rest, *pair])
+            side = x.writer("Gather", x.shape, np.array(pair[0]))
+            flat = square.reshaped(x.writer("Concat", x.writer("Gather", x.shape, rest), (side * side).reshaped([1]), axis=0))
+            places = x.writer("Range", np.array(0), side * side, side + 1)
+            x, labels = x.writer("Gather", flat, places, axis=-1), [*(labels[k] for k in rest), label]
+    return x, labels
 
 
-def _spread(view: _Windows, g: Term, weights: Term, image: Term) -> Term:
-    """The adjoint of the image under the windows."""
-    full = g.writer("ConvTranspose", g, weights, strides=view.strides, dilations=view.dilations, group=view.group)
-    return _around(full, -view.begin, _spatial(image) + view.begin - view.padded)
-
-
-def _covered(view: _Windows, image: Term) -> Term:
-    """The image with as many zeros around it as the windows reach beyond it."""
-    return _around(image, view.begin, view.padded - view.begin - _spatial(image))
-
-
-def _weights(view: _Windows, image: Term, g: Term, like: Term) -> Term:
+def _weights(view: Windows, image: Term, g: Term, like: Term) -> Term:
     """The adjoint of the weights: a convolution of the covered image with the adjoint, batch and channels exchanged."""
     w, group, rank = image.writer, view.group, like.rank
 
     def parted(x: Term) -> Term:
         """As ``[batch, group, channels in it, *extents]``."""
         batch = w("Shape", x, end=1)
-        return x.reshaped(w("Concat", batch, np.array([group, -1]), _spatial(x), axis=0))
+        return x.reshaped(w("Concat", batch, np.array([group, -1]), spatial(x), axis=0))
 
     rest = range(3, rank + 1)
     batch = w("Shape", g, end=1)
@@ -137,56 +116,24 @@ def _bias(g: Term) -> Term:
 @rule("Conv")
 def _conv(c: Call) -> Sequence[Term | None]:
     x, weights, g = c.xs[0], c.xs[1], c.gs[0]
-    view = _windows(c, x, weights, g)
-    return _spread(view, g, weights, x), _weights(view, _covered(view, x), g, weights), c.x(2) and _bias(g)
+    view = windows_over(c, x, weights, g)
+    return spread(view, g, weights, x), _weights(view, covered(view, x), g, weights), c.x(2) and _bias(g)
 
 
 @rule("ConvTranspose")
 def _conv_transpose(c: Call) -> Sequence[Term | None]:
     """A convolution of the adjoint."""
     x, weights, g = c.xs[0], c.xs[1], c.gs[0]
-    if c.attribute("output_shape") or c.attribute("auto_pad") not in ("NOTSET", "VALID"):
-        raise c.unsupported("an output_shape, or automatic pads")
-    view = _windows(c, g, weights, x)
-    image = _covered(view, g)
+    view = windows_over(c, g, weights, x)
+    same = str(c.attribute("auto_pad")).startswith("SAME")
+    if c.attribute("output_shape") or same:
+        # The pads follow from the extents, of which the larger part is at the end for SAME_UPPER alone.
+        total = view.padded + c.w.constant(np.array(c.attribute("output_padding") or [0] * (x.rank - 2), np.int64)) - spatial(g)
+        total = c.w("Max", total, np.zeros(x.rank - 2, np.int64)) if same else total
+        half = c.w("Div", total - c.w("Mod", total, np.array(2)), np.array(2))
+        view = replace(view, begin=half if c.attribute("auto_pad") == "SAME_UPPER" else total - half)
+    image = covered(view, g)
     adjoint = c.w("Conv", image, weights, strides=view.strides, dilations=view.dilations, group=view.group)
     return adjoint, _weights(view, image, x, weights), c.x(2) and _bias(g)
 
 
-@composed("AveragePool")
-def _average_pool(c: Call) -> Sequence[Term | None]:
-    """A convolution of every channel with ones, over the number of elements in the window."""
-    if c.attribute("ceil_mode", 0):
-        raise c.unsupported("ceil_mode")
-    x = c.xs[0]
-    names = ("strides", "pads", "dilations", "auto_pad", "kernel_shape")
-    given = {name: c.attribute(name) for name in names}
-    kernel = given["kernel_shape"]
-    ones = c.w("Expand", x.number(1), [1, 1, *kernel])
-    extents = _spatial(x)
-    planes = x.reshaped(c.w("Concat", np.array([-1, 1]), extents, axis=0))
-    sums = c.w("Conv", planes, ones, **given)
-    if c.attribute("count_include_pad", 0):
-        means = sums / int(np.prod(kernel))
-    else:
-        plane = c.w("Expand", x.number(1), c.w("Concat", np.array([1, 1]), extents, axis=0))
-        means = sums / c.w("Conv", plane, ones, **given)
-    return [means.reshaped(c.w("Concat", c.w("Shape", x, end=2), _spatial(means), axis=0))]
-
-
-@rule("MaxPool")
-def _max_pool(c: Call) -> Sequence[Term | None]:
-    """The adjoint goes to the elements that were taken."""
-    names = ("strides", "pads", "dilations", "auto_pad", "kernel_shape", "ceil_mode")
-    places = c.w.add("MaxPool", [c.xs[0]], 2, **{name: c.attribute(name) for name in names})[1]
-    return [scattered(c.gs[0], places, c.xs[0])]
-
-
-@composed("GlobalAveragePool")
-def _global_average_pool(c: Call) -> Sequence[Term | None]:
-    return [c.w("ReduceMean", c.xs[0], range(2, c.xs[0].rank))]
-
-
-@composed("GlobalMaxPool")
-def _global_max_pool(c: Call) -> Sequence[Term | None]:
-    return [c.w("ReduceMax", c.xs[0], range(2, c.xs[0].rank))]

@@ -130,8 +130,11 @@ def _layer_normalization(c: Call) -> Sequence[Term | None]:
     to = wide(c.xs[0].dtype).onnx
     x, scale, *bias = (c.w("Cast", term, to=to) for term in c.xs if term is not None)
     rank = x.rank
-    result = _normalised(c, x, *_moments(c, x, range(c.attribute("axis") % rank, rank))) * scale
-    return [(result + bias[0] if bias else result).cast_like(c.xs[0])]
+    mean, variance = _moments(c, x, range(c.attribute("axis") % rank, rank))
+    result = _normalised(c, x, mean, variance) * scale
+    statistics = [mean, 1 / c.w("Sqrt", variance + c.attribute("epsilon"))]
+    stash = [y and term.cast_like(y) for y, term in zip(c.ys[1:], statistics, strict=False)]
+    return [(result + bias[0] if bias else result).cast_like(c.xs[0]), *stash]
 
 
 @composed("MeanVarianceNormalization")

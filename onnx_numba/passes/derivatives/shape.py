@@ -6,8 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnx_numba.passes.derivatives.table import Call, rule
+from onnx_numba.passes.derivatives.table import Call, composed, rule
 from onnx_numba.passes.derivatives.terms import Term
+
+
+@rule("Optional", "OptionalGetElement")
+def _optional(c: Call) -> Sequence[Term | None]:
+    """The tensor inside."""
+    return [c.gs[0]]
 
 
 @rule("Flatten", "Reshape", "Squeeze", "Unsqueeze")
@@ -57,6 +63,27 @@ def scattered(g: Term, sources: Term, x: Term) -> Term:
     w = x.writer
     zeros = w("Expand", x.number(0), x.size.reshaped([1]))
     return w("ScatterElements", zeros, sources.reshaped([-1]), g.reshaped([-1]), axis=0, reduction="add").reshaped(x.shape)
+
+
+@rule("TensorScatter")
+def _tensor_scatter(c: Call) -> Sequence[Term | None]:
+    """As `_moved`, with the elements of both tensors numbered."""
+    count = c.xs[0].size
+    both = count + c.xs[1].size
+    ranges = (c.w.constant(np.array(0)), count), (count, both)
+    numbers = [c.w("Range", low, high, np.array(1)).reshaped(x.shape) for x, (low, high) in zip(c.xs[:2], ranges, strict=True)]
+    sources = c.again(*numbers, *c.xs[2:])[0]
+    added = scattered(c.gs[0], sources, c.w("Expand", c.xs[0].number(0), both.reshaped([1])))
+    parts = (c.w("Slice", added, low.reshaped([1]), high.reshaped([1])) for low, high in ranges)
+    return [part.reshaped(x.shape) for part, x in zip(parts, c.xs, strict=False)]
+
+
+@composed("Unique")
+def _unique(c: Call) -> Sequence[Term | None]:
+    """The first of every element that is there several times."""
+    axis = c.attribute("axis")
+    first = c.w.add("Unique", [c.xs[0]], 2, axis=axis, sorted=c.attribute("sorted"))[1]
+    return [c.w("Gather", c.xs[0].reshaped([-1]) if axis is None else c.xs[0], first, axis=axis or 0)]
 
 
 @rule("Pad", since=2)

@@ -46,10 +46,10 @@ class Call:
         return default if stated is None else stated
 
     def again(self, *inputs: Term | None, **attributes: Any) -> list[Term]:
-        """All outputs of the same operator, in the same version, for other inputs and with some attributes changed."""
+        """All outputs of the same operator, in the same version, for other inputs; some attributes changed, or left out: None."""
         names = tuple("" if term is None else term.name for term in inputs)
         outputs = tuple(self.w.fresh() for _ in self.node.outputs)
-        changed = {**self.node.attributes, **attributes}
+        changed = {key: value for key, value in {**self.node.attributes, **attributes}.items() if value is not None}
         self.w.emit(replace(self.node, inputs=names, outputs=outputs, attributes=changed, name=f"{self.node.name}/again"))
         return [Term(self.w, name) for name in outputs]
 

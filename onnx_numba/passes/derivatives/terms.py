@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ import numpy as np
 
 from onnx_numba import schemas
 from onnx_numba.errors import UnsupportedError
-from onnx_numba.ir.graph import Node
+from onnx_numba.ir.graph import Graph, Initializer, Node, Value
 from onnx_numba.ir.types import DType, TensorType, ValueType
 from onnx_numba.ops.gradient import DOMAIN
 
@@ -26,6 +26,15 @@ class Known(Protocol):
 
     def constant(self, name: str) -> Array | None:
         """What a value always is, None if it is not always the same, or not known."""
+
+    def add(self, node: Node) -> None:
+        """Take a node in."""
+
+    def declare(self, name: str, kind: ValueType | None) -> None:
+        """Say that there is a value that no node makes."""
+
+    def inside(self, initializers: Sequence[Initializer]) -> Known:
+        """What is known in a graph within this one, which has these constants."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,25 +185,32 @@ class Writer:
         """The only output of a new node."""
         return self.add(op, inputs, 1, **attributes)[0]
 
-    def add(self, op: str, inputs: Sequence[Argument], outputs: int = 1, *, domain: str = "", **attributes: Any) -> list[Term]:
+    def add(
+        self, op: str, inputs: Sequence[Argument], outputs: int = 1, *, domain: str = "", bodies: Mapping[str, Graph] | None = None,
+        **attributes: Any,
+    ) -> list[Term]:  # fmt: skip
         """All outputs of a new node; attributes that are None are left out."""
         given = {key: value for key, value in attributes.items() if value is not None}
         arguments = tuple(self._argument(value) for value in inputs)
         while arguments and not arguments[-1]:
             arguments = arguments[:-1]
         made = tuple(self.fresh() for _ in range(outputs))
-        self._node(op, domain, arguments, made, given)
+        self._node(op, domain, arguments, made, given, bodies or {})
         return [Term(self, each) for each in made]
 
     def give(self, term: Term, name: str) -> None:
         """Give a value a name that others know."""
-        self._node("Identity", "", (term.name,), (name,), {})
+        self._node("Identity", "", (term.name,), (name,), {}, {})
 
-    def _node(self, op: str, domain: str, inputs: tuple[str, ...], outputs: tuple[str, ...], attributes: dict[str, Any]) -> None:
+    def _node(
+        self, op: str, domain: str, inputs: tuple[str, ...], outputs: tuple[str, ...], attributes: dict[str, Any],
+        bodies: Mapping[str, Graph],
+    ) -> None:  # fmt: skip
         opset = schemas.newest_opsets().get(domain, 1)
         schema = schemas.find(op, domain, opset)
         name = f"{self._prefix}/{op}#{self._count}"
-        self.emit(Node(op, domain, schema.since_version if schema else 1, opset, inputs, outputs, attributes, name))
+        since = schema.since_version if schema else 1
+        self.emit(Node(op, domain, since, opset, inputs, outputs, attributes, name, bodies=bodies))
 
     def emit(self, node: Node) -> None:
         """Add a node as it is."""
@@ -224,3 +240,37 @@ class Writer:
         if isinstance(value, Term):
             return value.name
         return self.constant(np.asarray(value, None if isinstance(value, np.ndarray) else np.int64)).name
+
+
+class Body(Writer):
+    """Adds nodes to a graph within another's, such as the body of a Scan.
+
+    It reads values of the outer graph by their names: `here` makes terms of them whose arithmetic adds nodes to this graph.
+
+    Parameters
+    ----------
+    around : Writer
+        Of the outer graph.
+    initializers : sequence of Initializer
+        Constants of the graph.
+    """
+
+    def __init__(self, around: Writer, initializers: Sequence[Initializer] = ()) -> None:
+        known = around.known.inside(initializers)
+        super().__init__(known.add, known, around.fresh(), around.label)
+        self._initializers = tuple(initializers)
+
+    def input(self, kind: ValueType | None, name: str = "") -> Term:
+        """A value that the graph is given, with a name if the nodes that are to be added know it by one."""
+        term = Term(self, name or self.fresh())
+        self.known.declare(term.name, kind)
+        return term
+
+    def here(self, outer: Term) -> Term:
+        """A value of the outer graph."""
+        return Term(self, outer.name)
+
+    def graph(self, inputs: Sequence[Term], outputs: Sequence[Term]) -> Graph:
+        """The graph, with its inputs and outputs in order."""
+        formal, results = (tuple(Value(term.name) for term in terms) for terms in (inputs, outputs))
+        return Graph(formal, results, self._initializers, tuple(self._made))

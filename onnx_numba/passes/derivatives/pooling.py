@@ -1,0 +1,99 @@
+"""Derivatives of pools, and of the normalisation that is one over channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from onnx_numba.ir.types import F64, I64
+from onnx_numba.passes.derivatives.shape import scattered
+from onnx_numba.passes.derivatives.table import Call, composed, rule
+from onnx_numba.passes.derivatives.terms import Term
+from onnx_numba.passes.derivatives.windows import Windows, covered, spatial, windows_over
+
+
+def _window_sums(c: Call, x: Term) -> tuple[Term, Windows]:
+    """The sums over a pool's windows, with zeros around the image: a convolution of every channel with ones."""
+    ones = c.w("Expand", x.number(1), [1, 1, *c.attribute("kernel_shape")])
+    view = windows_over(c, x, ones, c.ys[0])
+    planes = covered(view, x.reshaped(c.w("Concat", np.array([-1, 1]), spatial(x), axis=0)))
+    sums = c.w("Conv", planes, ones, strides=view.strides, dilations=view.dilations)
+    return sums.reshaped(c.ys[0].shape), view
+
+
+@composed("AveragePool")
+def _average_pool(c: Call) -> Sequence[Term | None]:
+    """The sum over the number of elements in the window."""
+    x, kernel = c.xs[0], c.attribute("kernel_shape")
+    sums, view = _window_sums(c, x)
+    extents = spatial(x)
+    if c.attribute("count_include_pad", 0):
+        same = str(c.attribute("auto_pad")).startswith("SAME")
+        pads = c.w.constant(np.array(list(c.attribute("pads") or [0] * len(kernel))[-len(kernel) :], np.int64))
+        extents = view.padded if same else view.begin + extents + pads
+        view = replace(view, begin=view.begin - view.begin)
+    plane = c.w("Expand", x.number(1), c.w("Concat", np.array([1, 1]), extents, axis=0))
+    ones = c.w("Expand", x.number(1), [1, 1, *kernel])
+    return [sums / c.w("Conv", covered(view, plane), ones, strides=view.strides, dilations=view.dilations)]
+
+
+def _powers(c: Call, x: Term) -> Term:
+    return c.w("Pow", c.w("Abs", x), x.number(c.attribute("p", 2)))
+
+
+def _root(c: Call, sums: Term) -> Term:
+    """The root of sums of powers; it has the derivative 0 at 0, where it has none."""
+    none = sums.equals(0)
+    return c.w("Pow", c.w("Where", none, sums.number(1), sums), sums.number(1 / c.attribute("p", 2))).at(c.w("Not", none))
+
+
+@composed("LpPool", since=2)
+def _lp_pool(c: Call) -> Sequence[Term | None]:
+    return [_root(c, _window_sums(c, _powers(c, c.xs[0]))[0])]
+
+
+@composed("GlobalLpPool", since=2)
+def _global_lp_pool(c: Call) -> Sequence[Term | None]:
+    return [_root(c, c.w("ReduceSum", _powers(c, c.xs[0]), range(2, c.xs[0].rank)))]
+
+
+@composed("LRN")
+def _local_response_normalization(c: Call) -> Sequence[Term | None]:
+    """Channels are an axis of an image of their own, over which the mean of squares slides."""
+    x, size = c.xs[0], c.attribute("size")
+    image = (x * x).reshaped(c.w("Concat", c.w("Shape", x, end=1), np.array([1]), c.w("Shape", x, start=1, end=2), np.array([-1]), axis=0))
+    before = (size - 1) // 2
+    means = c.w("AveragePool", image, kernel_shape=[size, 1], pads=[before, 0, size - 1 - before, 0], count_include_pad=1)
+    scale = means.reshaped(x.shape) * c.attribute("alpha") + c.attribute("bias")
+    return [x / c.w("Pow", scale, x.number(c.attribute("beta")))]
+
+
+@rule("MaxPool")
+def _max_pool(c: Call) -> Sequence[Term | None]:
+    """The adjoint goes to the elements that were taken."""
+    names = ("strides", "pads", "dilations", "auto_pad", "kernel_shape", "ceil_mode")
+    places = c.w.add("MaxPool", [c.xs[0]], 2, **{name: c.attribute(name) for name in names})[1]
+    return [scattered(c.gs[0], places, c.xs[0])]
+
+
+@composed("GlobalAveragePool")
+def _global_average_pool(c: Call) -> Sequence[Term | None]:
+    return [c.w("ReduceMean", c.xs[0], range(2, c.xs[0].rank))]
+
+
+@composed("GlobalMaxPool")
+def _global_max_pool(c: Call) -> Sequence[Term | None]:
+    return [c.w("ReduceMax", c.xs[0], range(2, c.xs[0].rank))]
+
+
+@rule("MaxUnpool")
+def _max_unpool(c: Call) -> Sequence[Term | None]:
+    """The operator, done to the numbers of the elements from 1 on, says where each went; 0 stands for none."""
+    x, g = c.xs[0], c.gs[0]
+    numbers = c.w("Cast", c.w("Range", np.array(1), x.size + c.w.constant(np.array(1)), np.array(1)), to=F64.onnx)
+    sources = c.w("Cast", c.again(numbers.reshaped(x.shape), *c.xs[1:])[0], to=I64.onnx)
+    zeros = c.w("Expand", x.number(0), (x.size + c.w.constant(np.array(1))).reshaped([1]))
+    places = c.w("ScatterElements", zeros, sources.reshaped([-1]), g.reshaped([-1]), reduction="add")
+    return [c.w("Slice", places, [1], [np.iinfo(np.int64).max]).reshaped(x.shape)]

@@ -1,0 +1,106 @@
+"""Differentiation in reverse: from the adjoints of results to those of the values that they are made of.
+
+The nodes are walked backwards, and each adds to the adjoints of its inputs what its rule (`onnx_numba.passes.derivatives`) makes of the
+adjoints of its outputs. An operator without a rule is differentiated through the body that the standard gives for it.
+
+Griewank and Walther, *Evaluating Derivatives*, 2nd ed., chapter 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from onnx_numba.errors import UnsupportedError
+from onnx_numba.ir.graph import Node, reads
+from onnx_numba.ir.types import TensorType
+from onnx_numba.ops.gradient import DOMAIN
+from onnx_numba.passes.derivatives import COMPOSED, CONSTANT, RULES, Call, Term, Writer, control
+from onnx_numba.passes.inline import expand
+
+
+class Reverse:
+    """Differentiates nodes in reverse.
+
+    Parameters
+    ----------
+    writer : Writer
+        Takes the nodes that compute the derivatives.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def adjoints(self, nodes: Sequence[Node], seeds: Mapping[str, Term], wanted: Iterable[str], cuts: Iterable[str]) -> dict[str, Term]:
+        """The adjoints of the ``wanted`` values.
+
+        Parameters
+        ----------
+        nodes : sequence of Node
+            What the seeded values are made by, in order.
+        seeds : mapping
+            Adjoints of results by name.
+        wanted : iterable of str
+            The values in question.
+        cuts : iterable of str
+            Values that count as independent, whatever makes them.
+        """
+        given = set(cuts)
+        active, path = self.influence(nodes, wanted, given)
+        found = dict(seeds)
+        for node in reversed(path):
+            adjoints = [found.get(name) if name and name not in given else None for name in node.outputs]
+            if any(adjoints):
+                for name, adjoint in self._pulled(node, adjoints, active):
+                    found[name] = found[name] + adjoint if name in found else adjoint
+        return found
+
+    def influence(self, nodes: Sequence[Node], wanted: Iterable[str], cuts: Iterable[str]) -> tuple[set[str], list[Node]]:
+        """What changes smoothly with the ``wanted`` values, they included, and the nodes through which it does; see `adjoints`."""
+        active, given = set(wanted), set(cuts)
+        path = []
+        for node in nodes:
+            if active.intersection(reads(node)) and (node.domain or node.op not in CONSTANT):
+                active.update(name for name in node.outputs if name not in given and self._differentiable(name))
+                path.append(node)
+        return active, path
+
+    def _differentiable(self, name: str) -> bool:
+        """Whether a value may have a derivative by its type."""
+        kind = self._writer.known.type_of(name) if name else None
+        return bool(name) and not (isinstance(kind, TensorType) and not kind.dtype.is_float)
+
+    def _pulled(self, node: Node, adjoints: Sequence[Term | None], active: set[str]) -> list[tuple[str, Term]]:
+        """What a node adds to the adjoints of its inputs."""
+        writer = self._writer
+        xs, ys = ([Term(writer, name) if name else None for name in names] for names in (node.inputs, node.outputs))
+        call = Call(writer, node, xs, ys, adjoints)
+        if node.bodies and node.domain == "" and node.op in control.RULES:
+            return control.RULES[node.op](Reverse, call, active)
+        since, rule = RULES.get(node.op, (0, None))
+        if rule and node.domain in ("", DOMAIN) and node.since_version >= since:
+            made = zip(node.inputs, rule(call), strict=False)
+            return [(name, adjoint) for name, adjoint in made if adjoint is not None and name in active]
+        body, outputs = self._body(call)
+        seeds = {name: adjoint for name, adjoint in zip(outputs, adjoints, strict=False) if name and adjoint}
+        if len(seeds) < sum(adjoint is not None for adjoint in adjoints):
+            raise call.unsupported("only of its first output")
+        inputs = dict.fromkeys(name for name in node.inputs if name)  # each once: its adjoint is the sum over all its places
+        found = self.adjoints(body, seeds, active.intersection(inputs), inputs)
+        return [(name, found[name]) for name in inputs if name in active and name in found]
+
+    def _body(self, call: Call) -> tuple[list[Node], list[str]]:
+        """A node's results made anew of simpler operators: the nodes, which are added to the graph, and the names of the results."""
+        writer, node = self._writer, call.node
+        since, composed = COMPOSED.get(node.op, (0, None))
+        if composed and node.domain == "" and node.since_version >= since:
+            with writer.recorded() as body:
+                outputs = composed(call)
+            return body, ["" if term is None else term.name for term in outputs]
+        fresh = replace(node, outputs=tuple(name and writer.fresh() for name in node.outputs))
+        graph = expand(fresh, [writer.known.type_of(name) if name else None for name in node.inputs])
+        if graph is None:
+            raise UnsupportedError(f"{writer.label}: no derivative is known of {node}")
+        for each in graph.nodes:
+            writer.emit(each)
+        return list(graph.nodes), list(fresh.outputs)
