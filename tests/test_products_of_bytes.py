@@ -173,3 +173,13 @@ def test_convolution_is_one_kernel_over_words_of_channels() -> None:
     session, given = prepared("ConvInteger", inputs, "w a c", attributes={"pads": [1, 1, 1, 1]})
     assert (np.asarray(session.run(given)[0]) == convolved(x, w, inputs["a"], inputs["c"], pads=[1, 1, 1, 1])).all()
     assert len(session.session.plan.kernels) == 2, "words of the image, and everything else"
+
+
+def test_zero_points_are_taken_off_in_the_kernel_of_the_product() -> None:
+    """Not in that of the sums of rows, whose domain is the same where the matrix is square."""
+    x, y = some_bytes((50, 64), "u8", 0), some_bytes((64, 64), "u8", 1)
+    inputs = {"x": x, "y": y, "a": np.array(3, np.uint8), "c": np.array(5, np.uint8)}
+    session, given = prepared("MatMulInteger", inputs, "y a c")
+    assert (np.asarray(session.run(given)[0]) == expected(*inputs.values())).all()
+    product = next(part for part in session.source.split("\ndef ") if "gemm_tile(" in part)
+    assert "line[jj - j0] = i32(" in product
