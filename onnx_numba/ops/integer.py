@@ -53,10 +53,11 @@ def integer_product(b: Builder, x: Tensor, y: Tensor, x_zero: Tensor | None, y_z
     """
     left = x if x.rank > 1 else b.reshape(x, (1, *x.shape))
     right = y if y.rank > 1 else b.reshape(y, (*y.shape, 1))
-    sums = matrix_product(b, left, right, I32)
+    # Before the product: kernels join the last one that they can, and what is made of the product belongs into its own.
+    rows = b.reduce("sum", left, [-1], keepdims=True, dtype=I32)
     columns = b.reduce("sum", right, [-2], keepdims=True, dtype=I32)
+    sums = matrix_product(b, left, right, I32)
     if y_zero is not None and not _is_zero(b, y_zero):
-        rows = b.reduce("sum", left, [-1], keepdims=True, dtype=I32)
         depth = e.dimval(x.shape[-1], I32)
         sums = b.map(lambda v, s, c: v - s * e.cast(c, I32), sums, rows, y_zero)
         columns = b.map(lambda s, c: s - depth * e.cast(c, I32), columns, y_zero)
@@ -96,21 +97,20 @@ def integer_conv(
     outside = b.map(lambda z: z * 0x01010101, a)
     if (known := b.constant(outside)) is not None:
         outside = b.weight(known)
+    # Before the product, as above.
+    totals = b.reduce("sum", b.map(lambda f, z: f - z, filters, per_filter(b, c, w.rank)), range(1, w.rank))
+    seen = _window_sums(b, b.reduce("sum", grouped, [2]), b.map(lambda z: z * e.dimval(channels, I32), a), view)
     sums = convolution(
         b, "word_conv", (image, _words(b, filters, 1), outside), view, group,
         lambda inside, v, f: _dot(e.guard(inside, v, outside[()]), f),
     )  # fmt: skip
     if not _is_zero(b, x_zero, image_shift):
-        totals = b.reduce("sum", b.map(lambda f, z: f - z, filters, per_filter(b, c, w.rank)), range(1, w.rank))
         sums = b.map(lambda v, t, z: v - t * z, sums, channel_view(b, totals, x.rank), a)
     if not _is_zero(b, w_zero, filter_shift):
-        seen = _window_sums(b, b.reduce("sum", grouped, [2]), b.map(lambda z: z * e.dimval(channels, I32), a), view)
-        share = d.floordiv(w.shape[0], group)
-        points = b.expand(per_filter(b, c, x.rank, 1), (1, w.shape[0], *[1] * (x.rank - 2)))
-        at = lambda i: (0, i[1], *[0] * (x.rank - 2))  # noqa: E731
+        share, points = d.floordiv(w.shape[0], group), b.expand(c, w.shape[:1])
         product = sums
         sums = b.compute(
-            product.shape, lambda *i: product[i] - points[at(i)] * seen[(i[0], d.floordiv(i[1], share), *i[2:])], I32
+            product.shape, lambda *i: product[i] - points[(i[1],)] * seen[(i[0], d.floordiv(i[1], share), *i[2:])], I32
         )  # fmt: skip
     return sums
 

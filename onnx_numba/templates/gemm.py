@@ -3,7 +3,8 @@
 ``C[m, n] = A[m, k] @ B[k, n]``, with broadcast batches. B is packed by `pack_b_source`, once at prepare for a weight, as a step
 before the product else. A is read in place through its two strides, so transposed operands and views need no copies.
 
-A work unit is one block of `Gemm.block_rows` × `Gemm.block_columns` elements of C, with the whole of K. Inside, K goes in
+A work unit is one block of at most `Gemm.block_rows` × `Gemm.block_columns` elements of C, with the whole of K; tiles and panels are
+shared out among units evenly. Inside, K goes in
 blocks of `Gemm.block_depth`; every element is the sum of its blocks in order, each block one chain of multiply-adds. This
 holds for full tiles, padded edges and single rows, so the bits of an element depend on nothing but its row of A, its column
 of B and K.
@@ -78,12 +79,12 @@ class Gemm:
 
     @property
     def block_rows(self) -> int:
-        """Rows of C in one work unit."""
+        """Rows of C in one work unit, at most."""
         return self.tile.rows * self.row_tiles
 
     @property
     def block_columns(self) -> int:
-        """Columns of C in one work unit."""
+        """Columns of C in one work unit, at most."""
         return self.tile.columns * self.column_panels
 
     @property
@@ -241,6 +242,8 @@ def {name}(ctx, bufs, dims, lo, hi):
     packed = {t}_scratch(ctx, 0)
     row_blocks = udiv(m + {gemm.block_rows - 1}, {gemm.block_rows})
     column_blocks = udiv(n + {gemm.block_columns - 1}, {gemm.block_columns})
+    unit_rows = udiv(udiv(m + {tile.rows - 1}, {tile.rows}) + row_blocks - 1, row_blocks) * {tile.rows}
+    unit_columns = udiv(udiv(n + {width - 1}, {width}) + column_blocks - 1, column_blocks) * {width}
     padded = udiv(n + {width - 1}, {width}) * {width}
     matrix_size = padded * (k + {int(gemm.starts)})
     for unit in range(lo, hi):
@@ -276,11 +279,11 @@ def _locate(gemm: Gemm) -> list[str]:
     t = gemm.dtype
     lines = [
         "rest = udiv(unit, column_blocks)",
-        f"j0 = (unit - rest * column_blocks) * {gemm.block_columns}",
-        f"j1 = min(j0 + {gemm.block_columns}, n)",
+        "j0 = (unit - rest * column_blocks) * unit_columns",
+        "j1 = min(j0 + unit_columns, n)",
         "batch = udiv(rest, row_blocks)",
-        f"i0 = (rest - batch * row_blocks) * {gemm.block_rows}",
-        f"i1 = min(i0 + {gemm.block_rows}, m)",
+        "i0 = (rest - batch * row_blocks) * unit_rows",
+        "i1 = min(i0 + unit_rows, m)",
         "rows = i1 - i0",
         "columns = j1 - j0",
         "a_start = i0 * a_row",

@@ -181,8 +181,8 @@ def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                 for b in range(begin, end):
                     if s <= lengths[b]:  # also of sequences that have just ended
                         for j in range(size):
-                            low = min_(low, last[b * size + j])
-                            high = max_(high, last[b * size + j])
+                            low = acc_min(low, last[b * size + j])
+                            high = acc_max(high, last[b * size + j])
                 scale = X(1.0) if low == high else (high - low) / X(255.0)
                 zero = max_(min_(rint(-low / scale), X(255.0)), X(0.0))
                 for b in range(end - begin):
