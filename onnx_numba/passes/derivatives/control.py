@@ -72,7 +72,7 @@ def _seeds(pairs: Iterable[tuple[str, Term | None]]) -> dict[str, Term]:
     seeds: dict[str, Term] = {}
     for name, adjoint in pairs:
         if adjoint is not None:
-            seeds[name] = seeds[name] + adjoint if name in seeds else adjoint
+            seeds[name] = seeds[name].plus(adjoint) if name in seeds else adjoint
     return seeds
 
 
@@ -154,6 +154,9 @@ def _iterations(differentiate: Differentiate, call: Call, active: set[str]) -> A
     carried = [k for k, name in enumerate(state) if name in wanted]
     read = [name for name in copy.captures if name in wanted]
     sliced = [k for k, name in enumerate(rows) if name in wanted]
+
+    if not all(isinstance(w.known.type_of(name), TensorType) for name in read):
+        raise call.unsupported("its body reads what is not a tensor from outside")
 
     adjoints = [inner.input(w.known.type_of(ends[k].name)) for k in carried]
     sums = [inner.input(w.known.type_of(name)) for name in read]
