@@ -66,6 +66,13 @@ class TestLoop:
             d = Gradient<xs=["x"], y="y">(x) }"""
         agrees(text, [np.int64(3), f64(2, 2)], [1])
 
+    def test_a_state_without_influence_may_grow(self) -> None:
+        text = """g (int64 n, double[2] x, int64[m] i) => (double[2] y, double[2] d) { t = Constant<value=bool {1}>()
+            y, g = Loop(n, t, x, i) <body = b (int64 k, bool c, double[2] s, int64[a] l) => (bool c, double[2] z, int64[e] h) {
+                p = Mul(s, s) z = Add(p, x) o = Constant<value_ints=[1]>() h = Concat<axis=0>(l, o) }>
+            d = Gradient<xs=["x"], y="y">(x) }"""
+        agrees(text, [np.int64(3), f64(2), np.zeros(1, np.int64)], [1])
+
     def test_nested(self) -> None:
         text = """g (int64 n, double[3] x, double[3] w) => (double[3] y, double[3] d, double[3] e) { t = Constant<value=bool {1}>()
             y = Loop(n, t, x) <body = b (int64 k, bool c, double[3] s) => (bool c, double[3] z) {
