@@ -138,6 +138,23 @@ class TestIf:
         np.testing.assert_array_equal(d, np.ones(3))
         np.testing.assert_array_equal(e, x)
 
+    @pytest.mark.parametrize("condition", [False, True])
+    def test_branches_of_different_ranks(self, condition: bool) -> None:
+        text = """g (bool c, double[2,3] x) => (double y, double[2,3] d) { h = If(c) <
+                then_branch = t () => (double[2,3] a) { a = Mul(x, x) },
+                else_branch = e () => (double[3] b) { z = Constant<value=int64[1] {0}>() b = ReduceSum<keepdims=0>(x, z) }>
+            y = ReduceSum<keepdims=0>(h) d = Gradient<xs=["x"], y="y">(x) }"""
+        agrees(text, [np.array(condition), f64(2, 3)], [1])
+
+    def test_branches_that_shapes_decide_between(self) -> None:
+        text = """g (double[m,3] x) => (double y, double[m,3] d) { s = Shape(x) zero = Constant<value=int64 {0}>() g = Gather(s, zero)
+            one = Constant<value=int64 {1}>() c = Equal(g, one) h = If(c) <
+                then_branch = t () => (double[3] a) { z = Constant<value=int64[1] {0}>() a = Squeeze(x, z) },
+                else_branch = e () => (double[m,3] b) { b = Mul(x, x) }>
+            y = ReduceSum<keepdims=0>(h) d = Gradient<xs=["x"], y="y">(x) }"""
+        for rows in (1, 2):
+            agrees(text, [f64(rows, 3)], [0])
+
     def test_a_value_passed_through(self) -> None:
         text = """g (bool c, double[3] x, double[3] w) => (double[3] y, double[3] d, double[3] e) {
             y = If(c) <then_branch = t () => (double[3] x) { }, else_branch = f () => (double[3] w) { }>

@@ -85,7 +85,7 @@ def _branches(differentiate: Differentiate, call: Call, active: set[str]) -> Adj
         inner, copy = _opened(call, body, ())
         read = [name for name in copy.captures if name in active]
         results = [value.name for value in copy.outputs]
-        seeds = _seeds((name, g and inner.here(g)) for name, g in zip(results, call.gs, strict=True))
+        seeds = _seeds((name, g and _shaped(inner.here(g), Term(inner, name))) for name, g in zip(results, call.gs, strict=True))
         found = differentiate(inner).adjoints(copy.nodes, seeds, read, read)
         wanted.update((name, None) for name in read if name in found)
         opened.append((key, inner, found))
@@ -96,6 +96,12 @@ def _branches(differentiate: Differentiate, call: Call, active: set[str]) -> Adj
         for key, inner, found in opened
     }
     return list(zip(wanted, call.w.add("If", [call.xs[0]], len(wanted), bodies=graphs), strict=True))
+
+
+def _shaped(g: Term, result: Term) -> Term:
+    """The adjoint of a branch's result, whose rank may be known in the branch alone."""
+    kind = g.writer.known.type_of(g.name)
+    return g.reshaped(result.shape) if isinstance(kind, TensorType) and kind.shape is None else g
 
 
 @dataclass(frozen=True)
