@@ -78,6 +78,9 @@ SHAPES = [
     Case("ScatterElements", 18, [X, np.array([[[0, 1, 0, 1], [1, 0, 1, 0]]]), f64(1, 2, 4)]),
     Case("ScatterElements", 18, [X, np.array([[[0, 1, 0, 1], [0, 0, 1, 0]]]), f64(1, 2, 4)], {"reduction": "add"}),
     Case("ScatterND", 18, [X, np.array([[1], [0]]), f64(2, 3, 4)]),
+    Case("ScatterElements", 18, [X, np.array([[[0, 1, 0, 1], [0, 0, 1, 0]]]), f64(1, 2, 4)], {"reduction": "max"}),
+    Case("ScatterND", 18, [X, np.array([[1], [1]]), f64(2, 3, 4)], {"reduction": "min"}),
+    Case("OneHot", 11, [np.array([[1, -1], [0, 7]]), np.array(3), f64(2)], {"axis": 1}, (1,)),
 ]  # fmt: skip
 REDUCTIONS = [
     *(
@@ -390,6 +393,30 @@ class TestEdges:
         assert 0 < mask.sum() < 50
         np.testing.assert_allclose(d, mask / 0.75)
         np.testing.assert_array_equal(run(text, np.ones(50), np.array(0.25, np.float32), np.array(False))[2], np.ones(50))
+
+    def test_an_update_as_great_as_what_is_there(self) -> None:
+        text = """g (double[2] x, int64[2] i, double[2] u) => (double[2] d, double[2] e) {
+            y = ScatterElements<reduction="max">(x, i, u) d, e = Gradient<xs=["x", "u"], zs=["i"], y="y">(x, u, i) }"""
+        d, e = run(text, [3.0, 5.0], np.array([0, 0]), [3.0, 3.0])
+        np.testing.assert_allclose(d, [1 / 3, 1])
+        np.testing.assert_allclose(e, [1 / 3, 1 / 3])
+
+    @pytest.mark.parametrize(("shape", "attributes"), [((), ""), ((3,), "<axis=1>"), ((2, 2), "<axis=-1, block_size=2>")])
+    def test_scales_of_what_is_stored_in_few_bits(self, shape: tuple[int, ...], attributes: str) -> None:
+        dims = ",".join(map(str, shape))
+        kind = f"[{dims}]" if dims else ""
+        text = f"""g (int8[2,3] q, float{kind} s, int8{kind} z) => (float{kind} d) {{ y = DequantizeLinear{attributes}(q, s, z)
+            d = Gradient<xs=["s"], zs=["q", "z"], y="y">(s, q, z) }}"""
+        q, zero = np.array([[1, -2, 3], [40, 50, -128]], np.int8), np.full(shape, 3, np.int8)
+        levels = q.astype(np.float32) - 3
+        blocks = np.stack([levels[:, :2].sum(1), levels[:, 2]], 1)
+        expected = {(): levels.sum(), (3,): levels.sum(0), (2, 2): blocks}[shape]
+        np.testing.assert_allclose(run(text, q, np.ones(shape, np.float32), zero)[0], expected)
+
+    def test_levels_do_not_change_a_little(self) -> None:
+        text = """g (float[2] x, float s) => (float[2] d) { q = QuantizeLinear(x, s) y = DequantizeLinear(q, s)
+            d = Gradient<xs=["x"], y="y">(x) }"""
+        np.testing.assert_array_equal(run(text, np.ones(2, np.float32), np.array(0.5, np.float32))[0], [0, 0])
 
     def test_an_extent_that_may_be_broadcast(self) -> None:
         text = 'g (double[n,3] x, double[m,k] w) => (double[m,k] d) { y = Mul(x, w) d = Gradient<xs=["w"], y="y">(w) }'

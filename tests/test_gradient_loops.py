@@ -66,6 +66,13 @@ class TestLoop:
             d = Gradient<xs=["x"], y="y">(x) }"""
         agrees(text, [np.int64(3), f64(2, 2)], [1])
 
+    def test_a_state_without_influence_may_grow(self) -> None:
+        text = """g (int64 n, double[2] x, int64[m] i) => (double[2] y, double[2] d) { t = Constant<value=bool {1}>()
+            y, g = Loop(n, t, x, i) <body = b (int64 k, bool c, double[2] s, int64[a] l) => (bool c, double[2] z, int64[e] h) {
+                p = Mul(s, s) z = Add(p, x) o = Constant<value_ints=[1]>() h = Concat<axis=0>(l, o) }>
+            d = Gradient<xs=["x"], y="y">(x) }"""
+        agrees(text, [np.int64(3), f64(2), np.zeros(1, np.int64)], [1])
+
     def test_nested(self) -> None:
         text = """g (int64 n, double[3] x, double[3] w) => (double[3] y, double[3] d, double[3] e) { t = Constant<value=bool {1}>()
             y = Loop(n, t, x) <body = b (int64 k, bool c, double[3] s) => (bool c, double[3] z) {
@@ -130,6 +137,23 @@ class TestIf:
         _, d, e = run(self.TEXT.replace("Exp(x)", "Sqrt(x)"), np.array(True), x, np.ones(3))
         np.testing.assert_array_equal(d, np.ones(3))
         np.testing.assert_array_equal(e, x)
+
+    @pytest.mark.parametrize("condition", [False, True])
+    def test_branches_of_different_ranks(self, condition: bool) -> None:
+        text = """g (bool c, double[2,3] x) => (double y, double[2,3] d) { h = If(c) <
+                then_branch = t () => (double[2,3] a) { a = Mul(x, x) },
+                else_branch = e () => (double[3] b) { z = Constant<value=int64[1] {0}>() b = ReduceSum<keepdims=0>(x, z) }>
+            y = ReduceSum<keepdims=0>(h) d = Gradient<xs=["x"], y="y">(x) }"""
+        agrees(text, [np.array(condition), f64(2, 3)], [1])
+
+    def test_branches_that_shapes_decide_between(self) -> None:
+        text = """g (double[m,3] x) => (double y, double[m,3] d) { s = Shape(x) zero = Constant<value=int64 {0}>() g = Gather(s, zero)
+            one = Constant<value=int64 {1}>() c = Equal(g, one) h = If(c) <
+                then_branch = t () => (double[3] a) { z = Constant<value=int64[1] {0}>() a = Squeeze(x, z) },
+                else_branch = e () => (double[m,3] b) { b = Mul(x, x) }>
+            y = ReduceSum<keepdims=0>(h) d = Gradient<xs=["x"], y="y">(x) }"""
+        for rows in (1, 2):
+            agrees(text, [f64(rows, 3)], [0])
 
     def test_a_value_passed_through(self) -> None:
         text = """g (bool c, double[3] x, double[3] w) => (double[3] y, double[3] d, double[3] e) {

@@ -184,7 +184,7 @@ def test_one_at_a_time_as_all_at_once() -> None:
     [
         (attention(1, (4,), 6, sliding_window_cache=1), "local_window_size of at least 1"),
         (attention(1, (4,), 0, sliding_window_cache=1, local_window_size=3), "needs past_key"),
-        (attention(1, (4,), 6, sliding_window_cache=1, local_window_size=7), "fewer than local_window_size, 7"),
+        (attention(1, (4,), 6, sliding_window_cache=1, local_window_size=7), "must be at least local_window_size, 7"),
         (attention(1, (4,), 6, bits=8, **{**TENSOR, "k_quant_type": "BY_HEAD"}), "k_quant_type 'BY_HEAD' is unknown"),
         (attention(1, (4,), 6, bits=8, cache=np.uint8, **TENSOR), "uint8, int8 is expected"),
         (attention(1, (4,), 6, cache=np.int8), "int8, float is expected"),

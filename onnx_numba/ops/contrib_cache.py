@@ -124,5 +124,5 @@ def window(b: Builder, past: Tensor | None, size: int) -> Window:
         b.fail("sliding_window_cache needs past_key and past_value of rank 4, whose dim 2 is the cache's capacity")
     if size < 1:
         b.fail(f"sliding_window_cache needs a local_window_size of at least 1, it is {size}")
-    b.require(d.compare("le", size, past.shape[2]), f"the cache has {past.shape[2]} places, fewer than local_window_size, {size}")
+    b.require(d.compare("le", size, past.shape[2]), f"the cache's capacity, dim 2 of past_key, must be at least local_window_size, {size}")
     return Window(past.shape[2], size)

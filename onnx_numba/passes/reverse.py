@@ -52,7 +52,7 @@ class Reverse:
             adjoints = [found.get(name) if name and name not in given else None for name in node.outputs]
             if any(adjoints):
                 for name, adjoint in self._pulled(node, adjoints, active):
-                    found[name] = found[name] + adjoint if name in found else adjoint
+                    found[name] = found[name].plus(adjoint) if name in found else adjoint
         return found
 
     def influence(self, nodes: Sequence[Node], wanted: Iterable[str], cuts: Iterable[str]) -> tuple[set[str], list[Node]]:

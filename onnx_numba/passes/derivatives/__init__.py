@@ -1,10 +1,10 @@
 """Derivatives of operators, by family."""
 
-from onnx_numba.passes.derivatives import elementwise, linear, points, pooling, recurrent, reduce, sampling, shape, spectral
+from onnx_numba.passes.derivatives import elementwise, linear, points, pooling, recurrent, reduce, sampling, sequence, shape, spectral
 from onnx_numba.passes.derivatives.table import CONSTANT, Call, collected
 from onnx_numba.passes.derivatives.terms import Term, Writer
 
-_FAMILIES = (elementwise, linear, points, pooling, recurrent, reduce, sampling, shape, spectral)
+_FAMILIES = (elementwise, linear, points, pooling, recurrent, reduce, sampling, sequence, shape, spectral)
 RULES = {op: (1, function) for op, function in elementwise.UNARY.items()} | collected("rule", _FAMILIES)
 COMPOSED = collected("composed", _FAMILIES)
 

@@ -1,9 +1,9 @@
 """Derivatives of If, Loop and Scan, which differentiate the graphs inside them.
 
 An If becomes an If whose branches give the adjoints of what they read. A Loop or Scan becomes two nodes. The first is the same loop again
-with the state before every iteration as further results. The second is a Scan over these from the last iteration to the first: its body
-computes the iteration anew and walks it backwards, its state is the adjoint of the loop's state and, for every value that the body reads
-from outside, the sum of the adjoints so far. For ``y = Loop(n, true, x)`` with the body ``z = Mul(s, w)``::
+with what its iterations are given as further results, as far as it is needed. The second is a Scan over these from the last iteration to
+the first: its body computes the iteration anew and walks it backwards, its state is the adjoint of the loop's state and, for every value
+that the body reads from outside, the sum of the adjoints so far. For ``y = Loop(n, true, x)`` with the body ``z = Mul(s, w)``::
 
     ,, k, s = Loop(n, true, x) <body = (k, c, s) => (c, z, k, s) { z = Mul(s, w) }>
     dx, dw = Scan(dy, zeros, k, s) <body = (dz, dw, k, s) => (ds, sum) {
@@ -19,6 +19,7 @@ from typing import Protocol
 
 from onnx_numba.ir.graph import Graph, Node, reads
 from onnx_numba.ir.types import TensorType, ValueType
+from onnx_numba.passes.dce import remove_dead_code
 from onnx_numba.passes.derivatives.table import Call
 from onnx_numba.passes.derivatives.terms import Body, Term, Writer
 from onnx_numba.passes.rename import private
@@ -72,7 +73,7 @@ def _seeds(pairs: Iterable[tuple[str, Term | None]]) -> dict[str, Term]:
     seeds: dict[str, Term] = {}
     for name, adjoint in pairs:
         if adjoint is not None:
-            seeds[name] = seeds[name] + adjoint if name in seeds else adjoint
+            seeds[name] = seeds[name].plus(adjoint) if name in seeds else adjoint
     return seeds
 
 
@@ -84,7 +85,7 @@ def _branches(differentiate: Differentiate, call: Call, active: set[str]) -> Adj
         inner, copy = _opened(call, body, ())
         read = [name for name in copy.captures if name in active]
         results = [value.name for value in copy.outputs]
-        seeds = _seeds((name, g and inner.here(g)) for name, g in zip(results, call.gs, strict=True))
+        seeds = _seeds((name, g and _shaped(inner.here(g), Term(inner, name))) for name, g in zip(results, call.gs, strict=True))
         found = differentiate(inner).adjoints(copy.nodes, seeds, read, read)
         wanted.update((name, None) for name in read if name in found)
         opened.append((key, inner, found))
@@ -95,6 +96,12 @@ def _branches(differentiate: Differentiate, call: Call, active: set[str]) -> Adj
         for key, inner, found in opened
     }
     return list(zip(wanted, call.w.add("If", [call.xs[0]], len(wanted), bodies=graphs), strict=True))
+
+
+def _shaped(g: Term, result: Term) -> Term:
+    """The adjoint of a branch's result, whose rank may be known in the branch alone."""
+    kind = g.writer.known.type_of(g.name)
+    return g.reshaped(result.shape) if isinstance(kind, TensorType) and kind.shape is None else g
 
 
 @dataclass(frozen=True)
@@ -139,61 +146,117 @@ class _Form:
 def _iterations(differentiate: Differentiate, call: Call, active: set[str]) -> Adjoints:
     """The loop again, then a Scan in reverse."""
     form, w = _Form.of(call), call.w
-    ends, stacks = _recorded(call, form)
-    slices = [_slice(w, stack, 0) for stack in stacks] + [_slice(w, Term(w, x), a) for x, a in zip(form.scanned, form.axes, strict=True)]
-    inner, copy = _opened(call, call.node.bodies["body"], slices)
-    formal = [value.name for value in copy.inputs]
-    state, rows = formal[form.head : len(stacks)], formal[len(stacks) :]
-    results = [value.name for value in copy.outputs][1 if form.head else 0 :]
-    after = results[: len(state)]
-
-    reverse = differentiate(inner)
-    inputs = dict(zip([*state, *rows], [*form.state, *form.scanned], strict=True))
-    start = {name for name in copy.captures if name in active} | {name for name, outer in inputs.items() if outer in active}
-    wanted = _matter(reverse, copy, start, dict(zip(state, after, strict=True)), [r for r, g in zip(results, call.gs, strict=True) if g])
-    carried = [k for k, name in enumerate(state) if name in wanted]
-    read = [name for name in copy.captures if name in wanted]
-    sliced = [k for k, name in enumerate(rows) if name in wanted]
-
-    adjoints = [inner.input(w.known.type_of(ends[k].name)) for k in carried]
-    sums = [inner.input(w.known.type_of(name)) for name in read]
-    scan_gs = [(k, g) for k, g in enumerate(call.gs[len(state) :]) if g is not None]
-    row_gs = [inner.input(_slice(w, g, form.out_axes[k])) for k, g in scan_gs]
-    pairs = [(after[k], g) for k, g in zip(carried, adjoints, strict=True)]
-    pairs += [(results[len(state) + k], g) for (k, _), g in zip(scan_gs, row_gs, strict=True)]
-    found = reverse.adjoints(copy.nodes, _seeds(pairs), wanted, {*formal, *read})
-
-    def adjoint(name: str) -> Term:
-        return found.get(name) or Term(inner, name).filled(0)
-
-    body = inner.graph(
-        [*adjoints, *sums, *(Term(inner, name) for name in formal), *row_gs],
-        [
-            *(adjoint(state[k]) for k in carried),
-            *(total + found[name] if name in found else total for name, total in zip(read, sums, strict=True)),
-            *(adjoint(rows[k]) for k in sliced),
-        ],
-    )
-    first = [call.gs[k] or ends[k].filled(0) for k in carried] + [Term(w, name).filled(0) for name in read]
-    given = [*stacks, *(Term(w, x) for x in form.scanned), *(g for _, g in scan_gs)]
+    if any(not isinstance(w.known.type_of(name), TensorType) for name in form.state):
+        raise call.unsupported("its state must be tensors; declare the types of the inputs")
+    turned = _turned(differentiate, call, form, active)
+    live = turned.needed
+    # Something must say how many iterations there were.
+    kept = [k for k, term in enumerate(turned.formal) if term.name in live or (form.head and k == 0)]
+    ends, stacks = _recorded(call, form, w, kept)
+    first = [call.gs[k] or ends[k].filled(0) for k in turned.carried] + [Term(w, name).filled(0) for name in turned.read]
+    stacked = [call.gs[len(form.state) + k] for k in turned.stacked]
+    given = [*stacks, *(Term(w, x) for x in form.scanned), *stacked]
     made = w.add(
-        "Scan", [*first, *given], len(first) + len(sliced), bodies={"body": body}, num_scan_inputs=len(given),
-        scan_input_axes=[*[0] * len(stacks), *form.axes, *(form.out_axes[k] for k, _ in scan_gs)],
-        scan_input_directions=[1 - d for d in (*[0] * len(stacks), *form.directions, *(form.out_directions[k] for k, _ in scan_gs))],
-        scan_output_axes=[form.axes[k] for k in sliced] or None,
-        scan_output_directions=[1 - form.directions[k] for k in sliced] or None,
+        "Scan", [*first, *given], len(first) + len(turned.sliced), bodies={"body": turned.body(kept)}, num_scan_inputs=len(given),
+        scan_input_axes=[*[0] * len(stacks), *form.axes, *(form.out_axes[k] for k in turned.stacked)],
+        scan_input_directions=[1 - d for d in (*[0] * len(stacks), *form.directions, *(form.out_directions[k] for k in turned.stacked))],
+        scan_output_axes=[form.axes[k] for k in turned.sliced] or None,
+        scan_output_directions=[1 - form.directions[k] for k in turned.sliced] or None,
     )  # fmt: skip
-    names = [*(form.state[k] for k in carried), *read, *(form.scanned[k] for k in sliced)]
+    names = [*(form.state[k] for k in turned.carried), *turned.read, *(form.scanned[k] for k in turned.sliced)]
     return [(name, term) for name, term in zip(names, made, strict=True) if name in active]
 
 
-def _recorded(call: Call, form: _Form) -> tuple[list[Term], list[Term]]:
-    """The loop again: its last state, and stacks of all that its iterations are given but the slices of scanned values."""
-    node, w = call.node, call.w
-    if any(not isinstance(w.known.type_of(name), TensorType) for name in form.state):
-        raise call.unsupported("its state must be tensors; declare the types of the inputs")
+@dataclass(frozen=True)
+class _Turned:
+    """The body of the Scan in reverse.
+
+    Attributes
+    ----------
+    carried, sliced, stacked : list of int
+        Of which of the loop's state and scanned values it gives adjoints, and of which scan outputs it is given them.
+    read : list of str
+        What it sums the adjoints of.
+    formal, rows : list of Term
+        What an iteration of the loop is given: number, condition and state, and slices.
+    state, adjoints : list of Term
+        The inputs that are its own state, and the adjoints of slices of scan outputs.
+    results : list of Term
+        Its outputs.
+    inner : Body
+        Its nodes.
+    """
+
+    carried: list[int]
+    sliced: list[int]
+    stacked: list[int]
+    read: list[str]
+    formal: list[Term]
+    rows: list[Term]
+    state: list[Term]
+    adjoints: list[Term]
+    results: list[Term]
+    inner: Body
+
+    def body(self, kept: Sequence[int]) -> Graph:
+        """The graph that is given what was ``kept`` of the loop's numbers, conditions and state."""
+        inputs = [*self.state, *(self.formal[k] for k in kept), *self.rows, *self.adjoints]
+        return remove_dead_code(self.inner.graph(inputs, self.results))
+
+    @property
+    def needed(self) -> set[str]:
+        """All that it needs."""
+        graph = self.body(range(len(self.formal)))
+        return {value.name for value in graph.outputs}.union(*map(reads, graph.nodes))
+
+
+def _turned(differentiate: Differentiate, call: Call, form: _Form, active: set[str]) -> _Turned:
+    """The body of a loop, walked backwards."""
+    # The types of what its iterations are given are those of a trial.
+    trial = Body(call.w)
+    ends, stacks = _recorded(call, form, trial, range(form.head + len(form.state)))
+    kinds = [_slice(trial, stack, 0) for stack in stacks]
+    kinds += [_slice(trial, Term(trial, x), axis) for x, axis in zip(form.scanned, form.axes, strict=True)]
+    inner, copy = _opened(call, call.node.bodies["body"], kinds)
+    formal = [value.name for value in copy.inputs]
+    state, rows = formal[form.head : len(stacks)], formal[len(stacks) :]
+    results = [value.name for value in copy.outputs][1 if form.head else 0 :]
+
+    reverse = differentiate(inner)
+    outer = dict(zip([*state, *rows], [*form.state, *form.scanned], strict=True))
+    start = {name for name in copy.captures if name in active} | {name for name in outer if outer[name] in active}
+    ended = [name for name, g in zip(results, call.gs, strict=True) if g]
+    wanted = _matter(reverse, copy, start, dict(zip(state, results, strict=False)), ended)
+    carried = [k for k, name in enumerate(state) if name in wanted]
+    sliced = [k for k, name in enumerate(rows) if name in wanted]
+    stacked = [k for k, g in enumerate(call.gs[len(state) :]) if g]
+    read = [name for name in copy.captures if name in wanted]
+    if not all(isinstance(trial.known.type_of(name), TensorType) for name in read):
+        raise call.unsupported("its body reads what is not a tensor from outside")
+
+    after = [inner.input(trial.known.type_of(ends[k].name)) for k in carried]
+    sums = [inner.input(trial.known.type_of(name)) for name in read]
+    adjoints = [inner.input(_slice(trial, call.gs[len(state) + k], form.out_axes[k])) for k in stacked]
+    pairs = [(results[k], g) for k, g in zip(carried, after, strict=True)]
+    pairs += [(results[len(state) + k], g) for k, g in zip(stacked, adjoints, strict=True)]
+    found = reverse.adjoints(copy.nodes, _seeds(pairs), wanted, {*formal, *read})
+    return _Turned(
+        carried, sliced, stacked, read, [Term(inner, name) for name in formal[: len(stacks)]], [Term(inner, name) for name in rows],
+        [*after, *sums], adjoints,
+        [
+            *(found.get(state[k]) or Term(inner, state[k]).filled(0) for k in carried),
+            *(total + found[name] if name in found else total for name, total in zip(read, sums, strict=True)),
+            *(found.get(rows[k]) or Term(inner, rows[k]).filled(0) for k in sliced),
+        ],
+        inner,
+    )  # fmt: skip
+
+
+def _recorded(call: Call, form: _Form, w: Writer, kept: Sequence[int]) -> tuple[list[Term], list[Term]]:
+    """The loop again: its last state, and stacks of what its iterations are given before their slices, as far as it is ``kept``."""
+    node = call.node
     body = _again(call, node.bodies["body"])
-    given = body.inputs[: form.head + len(form.state)]
+    given = tuple(body.inputs[k] for k in kept)
     attributes = dict(node.attributes)
     for name, values in (("scan_output_axes", form.out_axes), ("scan_output_directions", form.out_directions)):
         if name in attributes:

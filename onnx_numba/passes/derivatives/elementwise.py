@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from onnx_numba.passes.derivatives.table import Call, Rule, rule
+import numpy as np
+
+from onnx_numba.passes.derivatives.table import Call, Rule, composed, rule
 from onnx_numba.passes.derivatives.terms import Term
 
 # An adjoint times the derivative, from the adjoint g, the input x and the result y.
@@ -208,6 +210,27 @@ def _dropout(c: Call) -> Sequence[Term | None]:
     ratio = c.gs[0].number(0.5) if c.x(1) is None else c.xs[1].cast_like(c.gs[0])
     scaled = c.gs[0] / (1 - ratio)
     return [c.w("Where", training.reshaped([]), scaled, c.gs[0]).at(c.ys[1])]
+
+
+@composed("DequantizeLinear")
+def _dequantize_linear(c: Call) -> Sequence[Term | None]:
+    """What is stored less the zero point, times the scale."""
+    x = c.xs[0].cast_like(c.ys[0])
+    zero = c.x(2)
+    levels = x if zero is None else x - _parameter(c, zero.cast_like(x))
+    return [levels * _parameter(c, c.xs[1].cast_like(x))]
+
+
+def _parameter(c: Call, p: Term) -> Term:
+    """A scale or zero point for broadcasting: one for all, for each position along an axis, or for blocks of these."""
+    rank, x = c.xs[0].rank, c.xs[0]
+    if p.rank == 0 or rank == 0:
+        return p.reshaped([])
+    axis, block = c.attribute("axis", 1) % rank, c.attribute("block_size", 0)
+    if block:
+        places = c.w("Range", np.array(0), c.w("Gather", x.shape, np.array(axis)), np.array(1))
+        return c.w("Gather", p, c.w("Div", places, np.array(block)), axis=axis)
+    return p if rank == 1 else c.w("Unsqueeze", p, [k for k in range(rank) if k != axis])
 
 
 @rule("SumTo")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -121,22 +121,43 @@ def _topk(c: Call) -> Sequence[Term | None]:
 
 
 @rule("ScatterElements", "Scatter")
-def _scatter(c: Call) -> Sequence[Term | None]:
-    axis, g, places = c.attribute("axis"), c.gs[0], c.xs[1]
-    if c.attribute("reduction", "none") not in ("none", "add"):
-        raise c.unsupported(f"reduction {c.attribute('reduction')!r}")
-    updates = c.w("GatherElements", g, places, axis=axis)
-    if c.attribute("reduction", "none") == "add":
-        return g, None, updates
-    return c.w("ScatterElements", g, places, c.xs[2].filled(0), axis=axis), None, updates
+def _scatter_elements(c: Call) -> Sequence[Term | None]:
+    axis, places = c.attribute("axis"), c.xs[1]
+    return _scatter(
+        c,
+        lambda x: c.w("GatherElements", x, places, axis=axis),
+        lambda x, updates, reduction: c.w("ScatterElements", x, places, updates, axis=axis, reduction=reduction),
+    )
 
 
 @rule("ScatterND")
 def _scatter_nd(c: Call) -> Sequence[Term | None]:
-    g, places = c.gs[0], c.xs[1]
-    if c.attribute("reduction", "none") not in ("none", "add"):
-        raise c.unsupported(f"reduction {c.attribute('reduction')!r}")
-    updates = c.w("GatherND", g, places)
-    if c.attribute("reduction", "none") == "add":
-        return g, None, updates
-    return c.w("ScatterND", g, places, c.xs[2].filled(0)), None, updates
+    places = c.xs[1]
+    return _scatter(
+        c,
+        lambda x: c.w("GatherND", x, places),
+        lambda x, updates, reduction: c.w("ScatterND", x, places, updates, reduction=reduction),
+    )
+
+
+def _scatter(c: Call, gathered: Callable[[Term], Term], scattered_: Callable[[Term, Term, str], Term]) -> Sequence[Term | None]:
+    """A rule from what reads, and what writes, the places in question."""
+    g, x, y, updates, reduction = c.gs[0], c.xs[0], c.ys[0], c.xs[2], c.attribute("reduction", "none")
+    if reduction == "none":
+        return scattered_(g, updates.filled(0), reduction), None, gathered(g)
+    if reduction == "add":
+        return g, None, gathered(g)
+    if reduction not in ("max", "min"):
+        raise c.unsupported(f"reduction {reduction!r}")
+    # Elements that share the extreme share its adjoint in equal parts.
+    kept, put = x.equals(y), updates.equals(gathered(y))
+    share = g / scattered_(kept.cast_like(g), put.cast_like(g), "add")
+    return share.at(kept), None, gathered(share).at(put)
+
+
+@composed("OneHot")
+def _one_hot(c: Call) -> Sequence[Term | None]:
+    """One value where the index is, another elsewhere."""
+    off, on = (c.w("Gather", c.xs[2], np.array(k)) for k in range(2))
+    hot = c.w("OneHot", c.xs[0], c.xs[1], np.array([False, True]), axis=c.attribute("axis"))
+    return [c.w("Where", hot, on, off)]

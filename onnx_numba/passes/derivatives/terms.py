@@ -12,7 +12,7 @@ import numpy as np
 from onnx_numba import schemas
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Graph, Initializer, Node, Value
-from onnx_numba.ir.types import DType, TensorType, ValueType
+from onnx_numba.ir.types import DType, SequenceType, TensorType, ValueType
 from onnx_numba.ops.gradient import DOMAIN
 
 Array = np.ndarray[Any, Any]
@@ -83,6 +83,14 @@ class Term:
         """Less."""
         return self._with("Less", other)
 
+    def plus(self, other: Term) -> Term:
+        """The sum of two adjoints of one value; of a sequence, element by element."""
+        return self.writer.each(Term.__add__, self, other) if self._is_sequence else self + other
+
+    @property
+    def _is_sequence(self) -> bool:
+        return isinstance(self.writer.known.type_of(self.name), SequenceType)
+
     def equals(self, other: Operand) -> Term:
         """Equal."""
         return self._with("Equal", other)
@@ -118,7 +126,9 @@ class Term:
         return self.writer("Reshape", self, shape, allowzero=1)
 
     def filled(self, value: float) -> Term:
-        """A tensor of this one's shape and element type, full of a number."""
+        """A tensor of this one's shape and element type, full of a number; of a sequence, a sequence of such."""
+        if self._is_sequence:
+            return self.writer.each(lambda x: x.filled(value), self)
         return self.writer("Expand", self.number(value), self.shape)
 
     @property
@@ -198,6 +208,13 @@ class Writer:
         self._node(op, domain, arguments, made, given, bodies or {})
         return [Term(self, each) for each in made]
 
+    def each(self, function: Callable[..., Term], *sequences: Term) -> Term:
+        """The sequence of what a function makes of the elements of sequences."""
+        body = Body(self)
+        kinds = [self.known.type_of(sequence.name) for sequence in sequences]
+        elements = [body.input(kind.element if isinstance(kind, SequenceType) else None) for kind in kinds]
+        return self.add("SequenceMap", sequences, bodies={"body": body.graph(elements, [function(*elements)])})[0]
+
     def give(self, term: Term, name: str) -> None:
         """Give a value a name that others know."""
         self._node("Identity", "", (term.name,), (name,), {}, {})
@@ -271,6 +288,8 @@ class Body(Writer):
         return Term(self, outer.name)
 
     def graph(self, inputs: Sequence[Term], outputs: Sequence[Term]) -> Graph:
-        """The graph, with its inputs and outputs in order."""
-        formal, results = (tuple(Value(term.name) for term in terms) for terms in (inputs, outputs))
-        return Graph(formal, results, self._initializers, tuple(self._made))
+        """The graph, with its inputs and outputs in order; these declare their element types, which onnx's body of SequenceMap needs."""
+        kinds = [self.known.type_of(term.name) for term in outputs]
+        declared = [TensorType(kind.dtype) if isinstance(kind, TensorType) else kind for kind in kinds]
+        results = tuple(Value(term.name, kind) for term, kind in zip(outputs, declared, strict=True))
+        return Graph(tuple(Value(term.name) for term in inputs), results, self._initializers, tuple(self._made))
