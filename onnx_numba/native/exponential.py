@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from onnx_numba.native.emit import call, numba_type, suffix
 from onnx_numba.native.integer import isub, shl, shr
 from onnx_numba.native.polynomial import F32, F64, Format, polynomial
-from onnx_numba.native.registry import Function, Intrinsic, Record, function, overloaded
+from onnx_numba.native.registry import Function, Intrinsic, Preferred, Record, function, intrinsic, overloaded
 from onnx_numba.native.scalar import abs_, bits_of, copysign, float_of, fma, select
 
 
@@ -91,16 +92,49 @@ def _exp_near(c: _Constants, power: int) -> Function:
     return exp_near
 
 
-def _scaled(c: _Constants) -> Function:
-    """``exp(r) * 2**n`` for every n, in two factors each of which is a normal number; ``n + 2 bias`` stands in the low bits."""
+def _scaled(c: _Constants) -> Preferred:
+    """``exp(r) * 2**n`` for every n, where ``n + 2 bias`` stands in the low bits.
+
+    AVX-512 has an instruction for that. Elsewhere it goes by two factors each of which is a normal number; the first product is exact.
+    """
     once, fraction, exp = c.format.whole(1), c.format.whole(c.format.fraction), c.exp
+    zero = c.format.whole(c.format.magic.view(c.format.whole) + 2 * c.format.bias)
 
     @function
     def scaled(r: Any, bits: Any) -> Any:
         half = shr(bits, once)
         return exp(r) * float_of(shl(half, fraction)) * float_of(shl(isub(bits, half), fraction))
 
-    return scaled
+    @function
+    def by_instruction(r: Any, bits: Any) -> Any:
+        return _ldexp(exp(r), isub(bits, zero))
+
+    return Preferred("scaled", _has_scaling, by_instruction, scaled)
+
+
+def _has_scaling(target: Any) -> bool:
+    """LLVM has made vectors of it since version 22; before, it called the C library for each element."""
+    import llvmlite.binding as llvm
+
+    return target.lanes == 16 and llvm.llvm_version_info[0] >= 22
+
+
+def _ldexp_typing(*args: Any) -> Any:
+    return args[0] if args in ((numba_type("f32"), numba_type("i32")), (numba_type("f64"), numba_type("i64"))) else None
+
+
+def _emit_ldexp(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    from llvmlite import ir
+
+    x, n = args
+    n = n if n.type.width == 32 else builder.trunc(n, ir.IntType(32))
+    return call(builder, f"llvm.ldexp.{suffix(x.type)}.i32", x.type, [x, n])
+
+
+@intrinsic(_ldexp_typing, _emit_ldexp)
+def _ldexp(x: Any, n: Any) -> Any:
+    """``x * 2**n``, rounded once."""
+    return np.ldexp(x, n)
 
 
 def _exp_scaled(c: _Constants, power: int) -> Function:
