@@ -23,13 +23,15 @@ from onnx_numba.runtime.assembler import steps_of
 from onnx_numba.runtime.binding import conform, readable
 from onnx_numba.runtime.frame import Frame
 from onnx_numba.runtime.host import Host, is_factory, objects_of
-from onnx_numba.runtime.outputs import CACHE_LINE, LARGE, OutputPool, aligned_block
+from onnx_numba.runtime.outputs import CACHE_LINE, OutputPool, aligned_block
 
 Array = np.ndarray[Any, Any]
 
 REFUSED = NotImplemented
 """What a fast entry returns when the inputs are for the general path."""
 
+HUGE = 1 << 24
+"""Bytes of a weight from which on a second copy of it is worse than slow loads."""
 MAX_IDLE_FRAMES = 16
 """Frames kept for later runs; only so many concurrent runs find their memory allocated already."""
 
@@ -341,8 +343,11 @@ def _fetch(frame: Frame, place: Place) -> Any:
 
 
 def _aligned(weight: Array) -> Array:
-    """A weight, copied if it is small and begins inside a cache line: every vector load from there would touch two."""
-    if not weight.nbytes or weight.nbytes > LARGE or weight.dtype.hasobject or not weight.ctypes.data % CACHE_LINE:
+    """A weight, copied if it begins inside a cache line and is not huge: every vector load from there would touch two.
+
+    Those of a stored model are mapped if they are large, and begin on a cache line as they are.
+    """
+    if not weight.nbytes or weight.nbytes > HUGE or weight.dtype.hasobject or not weight.ctypes.data % CACHE_LINE:
         return weight
     copy = aligned_block(weight.nbytes).view(weight.dtype).reshape(weight.shape)
     copy[...] = weight
