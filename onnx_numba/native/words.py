@@ -11,6 +11,7 @@ from typing import Any
 
 from onnx_numba.native.dot import BYTES, plain_dot_for
 from onnx_numba.native.integer import iadd, iand, imul, shl, shr
+from onnx_numba.native.product import by_rows
 from onnx_numba.native.registry import Intrinsic, Preferred, function
 from onnx_numba.native.scalar import cast_like
 from onnx_numba.native.tile import TileEmitter
@@ -18,9 +19,7 @@ from onnx_numba.native.vector import VectorEmitter, outlined
 from onnx_numba.target import Target
 
 PANEL = 128
-"""Words along a panel: eight vectors of the widest, whose sums in flight hide the latency of a multiply-add for a single row."""
-ROWS = 4
-"""Rows that are multiplied together."""
+"""Words along a panel: as many as a single row takes together."""
 
 
 def _build(target: Target, builder: Any, literals: list[int], args: Any) -> None:
@@ -31,7 +30,6 @@ def _build(target: Target, builder: Any, literals: list[int], args: Any) -> None
     padded = builder.mul(builder.sdiv(builder.add(columns, number(PANEL - 1)), width), width)
 
     def block(count: int, vectors: int, i: Any) -> None:
-        """So many rows from i on."""
         tile = TileEmitter(builder, [count, vectors, lanes, 1, dot.number], sums.type.pointee)
         start, line = builder.gep(left, [builder.mul(i, left_row)]), builder.gep(sums, [builder.mul(i, padded)])
 
@@ -44,14 +42,7 @@ def _build(target: Target, builder: Any, literals: list[int], args: Any) -> None
 
         outer.loop(number(0), padded, vectors * lanes, [], step)
 
-    first, wide = number(0), lanes == 16
-    for count, vectors in ((ROWS, 4 if wide else 2), (1, 8 if wide else 4)):
-
-        def some(i: Any, values: list[Any], count: int = count, vectors: int = vectors) -> list[Any]:
-            block(count, vectors, i)
-            return values
-
-        first, _ = outer.loop(first, rows, count, [], some)
+    by_rows(outer, rows, lanes, block)
 
 
 def _emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
