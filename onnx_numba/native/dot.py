@@ -15,7 +15,7 @@ operand alone. So ``[-3, 5] @ [7, -2] == -31`` is ``[125, 133] @ [7, -2] - [128,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,15 @@ class Dot:
     def number(self) -> int:
         """The kind and the bytes as a literal for kernels."""
         return FIRST_NUMBER + 4 * KINDS.index(self.kind) + 2 * (self.left == "i8") + (self.right == "i8")
+
+    def on(self, target: Target, lanes: int) -> Dot:
+        """The same for vectors of so many words where the target has an instruction for it, else in pairs.
+
+        Code may be compiled for another target than it was written for, and LLVM ends the process at an instruction that is not there.
+        """
+        same = self.left == self.right or self.kind == "vnni" or "i8mm" in target.enabled
+        there = self.kind == _kind(target) and lanes == target.lanes and same
+        return self if self.kind == "pairs" or there else replace(self, kind="pairs")
 
     @classmethod
     def numbered(cls, number: int) -> Dot:

@@ -171,11 +171,11 @@ def _gemm_tile_at(rows: int, vectors: int, lanes: int, panels: int, step: int, k
 class TileEmitter(VectorEmitter):
     """One tile; ``right(k, panel)`` gives the pointer to a panel's part of B's row k."""
 
-    def __init__(self, builder: Any, literals: list[int], element: Any) -> None:
+    def __init__(self, target: Target, builder: Any, literals: list[int], element: Any) -> None:
         self.rows, self.vectors, lanes, self.panels, step = literals
         super().__init__(builder, element, lanes, bool(step))
         self.across = self.panels * self.vectors
-        self.dot = None if step < FIRST_NUMBER else DotEmitter(self, Dot.numbered(step))
+        self.dot = None if step < FIRST_NUMBER else DotEmitter(self, Dot.numbered(step).on(target, lanes))
         self.plus = builder.fadd if self.dot is None else builder.add
 
     def sums(self, a: Any, a_row: Any, a_k: Any, right: Callable[[Any, int], Any], depth: Any) -> list[Any]:
@@ -254,9 +254,9 @@ class TileEmitter(VectorEmitter):
         self.loop(self.number(0), rows, 1, [], copy_row)
 
 
-def _build_tile(builder: Any, literals: list[int], args: Any) -> None:
+def _build_tile(target: Target, builder: Any, literals: list[int], args: Any) -> None:
     keep, a, a_row, a_k, b, b_panel, b_k, c, c_row, rows, columns, depth = args
-    emitter = TileEmitter(builder, literals, a.type.pointee)
+    emitter = TileEmitter(target, builder, literals, a.type.pointee)
     number, width = emitter.number, emitter.vectors * emitter.lanes
     panels = [b]
     for p in range(1, emitter.panels):  # a panel without a valid column may not exist: the one before is read again
@@ -266,9 +266,9 @@ def _build_tile(builder: Any, literals: list[int], args: Any) -> None:
     emitter.write(sums, keep, c, c_row, rows, columns)
 
 
-def _build_tile_at(builder: Any, literals: list[int], args: Any) -> None:
+def _build_tile_at(target: Target, builder: Any, literals: list[int], args: Any) -> None:
     keep, a, a_row, a_k, b, offsets, c, c_row, rows, columns, depth = args
-    emitter = TileEmitter(builder, literals, a.type.pointee)
+    emitter = TileEmitter(target, builder, literals, a.type.pointee)
     width = emitter.vectors * emitter.lanes
 
     def right(k: Any, panel: int) -> Any:
@@ -278,9 +278,15 @@ def _build_tile_at(builder: Any, literals: list[int], args: Any) -> None:
     emitter.write(emitter.sums(a, a_row, a_k, right, depth), keep, c, c_row, rows, columns)
 
 
-gemm_tile = Intrinsic("gemm_tile", _gemm_tile, pointer_typing(5, (6, 9, 12), None, 17), outlined("gemm_tile", 5, _build_tile))
-gemm_tile_at = Intrinsic(
-    "gemm_tile_at", _gemm_tile_at, pointer_typing(5, (6, 9, 11), 10, 16), outlined("gemm_tile_at", 5, _build_tile_at)
-)
+def _emit_tile(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    return outlined("gemm_tile", 5, partial(_build_tile, context.compiled_for))(context, builder, signature, args)
+
+
+def _emit_tile_at(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    return outlined("gemm_tile_at", 5, partial(_build_tile_at, context.compiled_for))(context, builder, signature, args)
+
+
+gemm_tile = Intrinsic("gemm_tile", _gemm_tile, pointer_typing(5, (6, 9, 12), None, 17), _emit_tile)
+gemm_tile_at = Intrinsic("gemm_tile_at", _gemm_tile_at, pointer_typing(5, (6, 9, 11), 10, 16), _emit_tile_at)
 
 RECORDS = (gemm_tile, gemm_tile_at)

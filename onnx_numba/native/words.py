@@ -30,7 +30,7 @@ def _build(target: Target, builder: Any, literals: list[int], args: Any) -> None
     padded = builder.mul(builder.sdiv(builder.add(columns, number(PANEL - 1)), width), width)
 
     def block(count: int, vectors: int, i: Any) -> None:
-        tile = TileEmitter(builder, [count, vectors, lanes, 1, dot.number], sums.type.pointee)
+        tile = TileEmitter(target, builder, [count, vectors, lanes, 1, dot.number], sums.type.pointee)
         start, line = builder.gep(left, [builder.mul(i, left_row)]), builder.gep(sums, [builder.mul(i, padded)])
 
         def step(j: Any, values: list[Any]) -> list[Any]:
