@@ -49,6 +49,7 @@ ELEMENTWISE = [
     Case("Cast", 22, [X], {"to": TensorProto.DOUBLE}),
     Case("CastLike", 19, [X, f64(1)]),
     Case("Dropout", 22, [X]),
+    Case("Dropout", 22, [X, np.array(0.3)]),
 ]  # fmt: skip
 SHAPES = [
     Case("Transpose", 22, [X]),
@@ -468,6 +469,17 @@ class TestErrors:
         text = """g (double[2,3] x, double[3] s, double[3] t) => (double[2,3] d) {
             [it] n, m, v = BatchNormalization<training_mode=1>(x, s, s, t, t) y = Mul(m, m) d = Gradient<xs=["x"], y="y">(x) }"""
         assert "'it'" in refused(text) and "first output" in refused(text)
+
+    @pytest.mark.parametrize(("node", "position"), [
+        ('y = Resize<mode="linear">(x, , s)', 2),
+        ('y = Resize<mode="linear", coordinate_transformation_mode="tf_crop_and_resize">(x, s, t)', 1),
+        ("y, m = Dropout(x, s, u)", 1),
+    ])  # fmt: skip
+    def test_an_input_without_a_derivative(self, node: str, position: int) -> None:
+        text = f"""g (double[2,3] x, float[k] s, float[2] t, bool u) => (double[2,3] d, float[k] e) {{
+            [it] {node} d = Gradient<xs=["x"], y="y">(x) e = Gradient<xs=["s"], y="y">(s) }}"""
+        message = refused(text)
+        assert "'it'" in message and f"by its input {position}, 's'" in message
 
     def test_an_unknown_rank(self) -> None:
         text = 'g (double x, double[n] s) => (double d) { h = Reshape(x, t) y = MatMul(h, h) d = Gradient<xs=["h"], y="y">(h) }'

@@ -200,11 +200,9 @@ def _cast(c: Call) -> Sequence[Term | None]:
 def _dropout(c: Call) -> Sequence[Term | None]:
     """The identity, or in training what the mask left of it; without its mask only the forward run knows."""
     training = c.x(2)
-    if training is None:
-        return [c.gs[0]]
-    known = c.w.known.constant(training.name)
-    if known is not None and not known.reshape(-1)[0]:
-        return [c.gs[0]]
+    known = None if training is None else c.w.known.constant(training.name)
+    if training is None or (known is not None and not known.reshape(-1)[0]):
+        return [c.gs[0], c.x(1) and c.xs[1].filled(0)]
     if len(c.ys) < 2 or c.ys[1] is None:
         raise c.unsupported("it may be in training mode; ask for its mask as well")
     ratio = c.gs[0].number(0.5) if c.x(1) is None else c.xs[1].cast_like(c.gs[0])
