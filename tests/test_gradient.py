@@ -331,19 +331,19 @@ class TestGraphs:
         np.testing.assert_allclose(d, (scale / np.sqrt(variance + 1e-5))[:, None, None, None] * sums)
 
     def test_training_lowers_the_loss(self) -> None:
-        text = """g (float[n,4] x, int64[n] t, float[4,8] w, float[8] b, float[8,3] v, float[3] c)
-            => (float loss, float[4,8] dw, float[8] db, float[8,3] dv, float[3] dc) {
+        text = """g (float[n,4] x, int64[n] t, float[4,5] w, float[5] b, float[5,3] v, float[3] c)
+            => (float loss, float[4,5] dw, float[5] db, float[5,3] dv, float[3] dc) {
             h = Gemm(x, w, b) r = Gelu(h) s = Gemm(r, v, c) loss = SoftmaxCrossEntropyLoss(s, t)
             dw, db, dv, dc = Gradient<xs=["w", "b", "v", "c"], zs=["x", "t"], y="loss">(w, b, v, c, x, t) }"""
-        rep = backend.prepare(parsed(text))
+        rep = backend.prepare(parsed(text), jit=False)
         random = np.random.default_rng(0)
-        x = random.standard_normal((30, 4)).astype(np.float32)
+        x = random.standard_normal((6, 4)).astype(np.float32)
         labels = np.argmax(x[:, :3], 1)
-        weights = [random.standard_normal(shape).astype(np.float32) * np.float32(0.3) for shape in ((4, 8), (8,), (8, 3), (3,))]
+        weights = [random.standard_normal(shape).astype(np.float32) * np.float32(0.3) for shape in ((4, 5), (5,), (5, 3), (3,))]
         losses = []
-        for _ in range(60):
+        for _ in range(20):
             loss, *slopes_ = rep.run([x, labels, *weights])
-            weights = [w - np.float32(0.5) * s for w, s in zip(weights, slopes_, strict=True)]
+            weights = [w - np.float32(1) * s for w, s in zip(weights, slopes_, strict=True)]
             losses.append(float(loss))
         assert losses[-1] < 0.3 * losses[0]
 
