@@ -449,10 +449,12 @@ class TestEdges:
 
 
 class TestErrors:
-    def test_an_operator_without_a_derivative(self) -> None:
-        text = """g (double[1,1,4,4] x, double[1,5] r) => (double[1,1,2,2] d) {
-            [it] y = MaxRoiPool<pooled_shape=[2,2]>(x, r) d = Gradient<xs=["x"], y="y">(x) }"""
-        assert "no derivative is known of node 'it' (MaxRoiPool of domain ai.onnx, opset 21)" in refused(text)
+    def test_a_use_without_a_derivative(self) -> None:
+        text = """g (double[2,2] x, int64[2] n) => (double[a,b] d) {
+            [it] y = Resize<keep_aspect_ratio_policy="not_larger">(x, , , n) d = Gradient<xs=["x"], y="y">(x) }"""
+        message = refused(text)
+        assert "no derivative is known of node 'it' (Resize of domain ai.onnx, opset 21)" in message
+        assert "keep_aspect_ratio_policy" in message
 
     def test_an_operator_of_another_domain(self) -> None:
         text = 'g (double[2] x) => (double[2] d) { [it] y = com.microsoft.Gelu(x) d = Gradient<xs=["x"], y="y">(x) }'
