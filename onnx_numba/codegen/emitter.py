@@ -140,16 +140,12 @@ class Emitter:
         if isinstance(value, int) or self._constant(value):
             return self.parameter(value)
         here = self._depth_of_dim(value)
-        parts: dict[int, Dim | int] = {}
+        parts: dict[int, list[Dim | int]] = {}
         for monomial, factor in value.terms.items():
             term = d._make({monomial: factor})
-            depth = self._depth_of_dim(term)
-            parts[depth] = parts.get(depth, 0) + term
-        inner = parts.pop(here)
-        texts = self._terms(inner)
-        outer: Dim | int = 0
-        for part in parts.values():
-            outer = outer + part
+            parts.setdefault(self._depth_of_dim(term), []).append(term)
+        texts = self._terms(d.total(parts.pop(here)))
+        outer = d.total(term for part in parts.values() for term in part)
         if outer != 0:
             texts.insert(0, self._named_dim(outer))
         return " + ".join(texts) if len(texts) > 1 else texts[0]
@@ -165,13 +161,14 @@ class Emitter:
 
     def _terms(self, value: Dim | int) -> list[str]:
         """Terms of one depth: products of loop atoms with coefficients that are parameters."""
-        by_atoms: dict[tuple[d.Atom, ...], Dim | int] = {}
+        by_atoms: dict[tuple[d.Atom, ...], list[Dim | int]] = {}
         for monomial, times in d._terms(value).items():
             varying = tuple(a for a in monomial if not self._constant(d.dim(a)))
             rest = tuple(a for a in monomial if self._constant(d.dim(a)))
-            by_atoms[varying] = by_atoms.get(varying, 0) + d._make({rest: times})
+            by_atoms.setdefault(varying, []).append(d._make({rest: times}))
         texts = []
-        for varying, factor in by_atoms.items():
+        for varying, factors in by_atoms.items():
+            factor = d.total(factors)
             words = [self._atom(a) for a in varying]
             if not words or factor != 1:
                 words.append(self.parameter(factor))

@@ -191,6 +191,15 @@ def product(values: Iterable[Dim | int]) -> Dim | int:
     return result
 
 
+def total(values: Iterable[Dim | int]) -> Dim | int:
+    """The sum, 0 when there are none; made at once, since partial sums of many terms would take time quadratic in their number."""
+    terms: dict[Monomial, int] = {}
+    for value in values:
+        for monomial, factor in _terms(value).items():
+            terms[monomial] = terms.get(monomial, 0) + factor
+    return _make(terms)
+
+
 def atoms(value: Dim | int) -> set[Atom]:
     """The atoms of a polynomial, not those inside opaque ones."""
     return {a for m in _terms(value) for a in m}
@@ -287,13 +296,9 @@ def substitute(value: Dim | int, table: Mapping[Sym, Dim | int], inner: Callable
         return value
     if value.symbols.isdisjoint(table) and not value.holds_values:
         return value
-    result: Dim | int = 0
-    for monomial, factor in value.terms.items():
-        term: Dim | int = factor
-        for atom in monomial:
-            term = term * _substitute_atom(atom, table, inner)
-        result = result + term
-    return result
+    return total(
+        product([factor, *(_substitute_atom(atom, table, inner) for atom in monomial)]) for monomial, factor in value.terms.items()
+    )
 
 
 def _substitute_atom(atom: Atom, table: Mapping[Sym, Dim | int], inner: Callable[[Any], Any] | None) -> Dim | int:
@@ -399,12 +404,9 @@ def nonnegative(value: Dim | int, inside: Dim | int = 1, divisor: Dim | int = 1)
     positive = _factors(divisor)
     for symbol in _loops(inside):
         positive |= _factors(symbol.extent)
-    shifted: Dim | int = 0
-    for monomial, factor in value.terms.items():
-        term: Dim | int = factor
-        for atom in monomial:
-            term = term * (dim(atom) + 1 if atom in positive else dim(atom))
-        shifted = shifted + term
+    shifted = total(
+        product([factor, *(dim(atom) + int(atom in positive) for atom in monomial)]) for monomial, factor in value.terms.items()
+    )
     return all(f >= 0 for f in _terms(shifted).values())
 
 
@@ -430,7 +432,7 @@ def bound(value: Dim | int, upper: bool) -> Dim | int | None:
     """An upper or lower bound without loop variables, or None when none is known."""
     if isinstance(value, int) or (not value.depth and all(s.extent is None for s in value.symbols)):
         return value
-    result: Dim | int = 0
+    terms: list[Dim | int] = []
     for monomial, factor in _terms(value).items():
         term: Dim | int = factor
         for atom in monomial:
@@ -438,8 +440,8 @@ def bound(value: Dim | int, upper: bool) -> Dim | int | None:
             if limit is None:
                 return None
             term = term * limit
-        result = result + term
-    return result
+        terms.append(term)
+    return total(terms)
 
 
 def _atom_bound(atom: Atom, upper: bool) -> Dim | int | None:

@@ -15,7 +15,7 @@ from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Node, reads
 from onnx_numba.ir.types import TensorType
 from onnx_numba.ops.gradient import DOMAIN
-from onnx_numba.passes.derivatives import COMPOSED, CONSTANT, RULES, Call, Term, Writer, control
+from onnx_numba.passes.derivatives import COMPOSED, CONSTANT, EXAMPLES, RULES, Call, Term, Writer, control
 from onnx_numba.passes.inline import expand
 
 
@@ -60,7 +60,7 @@ class Reverse:
         active, given = set(wanted), set(cuts)
         path = []
         for node in nodes:
-            if active.intersection(reads(node)) and (node.domain or node.op not in CONSTANT):
+            if active.intersection(_counted(node)):
                 active.update(name for name in node.outputs if name not in given and self._differentiable(name))
                 path.append(node)
         return active, path
@@ -79,8 +79,7 @@ class Reverse:
             return control.RULES[node.op](Reverse, call, active)
         since, rule = RULES.get(node.op, (0, None))
         if rule and node.domain in ("", DOMAIN) and node.since_version >= since:
-            made = zip(node.inputs, rule(call), strict=False)
-            return [(name, adjoint) for name, adjoint in made if adjoint is not None and name in active]
+            return self._by_rule(call, rule(call), active)
         body, outputs = self._body(call)
         seeds = {name: adjoint for name, adjoint in zip(outputs, adjoints, strict=False) if name and adjoint}
         if len(seeds) < sum(adjoint is not None for adjoint in adjoints):
@@ -88,6 +87,17 @@ class Reverse:
         inputs = dict.fromkeys(name for name in node.inputs if name)  # each once: its adjoint is the sum over all its places
         found = self.adjoints(body, seeds, active.intersection(inputs), inputs)
         return [(name, found[name]) for name in inputs if name in active and name in found]
+
+    def _by_rule(self, call: Call, made: Sequence[Term | None], active: set[str]) -> list[tuple[str, Term]]:
+        """What a rule has made, which must be of every input that counts."""
+        found = []
+        for position, name in enumerate(call.node.inputs):
+            adjoint = made[position] if position < len(made) else None
+            if adjoint is not None and name in active:
+                found.append((name, adjoint))
+            elif name in active and self._differentiable(name) and not _is_example(call.node, position):
+                raise call.unsupported(f"by its input {position}, {name!r}")
+        return found
 
     def _body(self, call: Call) -> tuple[list[Node], list[str]]:
         """A node's results made anew of simpler operators: the nodes, which are added to the graph, and the names of the results."""
@@ -104,3 +114,15 @@ class Reverse:
         for each in graph.nodes:
             writer.emit(each)
         return list(graph.nodes), list(fresh.outputs)
+
+
+def _counted(node: Node) -> set[str]:
+    """What a node reads whose value counts, for a result that may change where that changes a little."""
+    if not node.domain and node.op in CONSTANT:
+        return set()
+    return set(reads(replace(node, inputs=tuple(name for k, name in enumerate(node.inputs) if not _is_example(node, k)))))
+
+
+def _is_example(node: Node, position: int) -> bool:
+    """Whether only the type or the shape of an input counts."""
+    return node.domain in ("", DOMAIN) and EXAMPLES.get(node.op) == position

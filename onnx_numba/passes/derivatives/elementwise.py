@@ -58,38 +58,36 @@ def _broadcast(function: Rule) -> Rule:
     """A rule of an operator that broadcasts: adjoints in the shape of the result become those of the inputs."""
 
     def summed(c: Call) -> Sequence[Term | None]:
-        if "axis" in c.node.attributes:
-            raise c.unsupported("broadcasting along an axis of old versions")
         return [g and g.sum_to(x) for g, x in zip(function(c), c.xs, strict=False)]
 
     return summed
 
 
-@rule("Add")
+@rule("Add", since=7)
 @_broadcast
 def _add(c: Call) -> Sequence[Term | None]:
     return c.gs[0], c.gs[0]
 
 
-@rule("Sub")
+@rule("Sub", since=7)
 @_broadcast
 def _sub(c: Call) -> Sequence[Term | None]:
     return c.gs[0], -c.gs[0]
 
 
-@rule("Mul")
+@rule("Mul", since=7)
 @_broadcast
 def _mul(c: Call) -> Sequence[Term | None]:
     return c.gs[0] * c.xs[1], c.gs[0] * c.xs[0]
 
 
-@rule("Div")
+@rule("Div", since=7)
 @_broadcast
 def _div(c: Call) -> Sequence[Term | None]:
     return c.gs[0] / c.xs[1], -c.gs[0] * c.ys[0] / c.xs[1]
 
 
-@rule("Pow")
+@rule("Pow", since=7)
 @_broadcast
 def _pow(c: Call) -> Sequence[Term | None]:
     g, y, x = c.gs[0], c.ys[0], c.xs[0]
@@ -98,6 +96,16 @@ def _pow(c: Call) -> Sequence[Term | None]:
     # x ** 0 is 1 also at 0, and 0 ** n is 0 also for n near 0.
     exponent = y * _f("Log", x)
     return g * c.w("Where", n.equals(0), n.number(0), base), (g * c.w("Where", x.equals(0), x.number(0), exponent)).cast_like(c.xs[1])
+
+
+@composed("Add", "Sub", "Mul", "Div", "Pow")
+def _aligned(c: Call) -> Sequence[Term | None]:
+    """Until opset 6 an attribute says where the second shape begins in the first, and the axes after it are broadcast."""
+    x, y = c.xs
+    axis = c.attribute("axis") if c.attribute("broadcast") else None
+    if axis is not None:
+        y = c.w("Unsqueeze", y, range(y.rank, x.rank - axis % max(x.rank, 1)))
+    return [c.w(c.node.op, x, y)]
 
 
 @rule("Mod", since=10)
@@ -200,11 +208,9 @@ def _cast(c: Call) -> Sequence[Term | None]:
 def _dropout(c: Call) -> Sequence[Term | None]:
     """The identity, or in training what the mask left of it; without its mask only the forward run knows."""
     training = c.x(2)
-    if training is None:
-        return [c.gs[0]]
-    known = c.w.known.constant(training.name)
-    if known is not None and not known.reshape(-1)[0]:
-        return [c.gs[0]]
+    known = None if training is None else c.w.known.constant(training.name)
+    if training is None or (known is not None and not known.reshape(-1)[0]):
+        return [c.gs[0], c.x(1) and c.xs[1].filled(0)]
     if len(c.ys) < 2 or c.ys[1] is None:
         raise c.unsupported("it may be in training mode; ask for its mask as well")
     ratio = c.gs[0].number(0.5) if c.x(1) is None else c.xs[1].cast_like(c.gs[0])

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnx_numba.ir.types import I64
 from onnx_numba.passes.derivatives.table import Call, composed, rule
 from onnx_numba.passes.derivatives.terms import Term
 from onnx_numba.passes.derivatives.windows import Windows, covered, spatial, spread, windows_over
@@ -32,6 +33,21 @@ def _matmul(c: Call) -> Sequence[Term | None]:
     to_left = c.w("MatMul", g, _swapped(right)).sum_to(left)
     to_right = c.w("MatMul", _swapped(left), g).sum_to(right)
     return to_left.reshaped(a.shape), to_right.reshaped(b.shape)
+
+
+@rule("Det")
+def _det(c: Call) -> Sequence[Term | None]:
+    """The determinants of what is left of a matrix without a row and a column, with alternating signs: right for singular ones too."""
+    w, x, g = c.w, c.xs[0], c.gs[0]
+    rank, side = x.rank, w("Gather", x.shape, np.array(-1))
+    numbers = w("Range", np.array(0), side, np.array(1))
+    row = w("Unsqueeze", numbers, [1])
+    rest = w("Range", np.array(0), side - 1, np.array(1))
+    rest = rest + w("Cast", w("GreaterOrEqual", rest, row), to=I64.onnx)
+    parts = w("Gather", w("Gather", x, rest, axis=rank - 2), rest, axis=rank)
+    minors = w("Det", w("Transpose", parts, perm=[*range(rank - 2), rank - 2, rank, rank - 1, rank + 1]))
+    odd = w("Mod", row + numbers, np.array(2)).cast_like(x)
+    return [w("Unsqueeze", g, [-2, -1]) * (1 - odd * 2) * minors]
 
 
 @composed("Gemm")

@@ -6,7 +6,10 @@ it is near to them. So both the image and the places have derivatives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from itertools import product
 
 import numpy as np
@@ -45,14 +48,13 @@ def _cubic(place: Term) -> list[Tap]:
     return [(base - 1, far(f + 1)), (base, near(f)), (base + 1, near(1 - f)), (base + 2, far(2 - f))]
 
 
-def _read(image: Term, taps: Sequence[Sequence[Tap]], enter: Callable[[Term, int], Term] | None = None) -> Term:
-    """The sum over all combinations of taps along the axes: ``[image, channel, count]``.
+def _corners(image: Term, taps: Sequence[Sequence[Tap]], enter: Callable[[Term, int], Term] | None = None) -> Iterator[Term]:
+    """For all combinations of taps along the axes the elements times their weights: ``[image, channel, count]``.
 
     Elements beyond the ends are 0, or those that ``enter`` names instead.
     """
     w = image.writer
     flat = image.reshaped(w("Concat", w("Shape", image, end=2), np.array([-1]), axis=0))
-    total: Term | None = None
     for chosen in product(*taps):
         index: Term | None = None
         weight: Term | None = None
@@ -70,10 +72,12 @@ def _read(image: Term, taps: Sequence[Sequence[Tap]], enter: Callable[[Term, int
         places = w("Expand", w("Unsqueeze", index, [1]), w("Concat", w("Shape", flat, end=2), w("Shape", index, start=1), axis=0))
         value = w("GatherElements", flat, places, axis=2)
         value = value.at(w("Unsqueeze", inside, [1])) if enter is None else value
-        value = value if weight is None else value * w("Unsqueeze", weight, [1])
-        total = value if total is None else total + value
-    assert total is not None
-    return total
+        yield value if weight is None else value * w("Unsqueeze", weight, [1])
+
+
+def _read(image: Term, taps: Sequence[Sequence[Tap]], enter: Callable[[Term, int], Term] | None = None) -> Term:
+    """The sum of what `_corners` gives."""
+    return reduce(Term.__add__, _corners(image, taps, enter))
 
 
 def _extent(image: Term, axis: int) -> Term:
@@ -159,30 +163,65 @@ def _deform_conv(c: Call) -> Sequence[Term | None]:
 
 @composed("RoiAlign")
 def _roi_align(c: Call) -> Sequence[Term | None]:
-    """The mean of as many points of every bin as the node says; points far from the image count as 0."""
-    w, x, regions, ratio = c.w, c.xs[0], c.xs[1], c.attribute("sampling_ratio")
-    if c.attribute("mode") != "avg" or ratio == 0:
-        raise c.unsupported("mode 'max', or a sampling_ratio of 0, with which the regions say how many points there are")
-    half = c.node.since_version >= 16 and c.attribute("coordinate_transformation_mode") == "half_pixel"
-    bins = [c.attribute("output_height"), c.attribute("output_width")]
-    image = w("Gather", x, c.xs[2])
-    counts = [n * ratio for n in bins]
+    """The mean of some points of every bin, or the greatest of all elements that are read for them, times their weights.
 
-    def along(axis: int) -> Term:
-        """The places along an axis, for every region and all points; the corners are given with the last axis first."""
-        low, high = (w("Gather", regions, [k - axis], axis=1) * c.attribute("spatial_scale") - 0.5 * half for k in (1, 3))
-        size = high - low if half else w("Max", high - low, low.number(1))
-        shares = w.constant((np.arange(counts[axis]) + 0.5) / counts[axis]).cast_like(x)
-        place = w("Unsqueeze", low + size * shares, [2 - axis])
-        return w("Expand", place, [1, *counts]).reshaped([-1, counts[0] * counts[1]])
+    Points far from the image count as 0.
+    """
+    w, x = c.w, c.xs[0]
+    image = w("Gather", x, c.xs[2])
+    parts = [_points(c, axis, c.attribute(name)) for axis, name in enumerate(("output_height", "output_width"))]
+    axes = [3, 4], [1, 2]
+
+    def crossed(rows: Term, columns: Term) -> Term:
+        """Regions, then bins and their points along one axis, then along the other."""
+        return w("And", w("Unsqueeze", rows, axes[0]), w("Unsqueeze", columns, axes[1]))
+
+    near, counted = crossed(*(part.near for part in parts)), crossed(*(part.counted for part in parts))
+    flat = w("Concat", w("Shape", near, end=1), np.array([-1]), axis=0)
+    places = [w("Expand", w("Unsqueeze", part.places, new), near.shape).reshaped(flat) for part, new in zip(parts, axes, strict=True)]
 
     def enter(place: Term, axis: int) -> Term:
         return _limited(image, place, axis)
 
-    places = [along(axis) for axis in range(2)]
-    read = _read(image, [_linear(enter(place, axis)) for axis, place in enumerate(places)], enter)
-    for axis, place in enumerate(places):
-        far = w("Or", place < -1, w("Greater", place, _extent(x, axis).cast_like(place)))
-        read = read.at(w("Unsqueeze", w("Not", far), [1]))
-    points = read.reshaped(w("Concat", w("Shape", read, end=2), np.array([bins[0], ratio, bins[1], ratio]), axis=0))
-    return [w("ReduceMean", points, [3, 5], keepdims=0)]
+    corners = _corners(image, [_linear(enter(place, axis)) for axis, place in enumerate(places)], enter)
+    mean = c.attribute("mode") == "avg"
+    values = reduce(Term.__add__, corners) if mean else w("Max", *corners)
+    values = values.reshaped(w("Concat", w("Shape", image, end=2), w("Shape", near, start=1), axis=0)).at(w("Unsqueeze", near, [1]))
+    counted, count = w("Unsqueeze", counted, [1]), w("Unsqueeze", parts[0].count * parts[1].count, [2, 3])
+    if mean:
+        return [w("ReduceSum", values.at(counted), [3, 5], keepdims=0) / w("Max", count, np.array(1)).cast_like(x)]
+    greatest = w("ReduceMax", w("Where", counted, values, x.number(-math.inf)), [3, 5], keepdims=0)
+    return [greatest.at(count > 0)]
+
+
+@dataclass(frozen=True)
+class _Points:
+    """The points of regions along an axis.
+
+    How many a bin has, ``[region, 1]``; where they are, and which are near the image, ``[region, bin, point]``, with as many points as
+    bins of any region have; and which of them the region has, ``[region, 1, point]``.
+    """
+
+    count: Term
+    places: Term
+    near: Term
+    counted: Term
+
+
+def _points(c: Call, axis: int, bins: int) -> _Points:
+    """Where a RoiAlign reads along an axis; the corners are given with the last axis first."""
+    w, x, ratio = c.w, c.xs[0], c.attribute("sampling_ratio")
+    half = c.node.since_version >= 16 and c.attribute("coordinate_transformation_mode") == "half_pixel"
+    low, high = (w("Gather", c.xs[1], [k - axis], axis=1) * c.attribute("spatial_scale") - 0.5 * half for k in (1, 3))
+    size = (high - low if half else w("Max", high - low, low.number(1))) / bins
+    if ratio:
+        most, count = w.constant(np.array(ratio)), w.constant(np.array([[ratio]]))
+    else:
+        count = w("Max", w("Cast", w("Ceil", size), to=I64.onnx), np.array(0))
+        most = w("ReduceMax", w("Concat", count.reshaped([-1]), np.array([0]), axis=0), keepdims=0)
+    numbers = w("Range", np.array(0), most, np.array(1))
+    shares = (numbers.cast_like(x) + 0.5) / w("Max", count, np.array(1)).cast_like(x)
+    steps = w.constant(np.arange(bins).reshape(-1, 1)).cast_like(x) + w("Unsqueeze", shares, [1])
+    places = w("Unsqueeze", low, [2]) + w("Unsqueeze", size, [2]) * steps
+    far = w("Or", places < -1, w("Greater", places, _extent(x, axis).cast_like(places)))
+    return _Points(count, places, w("Not", far), w("Unsqueeze", numbers < count, [1]))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from onnx_numba.ir.types import F64, I64
+from onnx_numba.ops.common import wide
 from onnx_numba.passes.derivatives.shape import scattered
 from onnx_numba.passes.derivatives.table import Call, composed, rule
 from onnx_numba.passes.derivatives.terms import Term
@@ -76,6 +78,33 @@ def _max_pool(c: Call) -> Sequence[Term | None]:
     names = ("strides", "pads", "dilations", "auto_pad", "kernel_shape", "ceil_mode")
     places = c.w.add("MaxPool", [c.xs[0]], 2, **{name: c.attribute(name) for name in names})[1]
     return [scattered(c.gs[0], places, c.xs[0])]
+
+
+@composed("MaxRoiPool")
+def _max_roi_pool(c: Call) -> Sequence[Term | None]:
+    """The greatest elements along one axis, then along the other; 0 for bins without any."""
+    w, x, kind = c.w, c.xs[0], wide(c.xs[0].dtype).onnx
+    regions = w("Cast", c.xs[1], to=kind)
+    image = w("Gather", w("Cast", x, to=kind), w("Cast", w("Gather", regions, np.array(0), axis=1), to=I64.onnx))
+    rows, columns = (_bins(c, regions, axis, bins) for axis, bins in enumerate(c.attribute("pooled_shape")))
+    least = image.number(-math.inf)
+    values = w("Where", w("Unsqueeze", rows, [1, 4]), w("Unsqueeze", image, [2]), least)
+    values = w("Unsqueeze", w("ReduceMax", values, [3], keepdims=0), [3])
+    values = w("ReduceMax", w("Where", w("Unsqueeze", columns, [1, 2]), values, least), [4], keepdims=0)
+    some = [w("ReduceMax", w("Cast", part, to=I64.onnx), [2], keepdims=0) for part in (rows, columns)]
+    return [values.at(w("Unsqueeze", some[0], [1, 3]) * w("Unsqueeze", some[1], [1, 2]) > 0).cast_like(x)]
+
+
+def _bins(c: Call, regions: Term, axis: int, bins: int) -> Term:
+    """Which elements along an axis the bins of regions have: ``[region, bin, element]``; corners are given with the last axis first."""
+    w = c.w
+    corners = (w("Gather", regions, [k - axis], axis=1) * c.attribute("spatial_scale") for k in (2, 4))
+    low, high = (w("Sign", corner) * w("Floor", w("Abs", corner) + 0.5) for corner in corners)
+    size = w("Max", high - low + 1, low.number(1)) / bins
+    numbers = w.constant(np.arange(bins)).cast_like(regions)
+    first, last = (w("Unsqueeze", place + low, [2]) for place in (w("Floor", numbers * size), w("Ceil", (numbers + 1) * size)))
+    places = w("Range", np.array(0), w("Gather", c.xs[0].shape, np.array(2 + axis)), np.array(1)).cast_like(regions)
+    return w("And", w("GreaterOrEqual", places, first), w("Less", places, last))
 
 
 @composed("GlobalAveragePool")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from onnx_numba.ops.common import wide
 from onnx_numba.passes.derivatives.table import Call, composed, rule
 from onnx_numba.passes.derivatives.terms import Term
@@ -103,18 +105,26 @@ def _moments(c: Call, x: Term, axes: Sequence[int]) -> tuple[Term, Term]:
     return mean, c.w("ReduceMean", deviation * deviation, axes)
 
 
-@composed("BatchNormalization", since=7)
+@composed("BatchNormalization")
 def _batch_normalization(c: Call) -> Sequence[Term | None]:
-    x, scale, bias, mean, variance = c.xs
-    rank = x.rank
-    if c.attribute("training_mode", 0):
-        moments = _moments(c, x, [0, *range(2, rank)])
-    elif (c.node.since_version < 14 and any(c.node.outputs[1:])) or c.attribute("spatial", 1) != 1:
-        raise c.unsupported("training in this version, and statistics of single activations")
-    else:
-        moments = _channels(c, mean, rank).cast_like(x), _channels(c, variance, rank).cast_like(x)
-    scale, bias = (_channels(c, p, rank).cast_like(x) for p in (scale, bias))
-    return [_normalised(c, x, *moments) * scale + bias]
+    """In training by the moments of the batch, from which running ones follow; until opset 8 they may be those of single activations."""
+    if c.node.since_version < 14 and any(c.node.outputs[1:]):
+        raise c.unsupported("before opset 14 it trains where more outputs than its first are used; convert the model to opset 14")
+    x, *parameters = c.xs
+    single = c.attribute("spatial", 1) != 1
+
+    def view(p: Term) -> Term:
+        each = c.w("Concat", np.array([1]), c.w("Shape", x, start=1), axis=0) if single else None
+        return (_channels(c, p, x.rank) if each is None else p.reshaped(each)).cast_like(x)
+
+    scale, bias, *given = map(view, parameters)
+    if not c.attribute("training_mode", 0):
+        return [_normalised(c, x, *given) * scale + bias]
+    moments = _moments(c, x, [0, *range(2, x.rank)])
+    momentum, olds = c.attribute("momentum"), parameters[2:]
+    news = [moment.reshaped(old.shape).cast_like(old) for old, moment in zip(olds, moments, strict=True)]
+    running = [old * momentum + new * (1 - momentum) for old, new in zip(olds, news, strict=True)]
+    return [_normalised(c, x, *moments) * scale + bias, *running]
 
 
 @composed("InstanceNormalization", since=6)

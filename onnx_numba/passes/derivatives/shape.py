@@ -147,12 +147,35 @@ def _scatter(c: Call, gathered: Callable[[Term], Term], scattered_: Callable[[Te
         return scattered_(g, updates.filled(0), reduction), None, gathered(g)
     if reduction == "add":
         return g, None, gathered(g)
-    if reduction not in ("max", "min"):
-        raise c.unsupported(f"reduction {reduction!r}")
+    if reduction == "mul":
+        numbers = c.w("Range", np.array(0), x.size, np.array(1)).reshaped(x.shape)
+        return _multiplied(g, x, gathered(numbers), updates)
     # Elements that share the extreme share its adjoint in equal parts.
     kept, put = x.equals(y), updates.equals(gathered(y))
     share = g / scattered_(kept.cast_like(g), put.cast_like(g), "add")
     return share.at(kept), None, gathered(share).at(put)
+
+
+def _multiplied(g: Term, x: Term, places: Term, updates: Term) -> Sequence[Term | None]:
+    """The adjoints of elements and of the updates that they are multiplied by, which may be 0.
+
+    The updates become the rows of a table of ones, in which no two of them share a place: an update's row is the number of updates to
+    its place that come before it in the order of places.
+    """
+    w, one = x.writer, np.array(1)
+    count = updates.size
+    ordered, order = w.add("TopK", [places.reshaped([-1]), count.reshaped([1])], 2, largest=0)
+    numbers = w("Range", np.array(0), count, one)
+    first = w("ScatterElements", w("Expand", count, x.size.reshaped([1])), ordered, numbers, reduction="min")
+    rows = numbers - w("Gather", first, ordered)
+    height = w("ReduceMax", w("Concat", rows, np.array([-1]), axis=0), keepdims=1) + 1
+    ones = w("Expand", updates.number(1), height * x.size)
+    slots = rows * x.size + ordered
+    table = w("ScatterElements", ones, slots, w("Gather", updates.reshaped([-1]), order)).reshaped(w("Concat", height, x.shape, axis=0))
+    others = w("CumProd", table, np.array(0), exclusive=1) * w("CumProd", table, np.array(0), exclusive=1, reverse=1)
+    found = w("Gather", (g * x * others).reshaped([-1]), slots)
+    back = w("ScatterElements", found.filled(0), order, found).reshaped(updates.shape)
+    return g * w("ReduceProd", table, [0], keepdims=0), None, back
 
 
 @composed("OneHot")

@@ -16,19 +16,29 @@ from onnx_numba.passes.derivatives.terms import Term
 def _dft(c: Call) -> Sequence[Term | None]:
     w, x = c.w, c.xs[0]
     inverse, onesided = bool(c.attribute("inverse")), bool(c.attribute("onesided"))
-    if inverse and onesided:
-        raise c.unsupported("an inverse transform of one side")
+    half = inverse and onesided
     axis = _axis(c) % x.rank
     before = w("Shape", x, start=axis, end=axis + 1)
-    length = before if c.x(1) is None else w("Cast", c.xs[1], to=I64.onnx).reshaped([1])
+    given = (before - 1) * 2 if half else before
+    length = given if c.x(1) is None else w("Cast", c.xs[1], to=I64.onnx).reshaped([1])
     order = [k for k in range(x.rank - 1) if k != axis] + [axis]
     none = np.zeros(x.rank - 2, np.int64)
     pads = w("Concat", none, np.array([0]), none, length - before, axis=0)
     parts = [w("Pad", w("Transpose", part, perm=order), pads) for part in _parts(c, x)]
     back = [int(k) for k in np.argsort(order)]
-    results = [w("Transpose", part, perm=back) for part in _transformed(parts, length, inverse, onesided)]
+    made = _transformed(_completed(parts, length), length, True, False)[:1] if half else _transformed(parts, length, inverse, onesided)
+    results = [w("Transpose", part, perm=back) for part in made]
     result = w("Concat", *(w("Unsqueeze", part, [-1]) for part in results), axis=-1)
     return [result / length.cast_like(x) if inverse else result]
+
+
+def _completed(parts: Sequence[Term], length: Term) -> list[Term]:
+    """The frequencies above the middle are those below it, conjugated."""
+    w, size = parts[0].writer, length.reshaped([])
+    places = w("Range", np.array(0), size, np.array(1))
+    above = w("Greater", places, w("Div", size, np.array(2)))
+    real, *imaginary = (w("Gather", part, w("Where", above, size - places, places), axis=-1) for part in parts)
+    return [real, *(w("Where", above, -part, part) for part in imaginary)]
 
 
 @composed("STFT")

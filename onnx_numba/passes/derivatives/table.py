@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -59,7 +59,8 @@ class Call:
 
 
 Rule = Callable[[Call], Sequence[Term | None]]
-"""Answers the adjoint of every input; the sequence may be shorter than the inputs, and None stands for no derivative."""
+"""Answers the adjoint of every input; the sequence may be shorter than the inputs, and None stands for no derivative, which is an error
+where one is asked for."""
 
 Composed = Callable[[Call], Sequence[Term | None]]
 """Answers the node's outputs, made of operators that have derivatives; None for outputs without one."""
@@ -74,6 +75,9 @@ CONSTANT = frozenset({
     "Bernoulli", "Multinomial", "Round", "Shape", "Sign", "Size", "Xor",
 })  # fmt: skip
 """Operators whose results do not change where their inputs change a little, or have no derivative at all."""
+
+EXAMPLES: Mapping[str, int] = {"CastLike": 1, "SumTo": 1}
+"""Operators with an input that only its type or shape counts of, and its position."""
 
 
 _MARK = "__derivative_of__"
