@@ -71,7 +71,7 @@ class AttributeRef:
 
 GRADIENT = ("ai.onnx.preview.training", "Gradient")
 """Domain and name of the operator whose attributes name values: its node has them as further inputs, first those named by ``xs`` and
-``zs``, as many as are fed, then ``y``. `onnx_numba.passes.gradient` replaces it."""
+``zs``, as many as are fed, then ``y``. `onnx_numba.passes.differentiation` replaces it."""
 
 FunctionKey = tuple[str, str, str]
 """Domain, name and overload of a function."""

@@ -1,4 +1,4 @@
-"""What derivatives need and ONNX lacks; nodes of it come from `onnx_numba.passes.gradient` only."""
+"""What derivatives need and ONNX lacks; nodes of it come from `onnx_numba.passes.differentiation` only."""
 
 from __future__ import annotations
 

@@ -1,0 +1,95 @@
+"""Gradient nodes replaced by what they mean: the nodes that compute the derivatives, found by differentiation in reverse.
+
+The values that ``xs`` and ``zs`` name cut the graph: what lies between them and ``y`` is walked backwards
+(`onnx_numba.passes.reverse`). The adjoint of ``y`` is 1 everywhere, so the gradient is that of the sum of its elements. Where other
+values are fed than those named, the nodes in between are copied for them first.
+
+Gradient nodes are replaced in the order in which they stand, so one may differentiate what another has given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from onnx_numba.ir.graph import GRADIENT, Graph, Node, reads
+from onnx_numba.options import Options
+from onnx_numba.passes.derivatives import Term, Writer
+from onnx_numba.passes.gradient import has_gradients
+from onnx_numba.passes.known import KnownValues
+from onnx_numba.passes.rename import private, rename_node
+from onnx_numba.passes.reverse import Reverse
+
+
+def differentiated(graph: Graph, options: Options) -> Graph:
+    """The graph with what the Gradient nodes of it and of its subgraphs mean."""
+    return _Scope(graph, options).expanded()
+
+
+class _Scope:
+    """One graph under way; the nodes of outer graphs that stand before it are in reach as well."""
+
+    def __init__(self, graph: Graph, options: Options, outer: _Scope | None = None) -> None:
+        self._graph = graph
+        self._options = options
+        self._known: KnownValues = KnownValues(graph, options, outer._known if outer else None)
+        self._before: list[Node] = outer._before + outer._nodes if outer else []
+        self._nodes: list[Node] = []
+
+    def expanded(self) -> Graph:
+        for node in self._graph.nodes:
+            bodies = {key: _Scope(body, self._options, self).expanded() for key, body in node.bodies.items() if has_gradients(body)}
+            node = replace(node, bodies={**node.bodies, **bodies})
+            if (node.domain, node.op) == GRADIENT:
+                self._gradient(node)
+            else:
+                self._add(node)
+        return self._graph.with_nodes(tuple(self._nodes))
+
+    def _add(self, node: Node) -> None:
+        self._nodes.append(node)
+        self._known.add(node)
+
+    def _gradient(self, node: Node) -> None:
+        count = len(node.inputs) // 2
+        fed, named, y = node.inputs[:count], node.inputs[count:-1], node.inputs[-1]
+        between = _between([*self._before, *self._nodes], named, y)
+        writer = Writer(self._add, self._known, next(filter(None, node.outputs), node.name), str(node))
+        if fed != named:
+            # Copies, so that a value fed for one name is not taken for the value of another.
+            values = {name: writer("Identity", Term(writer, value)).name for name, value in zip(named, fed, strict=True)}
+            named, between, y = tuple(values[name] for name in named), _copied(between, values, writer), values.get(y, y)
+        seed = {y: Term(writer, y).filled(1)}
+        adjoints = Reverse(writer).adjoints(between, seed, named[: len(node.attributes["xs"])], named)
+        for name, output in zip(named, node.outputs, strict=False):
+            if output:
+                writer.give(adjoints.get(name) or Term(writer, name).filled(0), output)
+
+
+def _between(nodes: Sequence[Node], cuts: Iterable[str], y: str) -> list[Node]:
+    """The nodes that ``y`` needs, the values at ``cuts`` given."""
+    given = set(cuts)
+    needed = {y} - given
+    found = []
+    for node in reversed(nodes):
+        if needed.intersection(node.outputs):
+            found.append(node)
+            needed.update(set(reads(node)) - given)
+    return found[::-1]
+
+
+def _copied(nodes: Sequence[Node], values: dict[str, str], writer: Writer) -> list[Node]:
+    """The nodes, copies of those that depend on the names in ``values`` for what these are replaced by; adds what the copies make."""
+    result = []
+    for node in nodes:
+        if not any(name in values for name in reads(node)):
+            result.append(node)
+            continue
+        copy = rename_node(node, lambda name: values.get(name, name))
+        bodies = {key: private(body, writer.fresh()) for key, body in copy.bodies.items()}
+        copy = replace(copy, outputs=tuple(name and writer.fresh() for name in node.outputs), bodies=bodies)
+        for name, new in zip(node.outputs, copy.outputs, strict=True):
+            values.setdefault(name, new)
+        writer.emit(copy)
+        result.append(copy)
+    return result
