@@ -6,10 +6,10 @@ import ctypes
 import gc
 import threading
 
-import llvmlite.binding as llvm
 import pytest
+from llvmlite import binding
 
-from onnx_numba.compile.llvm import target_machine
+from onnx_numba.compile import llvm
 from onnx_numba.compile.objects import ALLOWED, Library, ObjectError, address_of, check_symbols, platform_of, read_symbols
 from onnx_numba.errors import CompileError
 from onnx_numba.target import TARGETS, Target, host_target
@@ -32,8 +32,7 @@ CONSTANT = "define i32 @{symbol}() {{\n ret i32 {value}\n}}\n"
 
 
 def emit(text: str, target: Target | None = None) -> bytes:
-    module = llvm.parse_assembly(text)
-    return target_machine(target or host_target()).emit_object(module)
+    return llvm.emit(binding.parse_assembly(text), target or host_target())
 
 
 def constant(symbol: str, value: int, target: Target | None = None) -> bytes:
@@ -164,4 +163,4 @@ def test_threads_add_at_the_same_time():
 def test_loading_does_not_make_symbols_public():
     library = Library({"one": emit(CALLS.format(symbol="one"))})
     assert "one" in library
-    assert llvm.address_of_symbol("one") is None
+    assert binding.address_of_symbol("one") is None

@@ -120,8 +120,6 @@ def optimise(module: Any, target: Target) -> None:
     options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = options.loop_unrolling = True
     builder = llvm.create_pass_builder(target_machine(target), options)
     builder.getModulePassManager().run(module, builder)
-    if keeps_together(target):
-        _call_by_table(module)
 
 
 def _call_by_table(module: Any) -> None:
@@ -137,4 +135,6 @@ def _call_by_table(module: Any) -> None:
 
 def emit(module: Any, target: Target) -> bytes:
     """The relocatable object of a module."""
+    if keeps_together(target):
+        _call_by_table(module)
     return target_machine(target).emit_object(module)
