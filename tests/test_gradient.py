@@ -151,6 +151,17 @@ SAMPLED = [
     Case("Resize", 13, [IMAGE[:1, :2], None, np.array([1, 1, 2, 0.6], np.float32)], {"mode": "nearest"}, (2,)),
     Case("Resize", 18, [IMAGE[:1, :2], np.array([0.1, -0.2, 0.8, 1.1], np.float32), None, ints(4, 5)],
          {"mode": "linear", "axes": [2, 3], "coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 3.0}, (1, 3)),
+    *(Case("Resize", 19, [IMAGE[:1, :2], None, None, ints(*sizes)],
+           {"mode": mode, "axes": [-1, 2], "keep_aspect_ratio_policy": policy}, (3,))
+      for mode, policy, sizes in (("linear", "not_larger", (7, 10)), ("cubic", "not_smaller", (7, 10)), ("nearest", "not_larger", (3, 4)),
+                                  ("linear", "not_smaller", (1, 7)))),
+    Case("Resize", 19, [IMAGE[:1, :2], np.array([0.1, -0.2, 0.8, 1.1], np.float32), None, ints(4, 5)],
+         {"mode": "linear", "axes": [2, 3], "coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 3.0,
+          "keep_aspect_ratio_policy": "not_smaller"}, (1, 3)),
+    Case("Resize", 18, [IMAGE[:1, :2], None, None, ints(3, 4)],
+         {"mode": "linear", "antialias": 1, "axes": [2, 3], "keep_aspect_ratio_policy": "not_smaller"}, (3,)),
+    Case("Resize", 19, [IMAGE[:1, :2], None, np.array([1, 1, 1.1, 1.15], np.float32)], {"mode": "linear"}, (2,)),
+    Case("Resize", 10, [IMAGE[:1, :2], np.array([1, 1, 1.1, 1.15], np.float32)], {"mode": "linear"}, (1,)),
     Case("Resize", 10, [IMAGE[:1, :2], np.array([1, 1, 2, 0.6], np.float32)], {"mode": "nearest"}, (1,)),
     Case("Upsample", 9, [IMAGE[:1, :2], np.array([1, 1, 2, 3], np.float32)], {"mode": "linear"}, (1,)),
     Case("Upsample", 7, [IMAGE[:1, :2]], {"mode": "nearest", "scales": [1.0, 1.0, 2.0, 1.0]}),
@@ -450,11 +461,11 @@ class TestEdges:
 
 class TestErrors:
     def test_a_use_without_a_derivative(self) -> None:
-        text = """g (double[2,2] x, int64[2] n) => (double[a,b] d) {
-            [it] y = Resize<keep_aspect_ratio_policy="not_larger">(x, , , n) d = Gradient<xs=["x"], y="y">(x) }"""
+        text = """g (double[2,2,2] x, int64 a) => (double[2,2,2] d) {
+            [it] y = DFT(x, , a) d = Gradient<xs=["x"], y="y">(x) }"""
         message = refused(text)
-        assert "no derivative is known of node 'it' (Resize of domain ai.onnx, opset 21)" in message
-        assert "keep_aspect_ratio_policy" in message
+        assert "no derivative is known of node 'it' (DFT of domain ai.onnx, opset 21)" in message
+        assert "the axis must be known" in message
 
     def test_an_operator_of_another_domain(self) -> None:
         text = 'g (double[2] x) => (double[2] d) { [it] y = com.microsoft.Gelu(x) d = Gradient<xs=["x"], y="y">(x) }'
@@ -464,10 +475,10 @@ class TestErrors:
             backend.prepare(model, jit=False)
 
     def test_only_what_lies_between_counts(self) -> None:
-        text = """g (double[2] x, double[2,2] w) => (double[2] d) {
-            n = Constant<value_ints=[2,2]>() p = Resize<keep_aspect_ratio_policy="not_larger">(w, , , n) y = Mul(p, x)
-            d = Gradient<xs=["x"], y="y">(x) }"""
-        np.testing.assert_allclose(run(text, [1.0, 2.0], [[3.0, 4.0], [1.0, 2.0]])[0], [4.0, 6.0])
+        text = """g (double[2] x, double[2,2] w, float r, bool t) => (double[2] d) {
+            p = Dropout(w, r, t) y = Mul(p, x) d = Gradient<xs=["x"], y="y">(x) }"""
+        got = run(text, [1.0, 2.0], [[3.0, 4.0], [1.0, 2.0]], np.array(0.5, np.float32), np.array(False))
+        np.testing.assert_allclose(got[0], [4.0, 6.0])
 
     def test_training_dropout(self) -> None:
         text = """g (double[2] x, float r, bool t) => (double[2] d) {
