@@ -60,12 +60,11 @@ class TestLoop:
         agrees(text, [np.int64(3), f64(2), f64(2), f64(2)], [1, 2, 3])
 
     def test_a_state_without_influence_may_hold_what_has_no_derivative(self) -> None:
-        text = """g (int64 n, double[2,2] x) => (double[2,2] y, double[2,2] d) { t = Constant<value=bool {1}>()
-            e = Constant<value_ints=[2,2]>()
+        text = """g (int64 n, double[2,2] x, int64 a) => (double[2,2] y, double[2,2] d) { t = Constant<value=bool {1}>()
             y, g = Loop(n, t, x, x) <body = b (int64 k, bool c, double[2,2] s, double[2,2] u) => (bool c, double[2,2] z, double[2,2] v) {
-                z = Mul(s, x) w = Resize<keep_aspect_ratio_policy="not_larger">(s, , , e) v = Mul(u, w) }>
+                z = Mul(s, x) w = DFT(s, , a) v = Mul(u, w) }>
             d = Gradient<xs=["x"], y="y">(x) }"""
-        agrees(text, [np.int64(3), f64(2, 2)], [1])
+        agrees(text, [np.int64(3), f64(2, 2), np.int64(0)], [1])
 
     def test_a_state_without_influence_may_grow(self) -> None:
         text = """g (int64 n, double[2] x, int64[m] i) => (double[2] y, double[2] d) { t = Constant<value=bool {1}>()

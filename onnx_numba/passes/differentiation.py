@@ -4,7 +4,8 @@ The values that ``xs`` and ``zs`` name cut the graph: what lies between them and
 (`onnx_numba.passes.reverse`). The adjoint of ``y`` is 1 everywhere, so the gradient is that of the sum of its elements. Where other
 values are fed than those named, the nodes in between are copied for them first.
 
-Gradient nodes are replaced in the order in which they stand, so one may differentiate what another has given.
+Gradient nodes are replaced in the order in which they stand, so one may differentiate what another has given. Nodes whose meaning hangs
+on who reads them are written out on the way, since derivatives read other values than the graph did (`onnx_numba.passes.training`).
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from dataclasses import replace
 
 from onnx_numba.ir.graph import GRADIENT, Graph, Node, reads
 from onnx_numba.options import Options
+from onnx_numba.passes.dce import remove_dead_code
 from onnx_numba.passes.derivatives import Term, Writer
-from onnx_numba.passes.gradient import has_gradients
 from onnx_numba.passes.known import KnownValues
 from onnx_numba.passes.rename import private, rename_node
 from onnx_numba.passes.reverse import Reverse
+from onnx_numba.passes.training import trains_for_readers, with_readers, write_training
 
 
 def differentiated(graph: Graph, options: Options) -> Graph:
@@ -37,11 +39,14 @@ class _Scope:
         self._nodes: list[Node] = []
 
     def expanded(self) -> Graph:
+        live = {name for node in remove_dead_code(self._graph).nodes for name in node.outputs}
         for node in self._graph.nodes:
-            bodies = {key: _Scope(body, self._options, self).expanded() for key, body in node.bodies.items() if has_gradients(body)}
-            node = replace(node, bodies={**node.bodies, **bodies})
+            bodies = {key: _Scope(body, self._options, self).expanded() for key, body in node.bodies.items()}
+            node = replace(with_readers(node, live), bodies=bodies)
             if (node.domain, node.op) == GRADIENT:
                 self._gradient(node)
+            elif trains_for_readers(node):
+                write_training(node, self._writer(node))
             else:
                 self._add(node)
         return self._graph.with_nodes(tuple(self._nodes))
@@ -50,11 +55,14 @@ class _Scope:
         self._nodes.append(node)
         self._known.add(node)
 
+    def _writer(self, node: Node) -> Writer:
+        return Writer(self._add, self._known, next(filter(None, node.outputs), node.name), str(node))
+
     def _gradient(self, node: Node) -> None:
         count = len(node.inputs) // 2
         fed, named, y = node.inputs[:count], node.inputs[count:-1], node.inputs[-1]
         between = _between([*self._before, *self._nodes], named, y)
-        writer = Writer(self._add, self._known, next(filter(None, node.outputs), node.name), str(node))
+        writer = self._writer(node)
         if fed != named:
             # Copies, so that a value fed for one name is not taken for the value of another.
             values = {name: writer("Identity", Term(writer, value)).name for name, value in zip(named, fed, strict=True)}

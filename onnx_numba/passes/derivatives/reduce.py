@@ -107,9 +107,11 @@ def _moments(c: Call, x: Term, axes: Sequence[int]) -> tuple[Term, Term]:
 
 @composed("BatchNormalization")
 def _batch_normalization(c: Call) -> Sequence[Term | None]:
-    """In training by the moments of the batch, from which running ones follow; until opset 8 they may be those of single activations."""
-    if c.node.since_version < 14 and any(c.node.outputs[1:]):
-        raise c.unsupported("before opset 14 it trains where more outputs than its first are used; convert the model to opset 14")
+    """In training by the moments of the batch, from which running ones follow.
+
+    Until opset 8 the given ones may be those of single activations; before opset 14 a node that trains never comes here, see
+    `onnx_numba.passes.training`.
+    """
     x, *parameters = c.xs
     single = c.attribute("spatial", 1) != 1
 

@@ -7,59 +7,66 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_numba.ir.types import TensorType
+from onnx_numba.ops.gradient import DOMAIN
 from onnx_numba.passes.derivatives.table import Call, rule
-from onnx_numba.passes.derivatives.terms import Argument, Term
+from onnx_numba.passes.derivatives.terms import Term
 
 
 @rule("Resize", "Upsample", since=7)
 def _resize(c: Call) -> Sequence[Term | None]:
     """Along every axis a product with the matrix that is the operator done to the identity."""
-    x, y, g = c.xs[0], c.ys[0], c.gs[0]
-    if c.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise c.unsupported("keep_aspect_ratio_policy")
+    x, g = c.xs[0], c.gs[0]
     axes = c.attribute("axes") or range(x.rank)
-    crops = c.attribute("coordinate_transformation_mode") == "tf_crop_and_resize"
-    for number, axis in enumerate(axes):
+    for place, axis in enumerate(axes):
         axis %= x.rank
-        if not crops and _same_extent(c, axis):
+        if _stays(c, axis, place):
             continue
         order = [k for k in range(x.rank) if k != axis] + [axis]
-        rows = c.w("MatMul", c.w("Transpose", g, perm=order), _matrix(c, x, y, axis, number, len(axes)))
+        rows = c.w("MatMul", c.w("Transpose", g, perm=order), _matrix(c, place) if _since(c) >= 11 else _old_matrix(c, axis))
         g = c.w("Transpose", rows, perm=[int(k) for k in np.argsort(order)])
     return [g]
 
 
-def _same_extent(c: Call, axis: int) -> bool:
-    """Whether an axis is known to stay as it is."""
-    kinds = [c.w.known.type_of(term.name) for term in (c.xs[0], c.ys[0])]
-    before, after = (kind.shape[axis] if isinstance(kind, TensorType) and kind.shape else None for kind in kinds)
-    return before is not None and before == after
+def _since(c: Call) -> int:
+    """The version of Resize that the node is; Upsample is older than all of them."""
+    return c.node.since_version if c.node.op == "Resize" else 0
 
 
-def _matrix(c: Call, x: Term, y: Term, axis: int, number: int, count: int) -> Term:
-    """The identity, resized along its first axis as the image is along an axis: that of a number among as many as are resized."""
-    w = c.w
-    before, after = (w("Shape", term, start=axis, end=axis + 1) for term in (x, y))
+def _stays(c: Call, axis: int, place: int) -> bool:
+    """Whether an axis is known to stay as it is: a scale a little above 1 moves elements even where the extent stays."""
+    if c.attribute("coordinate_transformation_mode") == "tf_crop_and_resize":
+        return False
+    if c.x(3) is not None:
+        kinds = [c.w.known.type_of(term.name) for term in (c.xs[0], c.ys[0])]
+        before, after = (kind.shape[axis] if isinstance(kind, TensorType) and kind.shape else None for kind in kinds)
+        return before is not None and before == after and c.attribute("keep_aspect_ratio_policy", "stretch") == "stretch"
+    scales = c.x(2 if _since(c) >= 11 else 1)
+    known = c.attribute("scales") if scales is None else c.w.known.constant(scales.name)
+    return known is not None and bool(known[place] == 1)
+
+
+def _matrix(c: Call, place: int) -> Term:
+    """The matrix of the axis at a place among those that are resized, from version 11 on.
+
+    Its operator finds scales as the node itself does: one that keeps an image's proportions is that of another axis, and no float32.
+    """
+    names = (
+        "mode", "coordinate_transformation_mode", "cubic_coeff_a", "exclude_outside", "nearest_mode", "antialias", "axes",
+        "keep_aspect_ratio_policy",
+    )  # fmt: skip
+    attributes = {name: c.attribute(name) for name in names}
+    return c.w.add("ResizeMatrix", c.xs, domain=DOMAIN, place=place, **attributes)[0]
+
+
+def _old_matrix(c: Call, axis: int) -> Term:
+    """The identity, resized along its first axis as the image is along one, before there were sizes."""
+    w, x = c.w, c.xs[0]
+    before = w("Shape", x, start=axis, end=axis + 1)
     eye = w("EyeLike", w("Expand", x.number(0), w("Concat", before, before, axis=0)))
-    since, attributes = c.node.since_version, {}
-    if "extrapolation_value" in c.node.attributes:
-        attributes["extrapolation_value"] = 0.0  # what does not come from the image has no part in the derivative
-
-    def one(values: Term, place: int, other: float) -> list[Argument]:
-        """A number out of several, and what stands for an axis that stays as it is."""
-        return [w("Gather", values, [place]), values.number(other).reshaped([1])]
-
-    if c.node.op == "Upsample" and since < 9:
-        return c.again(eye, scales=[c.attribute("scales")[number], 1.0])[0]
-    if since < 11:
-        return c.again(eye, w("Concat", *one(c.xs[1], number, 1), axis=0))[0]
-    roi, scales, sizes = c.x(1), c.x(2), c.x(3)
-    if roi is not None:
-        roi = w("Concat", *one(roi, number, 0), *one(roi, number + count, 1), axis=0)
-    if sizes is not None:
-        return c.again(eye, roi, None, w("Concat", after, before, axis=0), axes=None, **attributes)[0]
-    assert scales is not None
-    return c.again(eye, roi, w("Concat", *one(scales, number, 1), axis=0), axes=None, **attributes)[0]
+    if c.x(1) is None:
+        return c.again(eye, scales=[c.attribute("scales")[axis], 1.0])[0]
+    scale = w("Gather", c.xs[1], [axis])
+    return c.again(eye, w("Concat", scale, scale.number(1).reshaped([1]), axis=0))[0]
 
 
 @rule("Col2Im")

@@ -76,7 +76,7 @@ CONSTANT = frozenset({
 })  # fmt: skip
 """Operators whose results do not change where their inputs change a little, or have no derivative at all."""
 
-EXAMPLES: Mapping[str, int] = {"CastLike": 1, "SumTo": 1}
+EXAMPLES: Mapping[str, int] = {"CastLike": 1, "SumTo": 1, "ResizeMatrix": 0}
 """Operators with an input that only its type or shape counts of, and its position."""
 
 
