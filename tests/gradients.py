@@ -112,9 +112,9 @@ def refused(text: str, error: type[Exception] = UnsupportedError, opset: int = 2
     return str(caught.value)
 
 
-def agrees(text: str, inputs: Sequence[Any], positions: Sequence[int], jit: bool = False) -> None:
+def agrees(text: str, inputs: Sequence[Any], positions: Sequence[int], jit: bool = False, opset: int = 21) -> None:
     """The first output of a graph is what is differentiated by the inputs at some positions, the others are the gradients."""
-    model = parsed(text)
+    model = parsed(text, opset)
     names = [value.name for value in model.graph.input]
     feeds = dict(zip(names, map(np.asarray, inputs), strict=True))
     rep = backend.prepare(model, jit=jit)

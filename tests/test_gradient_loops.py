@@ -123,6 +123,36 @@ class TestScan:
         agrees(text, [f64(2, 4), f64(2)], [0, 1])
 
 
+class TestScanOverABatch:
+    """As opset 8 has it."""
+
+    TEXT = """g (int64[3] n, double[3,2] x, double[3,4,2] w, double[3,4] u, double v)
+        => (double[3,4,2] y, double[3,2] d, double[3,4,2] e, double[3,4] f, double h) {
+        q, r = Scan(LENGTHS, x, w, u) <num_scan_inputs=2, directions=[1, 0], body = b (double[2] s, double[2] i, double j)
+            => (double[2] z, double[2] o) { p = Mul(s, i) t = Mul(p, j) z = Sigmoid(t) k = Mul(z, v) o = Add(k, i) }>
+        a = Unsqueeze<axes=[1]>(q) y = Mul(a, r)
+        d, e, f, h = Gradient<xs=["x", "w", "u", "v"], zs=["n"], y="y">(x, w, u, v, n) }"""
+
+    @pytest.mark.parametrize("lengths", ["n", ""])
+    def test_every_input(self, lengths: str) -> None:
+        text = self.TEXT.replace("LENGTHS", lengths)
+        counts = np.array([4, 1, 3])
+        agrees(text, [counts, f64(3, 2), f64(3, 4, 2), f64(3, 4), np.array(0.7)], [1, 2, 3, 4], opset=8)
+
+    def test_without_a_state(self) -> None:
+        text = """g (double[2,3,2] w, double[2] v) => (double[2,3,2] y, double[2,3,2] d, double[2] e) {
+            y = Scan( , w) <num_scan_inputs=1, body = b (double[2] i) => (double[2] o) { p = Mul(i, v) o = Exp(p) }>
+            d, e = Gradient<xs=["w", "v"], y="y">(w, v) }"""
+        agrees(text, [f64(2, 3, 2), f64(2)], [0, 1], opset=8)
+
+    def test_a_second_derivative(self) -> None:
+        text = """g (int64[2] n, double[2,2] x, double[2,3,2] w) => (double[2,2] h, double[2,2] a, double[2,3,2] b) {
+            q = Scan(n, x, w) <num_scan_inputs=1, body = b (double[2] s, double[2] i) => (double[2] z) { p = Mul(s, i) z = Mul(p, s) }>
+            d = Gradient<xs=["x"], zs=["w", "n"], y="q">(x, w, n) h = Mul(d, d)
+            a, b = Gradient<xs=["x", "w"], zs=["n"], y="h">(x, w, n) }"""
+        agrees(text, [np.array([2, 3]), f64(2, 2), f64(2, 3, 2)], [1, 2], opset=8)
+
+
 class TestIf:
     TEXT = """g (bool c, double[3] x, double[3] w) => (double[3] y, double[3] d, double[3] e) {
         y = If(c) <then_branch = t () => (double[3] a) { a = Mul(x, w) }, else_branch = f () => (double[3] b) { b = Exp(x) }>

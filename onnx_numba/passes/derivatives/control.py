@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
+
 from onnx_numba.ir.graph import Graph, Node, reads
 from onnx_numba.ir.types import TensorType, ValueType
 from onnx_numba.passes.dce import remove_dead_code
@@ -128,8 +130,6 @@ class _Form:
             state = node.inputs[2:]
             none = (0,) * (outputs - 1 - len(state))
             return _Form(2, state, (), (), (), none, none)
-        if node.since_version < 9:
-            raise call.unsupported("a Scan over a batch, as opset 8 has it; convert the model to opset 9")
         scanned = call.attribute("num_scan_inputs")
         split = len(node.inputs) - scanned
 
@@ -141,6 +141,49 @@ class _Form:
             each("scan_input_axes", scanned), each("scan_input_directions", scanned),
             each("scan_output_axes", outputs - split), each("scan_output_directions", outputs - split),
         )  # fmt: skip
+
+
+def _scanned(differentiate: Differentiate, call: Call, active: set[str]) -> Adjoints:
+    """A Scan; one over a batch, as opset 8 has it, is differentiated as the Scan over the batch whose body is a Scan along time."""
+    if call.node.since_version > 8:
+        return _iterations(differentiate, call, active)
+    with call.w.recorded() as nodes:
+        made = _over_batch(call)
+    read = set(reads(call.node))
+    seeds = {term.name: g for term, g in zip(made, call.gs, strict=True) if g}
+    found = differentiate(call.w).adjoints(nodes, seeds, active & read, read)
+    return [(name, found[name]) for name in sorted(active & read) if name in found]
+
+
+def _over_batch(call: Call) -> list[Term]:
+    """The results of a Scan over a batch made anew; those of ``y, z = Scan(lengths, x, w) <num_scan_inputs=1, body = …>``::
+
+        y, z = Scan(lengths, x, w) <body = (length, s, v) => (t, padded) {
+            rows = Slice(v, [0], [length], [0]) t, stack = Scan(s, rows) <num_scan_inputs=1, body = …>
+            steps = Shape(v) missing = Sub(steps[0], length) padded = Pad(stack, [0, missing], , [0]) }, num_scan_inputs=3>
+    """
+    w, body = call.w, _again(call, call.node.bodies["body"])
+    lengths, *given = call.xs
+    scanned = call.attribute("num_scan_inputs")
+    split = len(given) - scanned
+    entry = Body(w)
+    formal = [entry.input(_slice(w, term, 0)) for term in given]
+    along, inputs, count = formal, formal, None
+    if lengths:
+        length = entry.input(_slice(w, lengths, 0))
+        inputs = [length, *formal]
+        first, count = np.array([0]), length.reshaped([1])
+        along = [*formal[:split], *(entry("Slice", x, first, count, first) for x in formal[split:])]
+    made = entry.add(
+        "Scan", along, len(body.outputs), bodies={"body": body}, num_scan_inputs=scanned,
+        scan_input_directions=call.attribute("directions"),
+    )  # fmt: skip
+    if count:
+        missing = entry("Shape", formal[split], start=0, end=1) - count
+        ends = entry("Concat", np.array([0]), missing, axis=0)
+        made[split:] = [entry("Pad", stack, ends, None, np.array([0])) for stack in made[split:]]
+    batch = [lengths, *given] if lengths else given
+    return w.add("Scan", batch, len(made), bodies={"body": entry.graph(inputs, made)}, num_scan_inputs=len(batch))
 
 
 def _iterations(differentiate: Differentiate, call: Call, active: set[str]) -> Adjoints:
@@ -298,4 +341,4 @@ def _matter(reverse: Differentiation, body: Graph, start: set[str], after: Mappi
     return state | {name for name in (*formal, *body.captures) if name not in after and name in reached and name in needed}
 
 
-RULES = {"If": _branches, "Loop": _iterations, "Scan": _iterations}
+RULES = {"If": _branches, "Loop": _iterations, "Scan": _scanned}
