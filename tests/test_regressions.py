@@ -182,3 +182,10 @@ def test_kernels_of_two_bodies_that_differ_in_name_alone() -> None:
     x = np.array([1.0, 3.0], np.float32)
     for got in results(text, [x]):
         np.testing.assert_array_equal(got[0], x * x)
+
+
+def test_a_sequence_map_whose_first_result_nobody_reads() -> None:
+    text = """(seq(float[n]) s) => (seq(float[n]) z) {
+        y, z = SequenceMap(s) <body = b (float[n] e) => (float[n] p, float[n] q) { p = Neg(e) q = Exp(e) }> }"""
+    x = np.array([1.0, 3.0], np.float32)
+    np.testing.assert_allclose(results(text, [x, x])[0], np.exp([x, x]), 1e-6)
