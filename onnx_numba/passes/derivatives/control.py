@@ -1,4 +1,4 @@
-"""Derivatives of If, Loop and Scan, which differentiate the graphs inside them.
+"""Derivatives of If, Loop, Scan and SequenceMap, which differentiate the graphs inside them.
 
 An If becomes an If whose branches give the adjoints of what they read. A Loop or Scan becomes two nodes. The first is the same loop again
 with what its iterations are given as further results, as far as it is needed. The second is a Scan over these from the last iteration to
@@ -20,7 +20,7 @@ from typing import Protocol
 import numpy as np
 
 from onnx_numba.ir.graph import Graph, Node, reads
-from onnx_numba.ir.types import TensorType, ValueType
+from onnx_numba.ir.types import SequenceType, TensorType, ValueType
 from onnx_numba.passes.dce import remove_dead_code
 from onnx_numba.passes.derivatives.table import Call
 from onnx_numba.passes.derivatives.terms import Body, Term, Writer
@@ -104,6 +104,52 @@ def _shaped(g: Term, result: Term) -> Term:
     """The adjoint of a branch's result, whose rank may be known in the branch alone."""
     kind = g.writer.known.type_of(g.name)
     return g.reshaped(result.shape) if isinstance(kind, TensorType) and kind.shape is None else g
+
+
+def _mapped(differentiate: Differentiate, call: Call, active: set[str]) -> Adjoints:
+    """A SequenceMap whose body gives the adjoints of the elements, and of what it reads besides, to be summed. Of ``y = Mul(x, w)``::
+
+        dx, dws = SequenceMap(xs, w, dys) <body = (x, w, dy) => (dx, dw) { dx = Mul(dy, w) dw = Mul(dy, x) }>
+        none = Expand(0, w_shape) all = SequenceInsert(dws, none) stack = ConcatFromSequence(all) <new_axis=1> dw = ReduceSum(stack, [0])
+    """
+    w, node = call.w, call.node
+    given = [_element(call, x) for x in call.xs]
+    inner, copy = _opened(call, node.bodies["body"], [kind for kind, _ in given])
+    formal = [value.name for value in copy.inputs]
+    wanted = [name for name, outer in zip(formal, node.inputs, strict=True) if outer in active]
+    read = [name for name in copy.captures if name in active]
+    ended = [(value.name, inner.input(_element(call, g)[0]), g) for value, g in zip(copy.outputs, call.gs, strict=True) if g]
+    seeds = _seeds((name, element) for name, element, _ in ended)
+    found = differentiate(inner).adjoints(copy.nodes, seeds, [*wanted, *read], [*formal, *read])
+    names = [name for name in (*wanted, *read) if name in found]
+    if not names:
+        return []
+    body = inner.graph([*(Term(inner, name) for name in formal), *(element for _, element, _ in ended)], [found[name] for name in names])
+    inputs = [*call.xs, *(g for *_, g in ended)]
+    made = w.add("SequenceMap", inputs, len(names), bodies={"body": remove_dead_code(body)})
+    outer = {name: (x, each) for name, x, (_, each) in zip(formal, call.xs, given, strict=True)}
+    adjoints = []
+    for name, adjoint in zip(names, made, strict=True):
+        x, each = outer.get(name) or (Term(w, name), False)
+        adjoints.append((x.name, adjoint if each else _total(call, adjoint, x)))
+    return adjoints
+
+
+def _element(call: Call, x: Term) -> tuple[ValueType, bool]:
+    """The type of what an iteration of SequenceMap is given of a value, and whether that is an element of it."""
+    kind = call.w.known.type_of(x.name)
+    if kind is None:
+        raise call.unsupported("the types of its sequences must be known; declare the types of the inputs")
+    return (kind.element, True) if isinstance(kind, SequenceType) else (kind, False)
+
+
+def _total(call: Call, adjoints: Term, x: Term) -> Term:
+    """The sum of a sequence of adjoints of a tensor; 0 of an empty one."""
+    if not isinstance(call.w.known.type_of(x.name), TensorType):
+        raise call.unsupported("its body reads what is not a tensor from outside")
+    w = call.w
+    every = w("ConcatFromSequence", w("SequenceInsert", adjoints, x.filled(0)), axis=0, new_axis=1)
+    return w("ReduceSum", every, np.array([0]), keepdims=0)
 
 
 @dataclass(frozen=True)
@@ -341,4 +387,4 @@ def _matter(reverse: Differentiation, body: Graph, start: set[str], after: Mappi
     return state | {name for name in (*formal, *body.captures) if name not in after and name in reached and name in needed}
 
 
-RULES = {"If": _branches, "Loop": _iterations, "Scan": _scanned}
+RULES = {"If": _branches, "Loop": _iterations, "Scan": _scanned, "SequenceMap": _mapped}
