@@ -9,6 +9,8 @@ that the body reads from outside, the sum of the adjoints so far. For ``y = Loop
     dx, dw = Scan(dy, zeros, k, s) <body = (dz, dw, k, s) => (ds, sum) {
         ds = Mul(dz, w) g = Mul(dz, s) sum = Add(dw, g) },
         num_scan_inputs = 2, scan_input_directions = [1, 1]>
+
+No Scan goes over sequences, so where these are a part of it, a Loop takes the Scan's place.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Protocol
 import numpy as np
 
 from onnx_numba.ir.graph import Graph, Node, reads
-from onnx_numba.ir.types import SequenceType, TensorType, ValueType
+from onnx_numba.ir.types import BOOL, I64, SequenceType, TensorType, ValueType
 from onnx_numba.passes.dce import remove_dead_code
 from onnx_numba.passes.derivatives.table import Call
 from onnx_numba.passes.derivatives.terms import Body, Term, Writer
@@ -101,7 +103,7 @@ def _branches(differentiate: Differentiate, call: Call, active: set[str]) -> Adj
 
 
 def _shaped(g: Term, result: Term) -> Term:
-    """The adjoint of a branch's result, whose rank may be known in the branch alone."""
+    """An adjoint in the shape of its value if its rank is not known, as where that of a branch's result is known in the branch alone."""
     kind = g.writer.known.type_of(g.name)
     return g.reshaped(result.shape) if isinstance(kind, TensorType) and kind.shape is None else g
 
@@ -150,6 +152,11 @@ def _total(call: Call, adjoints: Term, x: Term) -> Term:
     w = call.w
     every = w("ConcatFromSequence", w("SequenceInsert", adjoints, x.filled(0)), axis=0, new_axis=1)
     return w("ReduceSum", every, np.array([0]), keepdims=0)
+
+
+def _or_zeros(g: Term | None, value: Term) -> Term:
+    """The adjoint of a value; zeros where there is none."""
+    return value.filled(0) if g is None else _shaped(g, value)
 
 
 @dataclass(frozen=True)
@@ -233,32 +240,74 @@ def _over_batch(call: Call) -> list[Term]:
 
 
 def _iterations(differentiate: Differentiate, call: Call, active: set[str]) -> Adjoints:
-    """The loop again, then a Scan in reverse."""
+    """The loop again, then a Scan or Loop in reverse."""
     form, w = _Form.of(call), call.w
-    if any(not isinstance(w.known.type_of(name), TensorType) for name in form.state):
-        raise call.unsupported("its state must be tensors; declare the types of the inputs")
+    if any(not isinstance(w.known.type_of(name), (TensorType, SequenceType)) for name in form.state):
+        raise call.unsupported("its state must be tensors or sequences; declare the types of the inputs")
     turned = _turned(differentiate, call, form, active)
+    names = [*(form.state[k] for k in turned.carried), *turned.read, *(form.scanned[k] for k in turned.sliced)]
     live = turned.needed
+    state = [form.state[k] for k, term in enumerate(turned.formal[form.head :]) if term.name in live]
+    tensors = all(isinstance(w.known.type_of(name), TensorType) for name in (*names, *state))
+    made = _in_scan(call, form, turned, live) if tensors else _in_loop(call, form, turned)
+    return [(name, term) for name, term in zip(names, made, strict=True) if name in active]
+
+
+def _first(call: Call, turned: _Turned, ends: Sequence[Term]) -> list[Term]:
+    """The state of the loop in reverse before its first iteration."""
+    carried = [_or_zeros(call.gs[k], ends[k]) for k in turned.carried]
+    return carried + [Term(call.w, name).filled(0) for name in turned.read]
+
+
+def _in_scan(call: Call, form: _Form, turned: _Turned, live: set[str]) -> list[Term]:
+    """The loop again, which keeps what its iterations are given, then a Scan in reverse."""
+    w = call.w
     # Something must say how many iterations there were.
     kept = [k for k, term in enumerate(turned.formal) if term.name in live or (form.head and k == 0)]
     ends, stacks = _recorded(call, form, w, kept)
-    first = [call.gs[k] or ends[k].filled(0) for k in turned.carried] + [Term(w, name).filled(0) for name in turned.read]
+    first = _first(call, turned, ends)
     stacked = [call.gs[len(form.state) + k] for k in turned.stacked]
     given = [*stacks, *(Term(w, x) for x in form.scanned), *stacked]
-    made = w.add(
+    return w.add(
         "Scan", [*first, *given], len(first) + len(turned.sliced), bodies={"body": turned.body(kept)}, num_scan_inputs=len(given),
         scan_input_axes=[*[0] * len(stacks), *form.axes, *(form.out_axes[k] for k in turned.stacked)],
         scan_input_directions=[1 - d for d in (*[0] * len(stacks), *form.directions, *(form.out_directions[k] for k in turned.stacked))],
         scan_output_axes=[form.axes[k] for k in turned.sliced] or None,
         scan_output_directions=[1 - form.directions[k] for k in turned.sliced] or None,
     )  # fmt: skip
-    names = [*(form.state[k] for k in turned.carried), *turned.read, *(form.scanned[k] for k in turned.sliced)]
-    return [(name, term) for name, term in zip(names, made, strict=True) if name in active]
+
+
+def _in_loop(call: Call, form: _Form, turned: _Turned) -> list[Term]:
+    """A Loop in reverse, whose state may be sequences.
+
+    Nothing can keep the sequences of all iterations, so every iteration computes the state before it from the start.
+    """
+    if form.scanned:
+        raise call.unsupported("its body reads a sequence from outside")
+    w = call.w
+    ends, (numbers,) = _recorded(call, form, w, [0])
+    graph = turned.body(range(len(turned.formal)))
+    step = Body(w, graph.initializers)
+    number, going = step.input(TensorType(I64, ())), step.input(TensorType(BOOL, ()))
+    for term in turned.state:
+        step.input(turned.inner.known.type_of(term.name), term.name)
+    place = step.here(numbers.size) - 1 - number
+    until = replace(call, node=replace(call.node, inputs=(place.name, *call.node.inputs[1:])))
+    before, _ = _recorded(until, form, step, ())
+    for value, formal in zip([place, step.constant(np.array(True)), *before], turned.formal, strict=True):
+        step.give(value, formal.name)
+    for k, adjoint in zip(turned.stacked, turned.adjoints, strict=True):
+        step.give(step("Gather", call.gs[len(form.state) + k], place), adjoint.name)
+    for node in graph.nodes:
+        step.emit(node)
+    body = step.graph([number, going, *turned.state], [going, *(Term(step, value.name) for value in graph.outputs)])
+    first = _first(call, turned, ends)
+    return w.add("Loop", [numbers.size, None, *first], len(first), bodies={"body": remove_dead_code(body)})
 
 
 @dataclass(frozen=True)
 class _Turned:
-    """The body of the Scan in reverse.
+    """The body of the loop in reverse.
 
     Attributes
     ----------
@@ -303,12 +352,15 @@ def _turned(differentiate: Differentiate, call: Call, form: _Form, active: set[s
     """The body of a loop, walked backwards."""
     # The types of what its iterations are given are those of a trial.
     trial = Body(call.w)
-    ends, stacks = _recorded(call, form, trial, range(form.head + len(form.state)))
-    kinds = [_slice(trial, stack, 0) for stack in stacks]
+    count = form.head + len(form.state)
+    kept = [k for k in range(count) if k < form.head or isinstance(call.w.known.type_of(form.state[k - form.head]), TensorType)]
+    ends, stacks = _recorded(call, form, trial, kept)
+    stack = dict(zip(kept, stacks, strict=True))
+    kinds = [_slice(trial, stack[k], 0) if k in stack else trial.known.type_of(ends[k - form.head].name) for k in range(count)]
     kinds += [_slice(trial, Term(trial, x), axis) for x, axis in zip(form.scanned, form.axes, strict=True)]
     inner, copy = _opened(call, call.node.bodies["body"], kinds)
     formal = [value.name for value in copy.inputs]
-    state, rows = formal[form.head : len(stacks)], formal[len(stacks) :]
+    state, rows = formal[form.head : count], formal[count:]
     results = [value.name for value in copy.outputs][1 if form.head else 0 :]
 
     reverse = differentiate(inner)
@@ -320,22 +372,22 @@ def _turned(differentiate: Differentiate, call: Call, form: _Form, active: set[s
     sliced = [k for k, name in enumerate(rows) if name in wanted]
     stacked = [k for k, g in enumerate(call.gs[len(state) :]) if g]
     read = [name for name in copy.captures if name in wanted]
-    if not all(isinstance(trial.known.type_of(name), TensorType) for name in read):
-        raise call.unsupported("its body reads what is not a tensor from outside")
+    if not all(isinstance(trial.known.type_of(name), (TensorType, SequenceType)) for name in read):
+        raise call.unsupported("its body reads what is neither a tensor nor a sequence from outside")
 
-    after = [inner.input(trial.known.type_of(ends[k].name)) for k in carried]
-    sums = [inner.input(trial.known.type_of(name)) for name in read]
+    after = [inner.input(_adjoint_type(trial.known.type_of(ends[k].name))) for k in carried]
+    sums = [inner.input(_adjoint_type(trial.known.type_of(name))) for name in read]
     adjoints = [inner.input(_slice(trial, call.gs[len(state) + k], form.out_axes[k])) for k in stacked]
     pairs = [(results[k], g) for k, g in zip(carried, after, strict=True)]
     pairs += [(results[len(state) + k], g) for k, g in zip(stacked, adjoints, strict=True)]
     found = reverse.adjoints(copy.nodes, _seeds(pairs), wanted, {*formal, *read})
     return _Turned(
-        carried, sliced, stacked, read, [Term(inner, name) for name in formal[: len(stacks)]], [Term(inner, name) for name in rows],
+        carried, sliced, stacked, read, [Term(inner, name) for name in formal[:count]], [Term(inner, name) for name in rows],
         [*after, *sums], adjoints,
         [
-            *(found.get(state[k]) or Term(inner, state[k]).filled(0) for k in carried),
-            *(total + found[name] if name in found else total for name, total in zip(read, sums, strict=True)),
-            *(found.get(rows[k]) or Term(inner, rows[k]).filled(0) for k in sliced),
+            *(_or_zeros(found.get(state[k]), Term(inner, state[k])) for k in carried),
+            *(_shaped(total.plus(found[name]), total) if name in found else total for name, total in zip(read, sums, strict=True)),
+            *(_or_zeros(found.get(rows[k]), Term(inner, rows[k])) for k in sliced),
         ],
         inner,
     )  # fmt: skip
@@ -356,6 +408,13 @@ def _recorded(call: Call, form: _Form, w: Writer, kept: Sequence[int]) -> tuple[
     body = replace(body, outputs=(*body.outputs, *given))
     w.emit(replace(node, outputs=outputs, attributes=attributes, bodies={"body": body}, name=f"{node.name}/again"))
     return ends, stacks
+
+
+def _adjoint_type(kind: ValueType | None) -> ValueType | None:
+    """The type of the adjoint of a value; the ranks of a sequence's elements may get lost on the way."""
+    if isinstance(kind, SequenceType) and isinstance(kind.element, TensorType):
+        return SequenceType(TensorType(kind.element.dtype))
+    return kind
 
 
 def _slice(w: Writer, stack: Term, axis: int) -> ValueType | None:
