@@ -122,6 +122,36 @@ class TestScan:
         agrees(text, [f64(2, 4), f64(2)], [0, 1])
 
 
+class TestScanOverABatch:
+    """As opset 8 has it."""
+
+    TEXT = """g (int64[3] n, double[3,2] x, double[3,4,2] w, double[3,4] u, double v)
+        => (double[3,4,2] y, double[3,2] d, double[3,4,2] e, double[3,4] f, double h) {
+        q, r = Scan(LENGTHS, x, w, u) <num_scan_inputs=2, directions=[1, 0], body = b (double[2] s, double[2] i, double j)
+            => (double[2] z, double[2] o) { p = Mul(s, i) t = Mul(p, j) z = Sigmoid(t) k = Mul(z, v) o = Add(k, i) }>
+        a = Unsqueeze<axes=[1]>(q) y = Mul(a, r)
+        d, e, f, h = Gradient<xs=["x", "w", "u", "v"], zs=["n"], y="y">(x, w, u, v, n) }"""
+
+    @pytest.mark.parametrize("lengths", ["n", ""])
+    def test_every_input(self, lengths: str) -> None:
+        text = self.TEXT.replace("LENGTHS", lengths)
+        counts = np.array([4, 1, 3])
+        agrees(text, [counts, f64(3, 2), f64(3, 4, 2), f64(3, 4), np.array(0.7)], [1, 2, 3, 4], opset=8)
+
+    def test_without_a_state(self) -> None:
+        text = """g (double[2,3,2] w, double[2] v) => (double[2,3,2] y, double[2,3,2] d, double[2] e) {
+            y = Scan( , w) <num_scan_inputs=1, body = b (double[2] i) => (double[2] o) { p = Mul(i, v) o = Exp(p) }>
+            d, e = Gradient<xs=["w", "v"], y="y">(w, v) }"""
+        agrees(text, [f64(2, 3, 2), f64(2)], [0, 1], opset=8)
+
+    def test_a_second_derivative(self) -> None:
+        text = """g (int64[2] n, double[2,2] x, double[2,3,2] w) => (double[2,2] h, double[2,2] a, double[2,3,2] b) {
+            q = Scan(n, x, w) <num_scan_inputs=1, body = b (double[2] s, double[2] i) => (double[2] z) { p = Mul(s, i) z = Mul(p, s) }>
+            d = Gradient<xs=["x"], zs=["w", "n"], y="q">(x, w, n) h = Mul(d, d)
+            a, b = Gradient<xs=["x", "w"], zs=["n"], y="h">(x, w, n) }"""
+        agrees(text, [np.array([2, 3]), f64(2, 2), f64(2, 3, 2)], [1, 2], opset=8)
+
+
 class TestIf:
     TEXT = """g (bool c, double[3] x, double[3] w) => (double[3] y, double[3] d, double[3] e) {
         y = If(c) <then_branch = t () => (double[3] a) { a = Mul(x, w) }, else_branch = f () => (double[3] b) { b = Exp(x) }>
@@ -196,16 +226,66 @@ def test_a_recurrence_that_the_standard_writes_as_a_scan() -> None:
             np.testing.assert_allclose(slope[0][index], (value(*high) - value(*low)) / 2e-6, 1e-3, 1e-4)
 
 
+class TestSequencesInLoops:
+    TEXT = """g (int64 n, double[2] x, double[2] w) => (double y, double[2] d, double[2] e) {
+        t = Constant<value=bool {1}>() zero = Constant<value=int64 {0}>() e0 = SequenceConstruct(x)
+        q, a, r = Loop(n, t, e0, x) <body = b (int64 k, bool c, seq(double[2]) s, double[2] a)
+            => (bool c, seq(double[2]) u, double[2] z, double[2] o) {
+                f = SequenceAt(s, k) v = SequenceAt(s, zero) i = Mul(f, a) j = Mul(i, w) z = Sin(j)
+                u = SequenceInsert(s, z) o = Add(z, v) }>
+        h = ConcatFromSequence<axis=0>(q) l = ReduceSumSquare<keepdims=0>(h) m = ReduceSumSquare<keepdims=0>(r)
+        p = ReduceSumSquare<keepdims=0>(a) y0 = Add(l, m) y = Mul(y0, p) d, e = Gradient<xs=["x", "w"], y="y">(x, w) }"""
+
+    @pytest.mark.parametrize("count", [0, 1, 4])
+    def test_one_that_grows(self, count: int) -> None:
+        agrees(self.TEXT, [np.int64(count), f64(2), f64(2)], [1, 2])
+
+    def test_one_that_shrinks_while_a_condition_holds(self) -> None:
+        text = """g (double[4,2] x, double[2] w) => (double[2] y, double[4,2] d, double[2] e) {
+            t = Constant<value=bool {1}>() one = Constant<value=int64 {1}>() v = SplitToSequence<axis=0, keepdims=0>(x)
+            q, y = Loop( , t, v, w) <body = b (int64 k, bool c, seq(double[2]) s, double[2] a)
+                => (bool more, seq(double[2]) u, double[2] z) {
+                    f = SequenceAt(s, one) i = Mul(f, a) z = Sin(i) u = SequenceErase(s, one) m = SequenceLength(u) more = Less(one, m) }>
+            d, e = Gradient<xs=["x", "w"], y="y">(x, w) }"""
+        agrees(text, [f64(4, 2), f64(2)], [0, 1])
+
+    def test_one_read_from_outside(self) -> None:
+        text = """g (int64 n, double[4,2] x, double[2] w) => (double[2] y, double[4,2] d, double[2] e) {
+            t = Constant<value=bool {1}>() v = SplitToSequence<axis=0, keepdims=0>(x)
+            y = Loop(n, t, w) <body = b (int64 k, bool c, double[2] a) => (bool c, double[2] z) {
+                f = SequenceAt(v, k) i = Mul(f, a) z = Sin(i) }>
+            d, e = Gradient<xs=["x", "w"], y="y">(x, w) }"""
+        agrees(text, [np.int64(3), f64(4, 2), f64(2)], [1, 2])
+
+    def test_one_without_influence(self) -> None:
+        text = """g (int64 n, double[2] x) => (double[2] y, double[2] d) { t = Constant<value=bool {1}>() v = SequenceConstruct(n)
+            q, y = Loop(n, t, v, x) <body = b (int64 k, bool c, seq(int64) s, double[2] a) => (bool c, seq(int64) u, double[2] z) {
+                u = SequenceInsert(s, k) z = Mul(a, a) }>
+            d = Gradient<xs=["x"], y="y">(x) }"""
+        agrees(text, [np.int64(2), f64(2)], [1])
+
+    def test_numbers_that_places_are_taken_from(self) -> None:
+        text = """g (int64[3] i, double[3] x) => (double y, double[3] d) { t = Constant<value=bool {1}>() o = Constant<value=double {1.0}>()
+            n = Size(i) v = SplitToSequence<axis=0, keepdims=0>(i)
+            q, y = Loop(n, t, v, o) <body = b (int64 k, bool c, seq(int64) s, double a) => (bool c, seq(int64) u, double z) {
+                zero = Constant<value=int64 {0}>() j = SequenceAt(s, zero) u = SequenceErase(s, zero)
+                h = Gather(x, j) p = Sin(h) z = Mul(a, p) }>
+            d = Gradient<xs=["x"], y="y">(x) }"""
+        agrees(text, [np.array([2, 0, 2]), f64(3)], [1])
+
+    def test_a_second_derivative(self) -> None:
+        text = """g (double[2] x, double[2] w) => (double h, double[2] a, double[2] b) {
+            t = Constant<value=bool {1}>() n = Constant<value=int64 {2}>() v = SequenceConstruct(x)
+            q, y = Loop(n, t, v, w) <body = b (int64 k, bool c, seq(double[2]) s, double[2] a)
+                => (bool c, seq(double[2]) u, double[2] z) { f = SequenceAt(s, k) i = Mul(f, a) z = Mul(i, f) u = SequenceInsert(s, z) }>
+            d = Gradient<xs=["x"], zs=["w"], y="y">(x, w) h = ReduceSumSquare<keepdims=0>(d)
+            a, b = Gradient<xs=["x", "w"], y="h">(x, w) }"""
+        agrees(text, [f64(2), f64(2)], [0, 1])
+
+
 class TestRefused:
     def test_random_numbers_in_a_body(self) -> None:
         assert "draws random numbers" in refused(LOOP.replace("z = Sin(p)", "u = RandomUniformLike(p) z = Mul(p, u)"))
-
-    def test_a_sequence_as_state(self) -> None:
-        text = """g (int64 n, double[1] x) => (double[1] d) { t = Constant<value=bool {1}>() e = SequenceConstruct(x)
-            q, y = Loop(n, t, e, x) <body = b (int64 k, bool c, seq(double[m]) s, double[1] a)
-                => (bool c, seq(double[m]) u, double[1] z) { v = SequenceAt(s, k) z = Mul(v, a) u = SequenceInsert(s, z) }>
-            d = Gradient<xs=["x"], y="y">(x) }"""
-        assert "its state must be tensors" in refused(text)
 
     def test_a_state_that_grows(self) -> None:
         text = """g (int64 n, double[1] x) => (double[1] d) { t = Constant<value=bool {1}>()
@@ -213,3 +293,9 @@ class TestRefused:
             d = Gradient<xs=["x"], y="y">(x) }"""
         with pytest.raises(ExecutionError, match="what one iteration adds to a stacked output"):
             run(text, np.int64(3), np.ones(1))
+
+    def test_a_sequence_that_a_scan_reads(self) -> None:
+        text = """g (double[2] x, double[3,2] w) => (double[2] d) { v = SequenceConstruct(x) zero = Constant<value=int64 {0}>()
+            y = Scan(w) <num_scan_inputs=1, body = b (double[2] i) => (double[2] o) { j = SequenceAt(v, zero) o = Mul(i, j) }>
+            d = Gradient<xs=["x"], zs=["w"], y="y">(x, w) }"""
+        assert "reads a sequence from outside" in refused(text)

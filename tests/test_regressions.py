@@ -172,3 +172,20 @@ def test_a_long_chain(step: str) -> None:
         previous = f"t{k}"
     got = results(f"(float[n] x) => (float[n] y) <float[1] c = {{1.0}}> {{ {text} y = Identity({previous}) }}", np.ones(3, np.float32))[0]
     assert got.tolist() == [2001.0 if "Add" in step else 1.0] * 3
+
+
+def test_kernels_of_two_bodies_that_differ_in_name_alone() -> None:
+    """The module has one function for both, so the other's name was missed."""
+    text = """(seq(float[n]) s) => (seq(float[n]) y, seq(float[n]) z) <float two = {2.0}> {
+        y = SequenceMap(s) <body = b (float[n] e) => (float[n] r) { r = Mul(e, e) }>
+        z = SequenceMap(s) <body = b (float[n] e) => (float[n] r) { r = Pow(e, two) }> }"""
+    x = np.array([1.0, 3.0], np.float32)
+    for got in results(text, [x]):
+        np.testing.assert_array_equal(got[0], x * x)
+
+
+def test_a_sequence_map_whose_first_result_nobody_reads() -> None:
+    text = """(seq(float[n]) s) => (seq(float[n]) z) {
+        y, z = SequenceMap(s) <body = b (float[n] e) => (float[n] p, float[n] q) { p = Neg(e) q = Exp(e) }> }"""
+    x = np.array([1.0, 3.0], np.float32)
+    np.testing.assert_allclose(results(text, [x, x])[0], np.exp([x, x]), 1e-6)

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Node, reads
-from onnx_numba.ir.types import TensorType
+from onnx_numba.ir.types import SequenceType, TensorType
 from onnx_numba.ops.gradient import DOMAIN
 from onnx_numba.passes.derivatives import COMPOSED, CONSTANT, EXAMPLES, RULES, Call, Term, Writer, control
 from onnx_numba.passes.inline import expand
@@ -68,6 +68,7 @@ class Reverse:
     def _differentiable(self, name: str) -> bool:
         """Whether a value may have a derivative by its type."""
         kind = self._writer.known.type_of(name) if name else None
+        kind = kind.element if isinstance(kind, SequenceType) else kind
         return bool(name) and not (isinstance(kind, TensorType) and not kind.dtype.is_float)
 
     def _pulled(self, node: Node, adjoints: Sequence[Term | None], active: set[str]) -> list[tuple[str, Term]]:

@@ -40,7 +40,9 @@ def is_function(node: Node) -> bool:
 def _function_for(node: Node, input_types: Sequence[ValueType | None], schema: Schema) -> Function | None:
     """A body that onnx makes for this node; names that its subgraphs capture are told apart from the body's own by a mark."""
     marked = {name: f"»{name}" for body in node.bodies.values() for name in body.captures}
-    called = replace(rename_node(node, lambda name: marked.get(name, name)), inputs=node.inputs)
+    # onnx makes no body for a SequenceMap that leaves out outputs; what nobody reads is removed later.
+    outputs = tuple(name or f"»{k}" for k, name in enumerate(node.outputs))
+    called = replace(rename_node(node, lambda name: marked.get(name, name)), inputs=node.inputs, outputs=outputs)
     types = [encode_type(kind).SerializeToString() for kind in input_types]
     version = _version(schema.onnx.context_dependent_function_opset_versions, node)
     encoded = schema.onnx.get_context_dependent_function_with_opset_version(

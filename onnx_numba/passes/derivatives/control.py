@@ -1,301 +1,82 @@
-"""Derivatives of If, Loop and Scan, which differentiate the graphs inside them.
-
-An If becomes an If whose branches give the adjoints of what they read. A Loop or Scan becomes two nodes. The first is the same loop again
-with what its iterations are given as further results, as far as it is needed. The second is a Scan over these from the last iteration to
-the first: its body computes the iteration anew and walks it backwards, its state is the adjoint of the loop's state and, for every value
-that the body reads from outside, the sum of the adjoints so far. For ``y = Loop(n, true, x)`` with the body ``z = Mul(s, w)``::
-
-    ,, k, s = Loop(n, true, x) <body = (k, c, s) => (c, z, k, s) { z = Mul(s, w) }>
-    dx, dw = Scan(dy, zeros, k, s) <body = (dz, dw, k, s) => (ds, sum) {
-        ds = Mul(dz, w) g = Mul(dz, s) sum = Add(dw, g) },
-        num_scan_inputs = 2, scan_input_directions = [1, 1]>
-"""
+"""Derivatives of nodes with graphs inside them: If, whose branches give the adjoints of what they read, SequenceMap, and the loops."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+import numpy as np
 
-from onnx_numba.ir.graph import Graph, Node, reads
-from onnx_numba.ir.types import TensorType, ValueType
+from onnx_numba.ir.types import SequenceType, TensorType, ValueType
 from onnx_numba.passes.dce import remove_dead_code
+from onnx_numba.passes.derivatives.bodies import Adjoints, Differentiate, by_name, opened, shaped
+from onnx_numba.passes.derivatives.loops import loop, scan
 from onnx_numba.passes.derivatives.table import Call
-from onnx_numba.passes.derivatives.terms import Body, Term, Writer
-from onnx_numba.passes.rename import private
-
-RANDOM = frozenset({
-    "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
-})  # fmt: skip
-"""Operators that give something else when they are computed again; so does Dropout where it is told whether it trains."""
-
-
-class Differentiation(Protocol):
-    """What `onnx_numba.passes.reverse.Reverse` does for the nodes of a graph."""
-
-    def adjoints(self, nodes: Sequence[Node], seeds: Mapping[str, Term], wanted: Iterable[str], cuts: Iterable[str]) -> dict[str, Term]:
-        """The adjoints of the ``wanted`` values from those of results."""
-
-    def influence(self, nodes: Sequence[Node], wanted: Iterable[str], cuts: Iterable[str]) -> tuple[set[str], list[Node]]:
-        """What changes with the ``wanted`` values, and the nodes through which it does."""
-
-
-Differentiate = Callable[[Writer], Differentiation]
-Adjoints = list[tuple[str, Term]]
-"""Names of values that a node reads, and what it adds to their adjoints."""
-
-
-def _again(call: Call, body: Graph) -> Graph:
-    """A copy of a graph, which must give the same when it is computed once more."""
-    if any(map(_random, body.nodes)):
-        raise call.unsupported("it draws random numbers, and would draw others when it is computed again")
-    return private(body, call.w.fresh() + "»")
-
-
-def _random(node: Node) -> bool:
-    draws = node.op in RANDOM or (node.op == "Dropout" and len(node.inputs) > 2)
-    return (draws and node.domain == "") or any(_random(each) for body in node.bodies.values() for each in body.nodes)
-
-
-def _opened(call: Call, body: Graph, kinds: Sequence[ValueType | None]) -> tuple[Body, Graph]:
-    """A new graph that begins with the nodes of a copy of another, whose inputs are of the given types."""
-    copy = _again(call, body)
-    inner = Body(call.w, copy.initializers)
-    for value, kind in zip(copy.inputs, kinds, strict=True):
-        inner.input(kind, value.name)
-    for node in copy.nodes:
-        inner.emit(node)
-    return inner, copy
-
-
-def _seeds(pairs: Iterable[tuple[str, Term | None]]) -> dict[str, Term]:
-    """Adjoints by name; a name may stand for several results."""
-    seeds: dict[str, Term] = {}
-    for name, adjoint in pairs:
-        if adjoint is not None:
-            seeds[name] = seeds[name].plus(adjoint) if name in seeds else adjoint
-    return seeds
+from onnx_numba.passes.derivatives.terms import Term
 
 
 def _branches(differentiate: Differentiate, call: Call, active: set[str]) -> Adjoints:
     """An If whose branches give the adjoints of all that any of them reads."""
-    opened = []
+    parts = []
     wanted: dict[str, None] = {}
     for key, body in call.node.bodies.items():
-        inner, copy = _opened(call, body, ())
+        inner, copy = opened(call, body, ())
         read = [name for name in copy.captures if name in active]
         results = [value.name for value in copy.outputs]
-        seeds = _seeds((name, g and _shaped(inner.here(g), Term(inner, name))) for name, g in zip(results, call.gs, strict=True))
+        seeds = by_name((name, g and shaped(inner.here(g), Term(inner, name))) for name, g in zip(results, call.gs, strict=True))
         found = differentiate(inner).adjoints(copy.nodes, seeds, read, read)
         wanted.update((name, None) for name in read if name in found)
-        opened.append((key, inner, found))
+        parts.append((key, inner, found))
     if not wanted:
         return []
     graphs = {
         key: inner.graph((), [found[name] if name in found else Term(inner, name).filled(0) for name in wanted])
-        for key, inner, found in opened
+        for key, inner, found in parts
     }
     return list(zip(wanted, call.w.add("If", [call.xs[0]], len(wanted), bodies=graphs), strict=True))
 
 
-def _shaped(g: Term, result: Term) -> Term:
-    """The adjoint of a branch's result, whose rank may be known in the branch alone."""
-    kind = g.writer.known.type_of(g.name)
-    return g.reshaped(result.shape) if isinstance(kind, TensorType) and kind.shape is None else g
+def _mapped(differentiate: Differentiate, call: Call, active: set[str]) -> Adjoints:
+    """A SequenceMap whose body gives the adjoints of the elements, and of what it reads besides, to be summed. Of ``y = Mul(x, w)``::
 
-
-@dataclass(frozen=True)
-class _Form:
-    """How the body of a Loop or Scan is called.
-
-    ``head`` counts the formal inputs before the state, of which the outputs have one less; the axes and directions are those of the
-    values that are scanned and of the scan outputs.
+        dx, dws = SequenceMap(xs, w, dys) <body = (x, w, dy) => (dx, dw) { dx = Mul(dy, w) dw = Mul(dy, x) }>
+        none = Expand(0, w_shape) all = SequenceInsert(dws, none) stack = ConcatFromSequence(all) <new_axis=1> dw = ReduceSum(stack, [0])
     """
-
-    head: int
-    state: tuple[str, ...]
-    scanned: tuple[str, ...]
-    axes: tuple[int, ...]
-    directions: tuple[int, ...]
-    out_axes: tuple[int, ...]
-    out_directions: tuple[int, ...]
-
-    @staticmethod
-    def of(call: Call) -> _Form:
-        node = call.node
-        outputs = len(node.bodies["body"].outputs)
-        if node.op == "Loop":
-            state = node.inputs[2:]
-            none = (0,) * (outputs - 1 - len(state))
-            return _Form(2, state, (), (), (), none, none)
-        if node.since_version < 9:
-            raise call.unsupported("a Scan over a batch, as opset 8 has it; convert the model to opset 9")
-        scanned = call.attribute("num_scan_inputs")
-        split = len(node.inputs) - scanned
-
-        def each(name: str, count: int) -> tuple[int, ...]:
-            return tuple(call.attribute(name) or (0,) * count)
-
-        return _Form(
-            0, node.inputs[:split], node.inputs[split:],
-            each("scan_input_axes", scanned), each("scan_input_directions", scanned),
-            each("scan_output_axes", outputs - split), each("scan_output_directions", outputs - split),
-        )  # fmt: skip
-
-
-def _iterations(differentiate: Differentiate, call: Call, active: set[str]) -> Adjoints:
-    """The loop again, then a Scan in reverse."""
-    form, w = _Form.of(call), call.w
-    if any(not isinstance(w.known.type_of(name), TensorType) for name in form.state):
-        raise call.unsupported("its state must be tensors; declare the types of the inputs")
-    turned = _turned(differentiate, call, form, active)
-    live = turned.needed
-    # Something must say how many iterations there were.
-    kept = [k for k, term in enumerate(turned.formal) if term.name in live or (form.head and k == 0)]
-    ends, stacks = _recorded(call, form, w, kept)
-    first = [call.gs[k] or ends[k].filled(0) for k in turned.carried] + [Term(w, name).filled(0) for name in turned.read]
-    stacked = [call.gs[len(form.state) + k] for k in turned.stacked]
-    given = [*stacks, *(Term(w, x) for x in form.scanned), *stacked]
-    made = w.add(
-        "Scan", [*first, *given], len(first) + len(turned.sliced), bodies={"body": turned.body(kept)}, num_scan_inputs=len(given),
-        scan_input_axes=[*[0] * len(stacks), *form.axes, *(form.out_axes[k] for k in turned.stacked)],
-        scan_input_directions=[1 - d for d in (*[0] * len(stacks), *form.directions, *(form.out_directions[k] for k in turned.stacked))],
-        scan_output_axes=[form.axes[k] for k in turned.sliced] or None,
-        scan_output_directions=[1 - form.directions[k] for k in turned.sliced] or None,
-    )  # fmt: skip
-    names = [*(form.state[k] for k in turned.carried), *turned.read, *(form.scanned[k] for k in turned.sliced)]
-    return [(name, term) for name, term in zip(names, made, strict=True) if name in active]
-
-
-@dataclass(frozen=True)
-class _Turned:
-    """The body of the Scan in reverse.
-
-    Attributes
-    ----------
-    carried, sliced, stacked : list of int
-        Of which of the loop's state and scanned values it gives adjoints, and of which scan outputs it is given them.
-    read : list of str
-        What it sums the adjoints of.
-    formal, rows : list of Term
-        What an iteration of the loop is given: number, condition and state, and slices.
-    state, adjoints : list of Term
-        The inputs that are its own state, and the adjoints of slices of scan outputs.
-    results : list of Term
-        Its outputs.
-    inner : Body
-        Its nodes.
-    """
-
-    carried: list[int]
-    sliced: list[int]
-    stacked: list[int]
-    read: list[str]
-    formal: list[Term]
-    rows: list[Term]
-    state: list[Term]
-    adjoints: list[Term]
-    results: list[Term]
-    inner: Body
-
-    def body(self, kept: Sequence[int]) -> Graph:
-        """The graph that is given what was ``kept`` of the loop's numbers, conditions and state."""
-        inputs = [*self.state, *(self.formal[k] for k in kept), *self.rows, *self.adjoints]
-        return remove_dead_code(self.inner.graph(inputs, self.results))
-
-    @property
-    def needed(self) -> set[str]:
-        """All that it needs."""
-        graph = self.body(range(len(self.formal)))
-        return {value.name for value in graph.outputs}.union(*map(reads, graph.nodes))
-
-
-def _turned(differentiate: Differentiate, call: Call, form: _Form, active: set[str]) -> _Turned:
-    """The body of a loop, walked backwards."""
-    # The types of what its iterations are given are those of a trial.
-    trial = Body(call.w)
-    ends, stacks = _recorded(call, form, trial, range(form.head + len(form.state)))
-    kinds = [_slice(trial, stack, 0) for stack in stacks]
-    kinds += [_slice(trial, Term(trial, x), axis) for x, axis in zip(form.scanned, form.axes, strict=True)]
-    inner, copy = _opened(call, call.node.bodies["body"], kinds)
+    w, node = call.w, call.node
+    given = [_element(call, x) for x in call.xs]
+    inner, copy = opened(call, node.bodies["body"], [kind for kind, _ in given])
     formal = [value.name for value in copy.inputs]
-    state, rows = formal[form.head : len(stacks)], formal[len(stacks) :]
-    results = [value.name for value in copy.outputs][1 if form.head else 0 :]
+    wanted = [name for name, outer in zip(formal, node.inputs, strict=True) if outer in active]
+    read = [name for name in copy.captures if name in active]
+    ended = [(value.name, inner.input(_element(call, g)[0]), g) for value, g in zip(copy.outputs, call.gs, strict=True) if g]
+    seeds = by_name((name, element) for name, element, _ in ended)
+    found = differentiate(inner).adjoints(copy.nodes, seeds, [*wanted, *read], [*formal, *read])
+    names = [name for name in (*wanted, *read) if name in found]
+    if not names:
+        return []
+    body = inner.graph([*(Term(inner, name) for name in formal), *(element for _, element, _ in ended)], [found[name] for name in names])
+    inputs = [*call.xs, *(g for *_, g in ended)]
+    made = w.add("SequenceMap", inputs, len(names), bodies={"body": remove_dead_code(body)})
+    outer = {name: (x, each) for name, x, (_, each) in zip(formal, call.xs, given, strict=True)}
+    adjoints = []
+    for name, adjoint in zip(names, made, strict=True):
+        x, each = outer.get(name) or (Term(w, name), False)
+        adjoints.append((x.name, adjoint if each else _total(call, adjoint, x)))
+    return adjoints
 
-    reverse = differentiate(inner)
-    outer = dict(zip([*state, *rows], [*form.state, *form.scanned], strict=True))
-    start = {name for name in copy.captures if name in active} | {name for name in outer if outer[name] in active}
-    ended = [name for name, g in zip(results, call.gs, strict=True) if g]
-    wanted = _matter(reverse, copy, start, dict(zip(state, results, strict=False)), ended)
-    carried = [k for k, name in enumerate(state) if name in wanted]
-    sliced = [k for k, name in enumerate(rows) if name in wanted]
-    stacked = [k for k, g in enumerate(call.gs[len(state) :]) if g]
-    read = [name for name in copy.captures if name in wanted]
-    if not all(isinstance(trial.known.type_of(name), TensorType) for name in read):
+
+def _element(call: Call, x: Term) -> tuple[ValueType, bool]:
+    """The type of what an iteration of SequenceMap is given of a value, and whether that is an element of it."""
+    kind = call.w.known.type_of(x.name)
+    if kind is None:
+        raise call.unsupported("the types of its sequences must be known; declare the types of the inputs")
+    return (kind.element, True) if isinstance(kind, SequenceType) else (kind, False)
+
+
+def _total(call: Call, adjoints: Term, x: Term) -> Term:
+    """The sum of a sequence of adjoints of a tensor; 0 of an empty one."""
+    if not isinstance(call.w.known.type_of(x.name), TensorType):
         raise call.unsupported("its body reads what is not a tensor from outside")
-
-    after = [inner.input(trial.known.type_of(ends[k].name)) for k in carried]
-    sums = [inner.input(trial.known.type_of(name)) for name in read]
-    adjoints = [inner.input(_slice(trial, call.gs[len(state) + k], form.out_axes[k])) for k in stacked]
-    pairs = [(results[k], g) for k, g in zip(carried, after, strict=True)]
-    pairs += [(results[len(state) + k], g) for k, g in zip(stacked, adjoints, strict=True)]
-    found = reverse.adjoints(copy.nodes, _seeds(pairs), wanted, {*formal, *read})
-    return _Turned(
-        carried, sliced, stacked, read, [Term(inner, name) for name in formal[: len(stacks)]], [Term(inner, name) for name in rows],
-        [*after, *sums], adjoints,
-        [
-            *(found.get(state[k]) or Term(inner, state[k]).filled(0) for k in carried),
-            *(total + found[name] if name in found else total for name, total in zip(read, sums, strict=True)),
-            *(found.get(rows[k]) or Term(inner, rows[k]).filled(0) for k in sliced),
-        ],
-        inner,
-    )  # fmt: skip
+    w = call.w
+    every = w("ConcatFromSequence", w("SequenceInsert", adjoints, x.filled(0)), axis=0, new_axis=1)
+    return w("ReduceSum", every, np.array([0]), keepdims=0)
 
 
-def _recorded(call: Call, form: _Form, w: Writer, kept: Sequence[int]) -> tuple[list[Term], list[Term]]:
-    """The loop again: its last state, and stacks of what its iterations are given before their slices, as far as it is ``kept``."""
-    node = call.node
-    body = _again(call, node.bodies["body"])
-    given = tuple(body.inputs[k] for k in kept)
-    attributes = dict(node.attributes)
-    for name, values in (("scan_output_axes", form.out_axes), ("scan_output_directions", form.out_directions)):
-        if name in attributes:
-            attributes[name] = (*values, *[0] * len(given))
-    ends, scans = ([Term(w, w.fresh()) for _ in part] for part in (form.state, form.out_axes))
-    stacks = [Term(w, w.fresh()) for _ in given]
-    outputs = tuple(term.name for term in (*ends, *scans, *stacks))
-    body = replace(body, outputs=(*body.outputs, *given))
-    w.emit(replace(node, outputs=outputs, attributes=attributes, bodies={"body": body}, name=f"{node.name}/again"))
-    return ends, stacks
-
-
-def _slice(w: Writer, stack: Term, axis: int) -> ValueType | None:
-    """The type of a slice."""
-    kind = w.known.type_of(stack.name)
-    if not isinstance(kind, TensorType) or kind.shape is None:
-        return kind if kind is None else TensorType(stack.dtype)
-    axis %= len(kind.shape)
-    return TensorType(kind.dtype, kind.shape[:axis] + kind.shape[axis + 1 :])
-
-
-def _matter(reverse: Differentiation, body: Graph, start: set[str], after: Mapping[str, str], ends: Sequence[str]) -> set[str]:
-    """What a body is given and reads that depends on the values in ``start``, or is one, and that ``ends`` depend on, over iterations.
-
-    ``after`` are the results by the state that they are in the next iteration.
-    """
-    formal = [value.name for value in body.inputs]
-    reached, path = reverse.influence(body.nodes, start, formal)
-    while more := {name for name, next_ in after.items() if next_ in reached} - reached:
-        reached, path = reverse.influence(body.nodes, reached | more, formal)
-    needed, more = set[str](), set(ends)
-    while more:
-        needed |= more
-        for node in reversed(path):
-            if needed.intersection(node.outputs):
-                needed.update(reads(node))
-        more = {next_ for name, next_ in after.items() if name in needed} - needed
-    state = {name for name, next_ in after.items() if name in reached and next_ in needed}
-    return state | {name for name in (*formal, *body.captures) if name not in after and name in reached and name in needed}
-
-
-RULES = {"If": _branches, "Loop": _iterations, "Scan": _iterations}
+RULES = {"If": _branches, "Loop": loop, "Scan": scan, "SequenceMap": _mapped}

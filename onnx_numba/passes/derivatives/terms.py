@@ -109,7 +109,20 @@ class Term:
 
     def sum_to(self, other: Term) -> Term:
         """The value summed over the axes along which ``other`` was broadcast to its shape."""
-        return self.writer.add("SumTo", (self, other), domain=DOMAIN)[0]
+        w = self.writer
+        if self.is_ranked and other.is_ranked:
+            return w.add("SumTo", (self, other), domain=DOMAIN)[0]
+        # What is left to the run must be of operators whose results' types onnx can tell.
+        extra = w("Expand", np.array([1]), w("Reshape", self.shape.size - other.shape.size, [1]))
+        copied = w("Not", w("Equal", self.shape, w("Concat", extra, other.shape, axis=0)))
+        axes = w("Reshape", w("NonZero", copied), [-1])
+        return w("ReduceSum", self, axes, noop_with_empty_axes=1).reshaped(other.shape)
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether it is known before the run how many axes there are."""
+        kind = self.writer.known.type_of(self.name)
+        return isinstance(kind, TensorType) and kind.shape is not None
 
     @property
     def shape(self) -> Term:
