@@ -267,8 +267,9 @@ def lstm(
     inputs = inputs_of(b, cell, x, w, r, bias, sequence_lens, [initial_h, initial_c], hidden_size, peepholes)
     given, weights = _given(b, inputs, lambda d: summed_bias(b, inputs, d, r.shape[-1] * 4)), _weights(b, inputs)
     constants = {"COUPLED": bool(input_forget), "QUANTISED": False, **lstm_results(6)}
-    states = lambda d: cell_state(b, inputs, d)  # noqa: E731
-    return run_directions(b, cell, inputs, kernels.lstm, given, weights, states, gate_bytes(inputs, 4), constants, x.dtype)
+    return run_directions(
+        b, cell, inputs, kernels.lstm, given, weights, lambda d: cell_state(b, inputs, d), gate_bytes(inputs, 4), constants, x.dtype
+    )
 
 
 def lstm_results(first: int) -> dict[str, int]:
