@@ -29,7 +29,7 @@ from onnx_numba.native.plane import has_masks
 from onnx_numba.native.tile import Tile, byte_tile, tile_shape
 from onnx_numba.schedule.expand import linear, loads, root, unravel, view_checks
 from onnx_numba.target import Target
-from onnx_numba.templates.conv import Conv, conv_tile, pack_filters_source, reads_plainly
+from onnx_numba.templates.conv import Conv, conv_tile, pack_filters_source, reads_plainly, uses_little
 from onnx_numba.templates.depthwise import Depthwise, depthwise
 from onnx_numba.templates.gemm import Gemm, pack_b_source, packed_size
 
@@ -202,7 +202,7 @@ class _Tuner:
         channels, filters, out = w.shape[1], d.floordiv(w.shape[0], group), tensor.shape[2:]
         columns = d.product(out)
         tile = conv_tile(self.target, dtype, *(v if isinstance(v, int) else None for v in (filters, columns)))
-        plain = reads_plainly(taps, strides, pads)
+        plain = reads_plainly(taps, strides, pads) and uses_little(tile, filters)
         spec = Conv(dtype, tile, taps, strides, dilations, fill=bool(fill), plain=plain, masks=has_masks(self.target))
         weights = self._filters(w, spec, group, filters, channels)
         dims = spec.dims(x.shape[0], group, channels, filters, x.shape[2:], out, pads[:rank])

@@ -10,7 +10,8 @@ one element per position. Taps along the first axis see the same elements some r
 each remainder of positions by the stride. Where they are further apart than a unit is long, as with large dilations, each has a
 copy of its own. A table of offsets tells the register tile where in the patch row k of its right operand begins.
 
-A convolution without strides and padding whose filter is one wide in all axes but the first, like 1×1, reads its input as it is.
+A convolution of few output channels without strides and padding, whose filter is one wide in all axes but the first, like 1×1, reads its
+input as it is.
 
 Every output is summed over channels, then taps, in blocks set by the filter alone, in the same order wherever it lies.
 """
@@ -35,6 +36,10 @@ LEAST_TILES = 4
 
 LEAST_USES = 24
 """The same where there is a patch, for every element that is read to lay one out: times the stride, and over the taps that share it."""
+
+PLAIN_TILES = 8
+"""Tiles of output channels up to which an input that needs no laying out is read as it is: its rows lie far apart, where they evict each other
+from the first cache, and a vector of them is in two lines of it."""
 
 MOST_STRIDE = 16
 """Rows with larger strides are laid out element by element: of what vectors would load, too little is used."""
@@ -193,6 +198,11 @@ class Conv:
 def reads_plainly(kernel: Sequence[int], strides: Sequence[int], pads: Sequence[Extent]) -> bool:
     """Whether a convolution can read its input as it is: consecutive outputs then see consecutive elements everywhere."""
     return all(k == 1 for k in kernel[1:]) and all(s == 1 for s in strides) and all(p == 0 for p in pads)
+
+
+def uses_little(tile: Tile, filters: Extent) -> bool:
+    """Whether a convolution has so few output channels that laying out its input pays for nothing but padding and strides."""
+    return isinstance(filters, int) and -(-filters // tile.rows) <= PLAIN_TILES
 
 
 def conv_tile(target: Target, dtype: str, filters: int | None = None, columns: int | None = None) -> Tile:
