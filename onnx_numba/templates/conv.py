@@ -38,8 +38,8 @@ LEAST_USES = 24
 """The same where there is a patch, for every element that is read to lay one out: times the stride, and over the taps that share it."""
 
 PLAIN_TILES = 8
-"""Tiles of output channels up to which an input that needs no laying out is read as it is: its rows lie far apart, where they evict each other
-from the first cache, and a vector of them is in two lines of it."""
+"""Tiles of output channels up to which an input that needs no laying out is read as it is: its rows lie far apart, where they evict each
+other from the first cache, and a vector of them is in two lines of it."""
 
 MOST_STRIDE = 16
 """Rows with larger strides are laid out element by element: of what vectors would load, too little is used."""
