@@ -7,11 +7,18 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.types import C128, F32, F64
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import wide
 from onnx_numba.ops.registry import op
 
 DOMAIN = "onnx_numba"
+
+
+@op("RealPart", since=1, domain=DOMAIN)
+def real_part(b: Builder, x: Tensor) -> Tensor:
+    """The real parts of complex numbers."""
+    return b.map(lambda v: e.part("real", v), x, dtype=F64 if x.dtype is C128 else F32)
 
 
 @op("SumTo", since=1, domain=DOMAIN)

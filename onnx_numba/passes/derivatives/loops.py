@@ -25,7 +25,7 @@ from onnx_numba.ir.types import BOOL, I64, SequenceType, TensorType, ValueType
 from onnx_numba.passes.dce import remove_dead_code
 from onnx_numba.passes.derivatives.bodies import Adjoints, Differentiate, Differentiation, again, by_name, opened, or_zeros, shaped
 from onnx_numba.passes.derivatives.table import Call
-from onnx_numba.passes.derivatives.terms import Body, Term, Writer
+from onnx_numba.passes.derivatives.terms import Body, Term, Writer, adjoint_type
 
 
 @dataclass(frozen=True)
@@ -281,6 +281,7 @@ def _recorded(call: Call, form: _Form, w: Writer, kept: Sequence[int]) -> tuple[
 
 def _adjoint_type(kind: ValueType | None) -> ValueType | None:
     """The type of the adjoint of a value; the ranks of a sequence's elements may get lost on the way."""
+    kind = adjoint_type(kind)
     if isinstance(kind, SequenceType) and isinstance(kind.element, TensorType):
         return SequenceType(TensorType(kind.element.dtype))
     return kind

@@ -12,7 +12,7 @@ import numpy as np
 from onnx_numba import schemas
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Graph, Initializer, Node, Value
-from onnx_numba.ir.types import DType, SequenceType, TensorType, ValueType
+from onnx_numba.ir.types import F64, DType, SequenceType, TensorType, ValueType
 from onnx_numba.ops.gradient import DOMAIN
 
 Array = np.ndarray[Any, Any]
@@ -139,10 +139,16 @@ class Term:
         return self.writer("Reshape", self, shape, allowzero=1)
 
     def filled(self, value: float) -> Term:
-        """A tensor of this one's shape and element type, full of a number; of a sequence, a sequence of such."""
+        """A tensor of this one's shape and adjoint type, full of a number; of a sequence, a sequence of such."""
         if self._is_sequence:
             return self.writer.each(lambda x: x.filled(value), self)
-        return self.writer("Expand", self.number(value), self.shape)
+        kind = self.writer.known.type_of(self.name)
+        number = self.number(value) if adjoint_type(kind) == kind else self.writer.constant(np.array(value, np.float64))
+        return self.writer("Expand", number, self.shape)
+
+    def real(self) -> Term:
+        """An integer, or a sequence of such, in the type of its adjoint."""
+        return self.writer.each(Term.real, self) if self._is_sequence else self.writer("Cast", self, to=F64.onnx)
 
     @property
     def rank(self) -> int:
@@ -177,6 +183,15 @@ class Term:
 
     def _with(self, op: str, other: Operand) -> Term:
         return self.writer(op, self, other if isinstance(other, Term) else self.number(other))
+
+
+def adjoint_type(kind: ValueType | None) -> ValueType | None:
+    """The type of the adjoint of a value: its own, but float64 where a tensor holds no fractions."""
+    if isinstance(kind, SequenceType):
+        return SequenceType(adjoint_type(kind.element) or kind.element)
+    if isinstance(kind, TensorType) and kind.dtype.kind not in "fc":
+        return TensorType(F64, kind.shape)
+    return kind
 
 
 Operand = Term | float
