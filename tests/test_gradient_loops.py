@@ -60,11 +60,11 @@ class TestLoop:
         agrees(text, [np.int64(3), f64(2), f64(2), f64(2)], [1, 2, 3])
 
     def test_a_state_without_influence_may_hold_what_has_no_derivative(self) -> None:
-        text = """g (int64 n, double[2,2] x, int64 a) => (double[2,2] y, double[2,2] d) { t = Constant<value=bool {1}>()
+        text = """g (int64 n, double[2,2] x) => (double[2,2] y, double[2,2] d) { t = Constant<value=bool {1}>()
             y, g = Loop(n, t, x, x) <body = b (int64 k, bool c, double[2,2] s, double[2,2] u) => (bool c, double[2,2] z, double[2,2] v) {
-                z = Mul(s, x) w = DFT(s, , a) v = Mul(u, w) }>
+                z = Mul(s, x) w = BitCast<to=11>(s) v = Mul(u, w) }>
             d = Gradient<xs=["x"], y="y">(x) }"""
-        agrees(text, [np.int64(3), f64(2, 2), np.int64(0)], [1])
+        agrees(text, [np.int64(3), f64(2, 2)], [1], opset=26)
 
     def test_a_state_without_influence_may_grow(self) -> None:
         text = """g (int64 n, double[2] x, int64[m] i) => (double[2] y, double[2] d) { t = Constant<value=bool {1}>()
@@ -284,9 +284,6 @@ class TestSequencesInLoops:
 
 
 class TestRefused:
-    def test_random_numbers_in_a_body(self) -> None:
-        assert "draws random numbers" in refused(LOOP.replace("z = Sin(p)", "u = RandomUniformLike(p) z = Mul(p, u)"))
-
     def test_a_state_that_grows(self) -> None:
         text = """g (int64 n, double[1] x) => (double[1] d) { t = Constant<value=bool {1}>()
             y = Loop(n, t, x) <body = b (int64 k, bool c, double[m] s) => (bool c, double[q] z) { z = Concat<axis=0>(s, x) }>

@@ -23,6 +23,8 @@ from onnx_numba.ops.gradient import DOMAIN
 from onnx_numba.options import Options
 from onnx_numba.passes.dce import remove_dead_code
 from onnx_numba.passes.derivatives import Term, Writer
+from onnx_numba.passes.draws import with_draws
+from onnx_numba.passes.gradient import has_gradients
 from onnx_numba.passes.known import KnownValues
 from onnx_numba.passes.rename import private, rename_node
 from onnx_numba.passes.reverse import Reverse
@@ -41,11 +43,14 @@ class _Scope:
         self._graph = graph
         self._options = options
         self._known: KnownValues = KnownValues(graph, options, outer._known if outer else None)
-        self._before: list[Node] = outer._before + outer._nodes if outer else []
+        self._before: list[Node] = outer._before + outer._meant if outer else []
         self._nodes: list[Node] = []
+        # As they are differentiated.
+        self._meant: list[Node] = []
 
     def expanded(self) -> Graph:
         live = {name for node in remove_dead_code(self._graph).nodes for name in node.outputs}
+        differentiates = has_gradients(self._graph)
         for node in self._graph.nodes:
             bodies = {key: _Scope(body, self._options, self).expanded() for key, body in node.bodies.items()}
             node = replace(with_readers(node, live), bodies=bodies)
@@ -53,21 +58,26 @@ class _Scope:
                 self._gradient(node)
             elif trains_for_readers(node):
                 write_training(node, self._writer(node))
+            elif differentiates:
+                giving, meant = with_draws(node, Writer(lambda _: None, self._known, f"{_named(node)}/drawn", str(node)))
+                for each in giving:
+                    self._add(each, meant if set(node.outputs).intersection(each.outputs) else None)
             else:
                 self._add(node)
         return self._graph.with_nodes(tuple(self._nodes))
 
-    def _add(self, node: Node) -> None:
+    def _add(self, node: Node, meant: Node | None = None) -> None:
         self._nodes.append(node)
+        self._meant.append(meant or node)
         self._known.add(node)
 
     def _writer(self, node: Node) -> Writer:
-        return Writer(self._add, self._known, next(filter(None, node.outputs), node.name), str(node))
+        return Writer(self._add, self._known, _named(node), str(node))
 
     def _gradient(self, node: Node) -> None:
         count = len(node.inputs) // 2
         fed, named, y = node.inputs[:count], node.inputs[count:-1], node.inputs[-1]
-        between = _between([*self._before, *self._nodes], named, y)
+        between = _between([*self._before, *self._meant], named, y)
         writer = self._writer(node)
         if fed != named:
             # Copies, so that a value fed for one name is not taken for the value of another.
@@ -94,6 +104,11 @@ class _Scope:
         if isinstance(given, TensorType) and given.dtype.kind == "c":
             adjoint = w.add("RealPart", [adjoint], domain=DOMAIN)[0]
         return w("Cast", adjoint, to=found.onnx)
+
+
+def _named(node: Node) -> str:
+    """A name that only this node has."""
+    return next(filter(None, node.outputs), node.name)
 
 
 def _between(nodes: Sequence[Node], cuts: Iterable[str], y: str) -> list[Node]:
