@@ -13,9 +13,9 @@ from dataclasses import replace
 
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Node, reads
-from onnx_numba.ir.types import SequenceType, TensorType
 from onnx_numba.ops.gradient import DOMAIN
 from onnx_numba.passes.derivatives import COMPOSED, CONSTANT, EXAMPLES, RULES, Call, Term, Writer, control, integers
+from onnx_numba.passes.derivatives.terms import inside
 from onnx_numba.passes.inline import expand
 
 
@@ -67,7 +67,7 @@ class Reverse:
 
     def smooth(self, name: str) -> bool:
         """Whether a value may have a derivative by its type: it has numbers in it, or nothing is known of it."""
-        element = self._element(name)
+        element = inside(self._writer.known.type_of(name)) if name else None
         return bool(name) and (element is None or element.dtype.kind in "fciu")
 
     def _passed_on(self, node: Node, output: int, active: set[str]) -> bool:
@@ -75,12 +75,6 @@ class Reverse:
         name, known = node.outputs[output], self._writer.known
         whole = bool(name) and integers.is_whole(known.type_of(name))
         return self.smooth(name) and (not whole or integers.passes_on(node, output, active, known))
-
-    def _element(self, name: str) -> TensorType | None:
-        """The type of a tensor, or of the tensors in a sequence; None if it is not known."""
-        kind = self._writer.known.type_of(name) if name else None
-        kind = kind.element if isinstance(kind, SequenceType) else kind
-        return kind if isinstance(kind, TensorType) else None
 
     def _pulled(self, node: Node, adjoints: Sequence[Term | None], active: set[str]) -> list[tuple[str, Term]]:
         """What a node adds to the adjoints of its inputs."""

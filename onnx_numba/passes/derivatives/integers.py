@@ -13,8 +13,8 @@ from typing import Any
 
 from onnx_numba import schemas
 from onnx_numba.ir.graph import Node
-from onnx_numba.ir.types import SequenceType, TensorType, ValueType
-from onnx_numba.passes.derivatives.terms import Known, Term, Writer
+from onnx_numba.ir.types import OptionalType, TensorType, ValueType
+from onnx_numba.passes.derivatives.terms import Known, Term, Writer, inside
 
 _ROUNDED = frozenset({"Div", "GridSample", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMean", "Resize", "Upsample"})
 _SAMPLED = {"GridSample": "linear", "Resize": "nearest", "Upsample": "nearest"}
@@ -24,9 +24,9 @@ _PRODUCTS = frozenset({"ConvInteger", "MatMulInteger"})
 
 
 def is_whole(kind: ValueType | None) -> bool:
-    """Whether a type is one of integers, or of sequences of such."""
-    element = kind.element if isinstance(kind, SequenceType) else kind
-    return isinstance(element, TensorType) and element.dtype.is_int
+    """Whether a type is one of integers, or of sequences or optionals of such."""
+    element = inside(kind)
+    return element is not None and element.dtype.is_int
 
 
 def passes_on(node: Node, output: int, active: Container[str], known: Known) -> bool:
@@ -49,7 +49,8 @@ def with_reals(node: Node, active: Container[str], writer: Writer) -> tuple[Node
     """The node reading float64 in the place of ``active`` integers, and of those that must be of their type, and its outputs likewise."""
     known = writer.known
     outputs = [Term(writer, name) if name else None for name in node.outputs]
-    whole = {k: _formal(node, "inputs", k) for k, name in enumerate(node.inputs) if name and is_whole(known.type_of(name))}
+    numbers = [bool(name) and is_whole(known.type_of(name)) and not isinstance(known.type_of(name), OptionalType) for name in node.inputs]
+    whole = {k: _formal(node, "inputs", k) for k, number in enumerate(numbers) if number}
     types = {formal for k, formal in whole.items() if node.inputs[k] in active and _takes_floats(formal)}
     if node.bodies or not types:
         return node, outputs

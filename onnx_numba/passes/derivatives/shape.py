@@ -11,12 +11,6 @@ from onnx_numba.passes.derivatives.table import Call, composed, rule
 from onnx_numba.passes.derivatives.terms import Term
 
 
-@rule("Optional", "OptionalGetElement")
-def _optional(c: Call) -> Sequence[Term | None]:
-    """The tensor inside."""
-    return [c.gs[0]]
-
-
 @rule("Flatten", "Reshape", "Squeeze", "Unsqueeze")
 def _reshape(c: Call) -> Sequence[Term | None]:
     return [c.gs[0].reshaped(c.xs[0].shape)]

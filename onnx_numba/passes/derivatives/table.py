@@ -69,14 +69,14 @@ Found = tuple[int, Rule]
 """A rule or a composition with the first schema version that it is right for."""
 
 CONSTANT = frozenset({
-    "And", "ArgMax", "ArgMin", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Ceil", "Constant",
+    "And", "ArgMax", "ArgMin", "Bernoulli", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Ceil", "Constant",
     "ConstantOfShape", "Equal", "EyeLike", "Floor", "Greater", "GreaterOrEqual", "Hardmax", "IsInf", "IsNaN", "Less", "LessOrEqual",
-    "NonMaxSuppression", "NonZero", "Not", "Or", "QuantizeLinear", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
-    "Bernoulli", "Multinomial", "Round", "Shape", "Sign", "Size", "Xor",
+    "MelWeightMatrix", "Multinomial", "NonMaxSuppression", "NonZero", "Not", "Or", "QuantizeLinear", "RandomNormal", "RandomNormalLike",
+    "RandomUniform", "RandomUniformLike", "Round", "Shape", "Sign", "Size", "Xor",
 })  # fmt: skip
 """Operators whose results do not change where their inputs change a little, or have no derivative at all."""
 
-EXAMPLES: Mapping[str, int] = {"CastLike": 1, "SumTo": 1, "ResizeMatrix": 0}
+EXAMPLES: Mapping[str, int] = {"CastLike": 1, "FilledInside": 0, "Forget": 0, "SumTo": 1, "ResizeMatrix": 0}
 """Operators with an input that only its type or shape counts of, and its position."""
 
 

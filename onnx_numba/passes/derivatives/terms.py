@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,8 +12,8 @@ import numpy as np
 from onnx_numba import schemas
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Graph, Initializer, Node, Value
-from onnx_numba.ir.types import F64, DType, SequenceType, TensorType, ValueType
-from onnx_numba.ops.gradient import DOMAIN
+from onnx_numba.ir.types import F64, DType, OptionalType, SequenceType, TensorType, ValueType
+from onnx_numba.ops.gradient import DOMAIN, adjoint_dtype
 
 Array = np.ndarray[Any, Any]
 
@@ -84,12 +84,12 @@ class Term:
         return self._with("Less", other)
 
     def plus(self, other: Term) -> Term:
-        """The sum of two adjoints of one value; of a sequence, element by element."""
-        return self.writer.each(Term.__add__, self, other) if self._is_sequence else self + other
+        """The sum of two adjoints of one value; of sequences and optionals, that of what is in them."""
+        return self.writer.add("SumInside", [self, other], domain=DOMAIN)[0] if self._is_container else self + other
 
     @property
-    def _is_sequence(self) -> bool:
-        return isinstance(self.writer.known.type_of(self.name), SequenceType)
+    def _is_container(self) -> bool:
+        return isinstance(self.writer.known.type_of(self.name), (SequenceType, OptionalType))
 
     def equals(self, other: Operand) -> Term:
         """Equal."""
@@ -139,16 +139,16 @@ class Term:
         return self.writer("Reshape", self, shape, allowzero=1)
 
     def filled(self, value: float) -> Term:
-        """A tensor of this one's shape and adjoint type, full of a number; of a sequence, a sequence of such."""
-        if self._is_sequence:
-            return self.writer.each(lambda x: x.filled(value), self)
+        """A tensor of this one's shape and adjoint type, full of a number; of a sequence or an optional, one with such tensors in it."""
         kind = self.writer.known.type_of(self.name)
+        if self._is_container:
+            return self.writer.add("FilledInside", [self], domain=DOMAIN, value=float(value))[0]
         number = self.number(value) if adjoint_type(kind) == kind else self.writer.constant(np.array(value, np.float64))
         return self.writer("Expand", number, self.shape)
 
     def real(self) -> Term:
         """An integer, or a sequence of such, in the type of its adjoint."""
-        return self.writer.each(Term.real, self) if self._is_sequence else self.writer("Cast", self, to=F64.onnx)
+        return self.writer.each(Term.real, self) if self._is_container else self.writer("Cast", self, to=F64.onnx)
 
     @property
     def rank(self) -> int:
@@ -187,11 +187,18 @@ class Term:
 
 def adjoint_type(kind: ValueType | None) -> ValueType | None:
     """The type of the adjoint of a value: its own, but float64 where a tensor holds no fractions."""
-    if isinstance(kind, SequenceType):
-        return SequenceType(adjoint_type(kind.element) or kind.element)
-    if isinstance(kind, TensorType) and kind.dtype.kind not in "fc":
-        return TensorType(F64, kind.shape)
+    if isinstance(kind, (SequenceType, OptionalType)):
+        return replace(kind, element=adjoint_type(kind.element) or kind.element)
+    if isinstance(kind, TensorType):
+        return TensorType(adjoint_dtype(kind.dtype), kind.shape)
     return kind
+
+
+def inside(kind: ValueType | None) -> TensorType | None:
+    """The type of a tensor, or of the tensors in a sequence or optional; None if it is not known."""
+    while isinstance(kind, (SequenceType, OptionalType)):
+        kind = kind.element
+    return kind if isinstance(kind, TensorType) else None
 
 
 Operand = Term | float
