@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from onnx_numba.ir import dims as d
@@ -9,7 +10,7 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Object, Tensor
-from onnx_numba.ir.types import C128, F32, F64, DType, OptionalType, SequenceType, TensorType, ValueType
+from onnx_numba.ir.types import C128, F32, F64, OptionalType, SequenceType, TensorType, ValueType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import tensor_type, wide
 from onnx_numba.ops.registry import op
@@ -24,26 +25,30 @@ def real_part(b: Builder, x: Tensor) -> Tensor:
     return b.map(lambda v: e.part("real", v), x, dtype=F64 if x.dtype is C128 else F32)
 
 
-def adjoint_dtype(dtype: DType) -> DType:
-    """The element type of the adjoint of a tensor: its own, but float64 where that has no fractions."""
-    return dtype if dtype.kind in "fc" else F64
+def adjoint_type(kind: ValueType) -> ValueType:
+    """The type of the adjoint of a value: its own, but float64 where a tensor holds no fractions."""
+    if isinstance(kind, (SequenceType, OptionalType)):
+        return replace(kind, element=adjoint_type(kind.element))
+    if isinstance(kind, TensorType) and kind.dtype.kind not in "fc":
+        return TensorType(F64, kind.shape)
+    return kind
+
+
+def inside(kind: ValueType | None) -> TensorType | None:
+    """The type of a tensor, or of the tensors in a sequence or optional; None if it is not known."""
+    while isinstance(kind, (SequenceType, OptionalType)):
+        kind = kind.element
+    return kind if isinstance(kind, TensorType) else None
 
 
 @op("FilledInside", since=1, domain=DOMAIN)
 def filled_inside(b: Builder, x: Object, *, value: float) -> Object:
     """A sequence or optional such as another one, with tensors full of a number in it."""
-    inner: list[DType] = []
-
-    def adjoint(kind: ValueType) -> ValueType:
-        if isinstance(kind, (SequenceType, OptionalType)):
-            return replace(kind, element=adjoint(kind.element))
-        if not isinstance(kind, TensorType):
-            b.unsupported(f"tensors are expected, {kind} came")
-        inner.append(adjoint_dtype(kind.dtype))
-        return tensor_type(inner[0], kind.shape)
-
-    made = adjoint(x.type)
-    return b.host("filled_inside", [x], [made], value=value, dtype=inner[0].name)[0]
+    made = adjoint_type(x.type)
+    tensor = inside(made)
+    if tensor is None:
+        b.unsupported(f"tensors are expected, {x.type} came")
+    return b.host("filled_inside", [x], [made], value=value, dtype=tensor.dtype.name)[0]
 
 
 @op("SumInside", since=1, domain=DOMAIN)
@@ -84,3 +89,20 @@ def sum_to(b: Builder, x: Tensor, like: Tensor) -> Tensor:
 
     total = b.reduction("sum", tuple(outer), tuple(inner), element, wide(x.dtype))
     return b.reshape(b.cast(total, x.dtype), like.shape)
+
+
+def result_type(op: str, inputs: Sequence[ValueType]) -> ValueType:
+    """The type of what an operator of this domain gives, as far as it follows from the types of its inputs."""
+    first = inputs[0]
+    if op == "Forget":
+        return SequenceType(first)
+    if op == "FilledInside":
+        return adjoint_type(first)
+    if isinstance(first, TensorType):
+        if op == "RealPart":
+            return TensorType(F64 if first.dtype is C128 else F32, first.shape)
+        if op == "ResizeMatrix":
+            return tensor_type(first.dtype, (None, None))
+        if op == "SumTo" and isinstance(inputs[1], TensorType):
+            return TensorType(first.dtype, inputs[1].shape)
+    return first

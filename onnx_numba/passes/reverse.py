@@ -13,9 +13,8 @@ from dataclasses import replace
 
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Node, reads
-from onnx_numba.ops.gradient import DOMAIN
+from onnx_numba.ops.gradient import DOMAIN, inside
 from onnx_numba.passes.derivatives import COMPOSED, CONSTANT, EXAMPLES, RULES, Call, Term, Writer, control, integers
-from onnx_numba.passes.derivatives.terms import inside
 from onnx_numba.passes.inline import expand
 
 

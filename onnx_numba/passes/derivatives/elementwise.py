@@ -148,9 +148,11 @@ def _where(c: Call) -> Sequence[Term | None]:
 @rule("Clip")
 def _clip(c: Call) -> Sequence[Term | None]:
     g, x, y, low, high = c.gs[0], c.xs[0], c.ys[0], c.x(1), c.x(2)
+    # The upper limit holds for the lower one too.
+    raised = x if low is None else c.w("Max", x, low)
     limits = [
-        limit and g.at(c.w("And", y.equals(limit), beyond(x, limit))).sum_to(limit)
-        for limit, beyond in ((low, Term.__lt__), (high, Term.__gt__))
+        limit and g.at(c.w("And", y.equals(limit), beyond)).sum_to(limit)
+        for limit, beyond in ((low, low and x < low), (high, high and raised > high))
     ]
     return g.at(x.equals(y)), *limits
 

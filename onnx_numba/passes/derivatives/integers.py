@@ -14,7 +14,8 @@ from typing import Any
 from onnx_numba import schemas
 from onnx_numba.ir.graph import Node
 from onnx_numba.ir.types import OptionalType, TensorType, ValueType
-from onnx_numba.passes.derivatives.terms import Known, Term, Writer, inside
+from onnx_numba.ops.gradient import inside
+from onnx_numba.passes.derivatives.terms import Known, Term, Writer
 
 _ROUNDED = frozenset({"Div", "GridSample", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMean", "Resize", "Upsample"})
 _SAMPLED = {"GridSample": "linear", "Resize": "nearest", "Upsample": "nearest"}

@@ -23,11 +23,11 @@ import numpy as np
 
 from onnx_numba.ir.graph import Graph, Node, reads
 from onnx_numba.ir.types import BOOL, I64, OptionalType, SequenceType, TensorType, ValueType
-from onnx_numba.ops.gradient import DOMAIN
+from onnx_numba.ops.gradient import DOMAIN, adjoint_type, inside
 from onnx_numba.passes.dce import remove_dead_code
 from onnx_numba.passes.derivatives.bodies import Adjoints, Differentiate, Differentiation, again, by_name, opened, or_zeros, shaped
 from onnx_numba.passes.derivatives.table import Call
-from onnx_numba.passes.derivatives.terms import Body, Term, Writer, adjoint_type, inside
+from onnx_numba.passes.derivatives.terms import Body, Term, Writer
 
 
 @dataclass(frozen=True)
@@ -353,7 +353,7 @@ def _changes(first: ValueType | None, given: ValueType | None) -> bool:
 
 def _adjoint_type(kind: ValueType | None) -> ValueType | None:
     """The type of the adjoint of a value; the ranks of a sequence's elements may get lost on the way."""
-    kind = adjoint_type(kind)
+    kind = kind and adjoint_type(kind)
     if isinstance(kind, SequenceType) and isinstance(kind.element, TensorType):
         return SequenceType(TensorType(kind.element.dtype))
     return kind

@@ -45,12 +45,25 @@ def _split(c: Call) -> Sequence[Term | None]:
     return [c.w("Concat", *parts, axis=c.attribute("axis", 0))]
 
 
-@rule("DepthToSpace", "Gather", "GatherElements", "GatherND", "ReverseSequence", "Slice", "SpaceToDepth", "Tile", "Compress")
+@rule("Compress", "DepthToSpace", "Gather", "GatherElements", "GatherND", "ReverseSequence", "Slice", "SpaceToDepth")
 def _moved(c: Call) -> Sequence[Term | None]:
     """The operator, done to the numbers of the elements, says where each element of the adjoint came from."""
     x = c.xs[0]
     numbers = c.w("Range", np.array(0), x.size, np.array(1)).reshaped(x.shape)
     return [scattered(c.gs[0], c.again(numbers, *c.xs[1:])[0], x)]
+
+
+@rule("Tile", since=6)
+def _tile(c: Call) -> Sequence[Term | None]:
+    return _moved(c)
+
+
+@composed("Tile")
+def _tile_1(c: Call) -> Sequence[Term | None]:
+    """Version 1: as often as one float says, along the axis that another one says."""
+    w, x = c.w, c.xs[0]
+    times, axis = (w("Cast", each, to=I64.onnx).reshaped([1]) for each in c.xs[1:])
+    return [w("Tile", x, w("ScatterElements", np.ones(x.rank, np.int64), axis, times))]
 
 
 def scattered(g: Term, sources: Term, x: Term) -> Term:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from onnx_numba import schemas
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Graph, Initializer, Node, Value
 from onnx_numba.ir.types import F64, DType, OptionalType, SequenceType, TensorType, ValueType
-from onnx_numba.ops.gradient import DOMAIN, adjoint_dtype
+from onnx_numba.ops.gradient import DOMAIN, adjoint_type
 
 Array = np.ndarray[Any, Any]
 
@@ -143,7 +143,7 @@ class Term:
         kind = self.writer.known.type_of(self.name)
         if self._is_container:
             return self.writer.add("FilledInside", [self], domain=DOMAIN, value=float(value))[0]
-        number = self.number(value) if adjoint_type(kind) == kind else self.writer.constant(np.array(value, np.float64))
+        number = self.number(value) if kind is None or adjoint_type(kind) == kind else self.writer.constant(np.array(value, np.float64))
         return self.writer("Expand", number, self.shape)
 
     def real(self) -> Term:
@@ -183,22 +183,6 @@ class Term:
 
     def _with(self, op: str, other: Operand) -> Term:
         return self.writer(op, self, other if isinstance(other, Term) else self.number(other))
-
-
-def adjoint_type(kind: ValueType | None) -> ValueType | None:
-    """The type of the adjoint of a value: its own, but float64 where a tensor holds no fractions."""
-    if isinstance(kind, (SequenceType, OptionalType)):
-        return replace(kind, element=adjoint_type(kind.element) or kind.element)
-    if isinstance(kind, TensorType):
-        return TensorType(adjoint_dtype(kind.dtype), kind.shape)
-    return kind
-
-
-def inside(kind: ValueType | None) -> TensorType | None:
-    """The type of a tensor, or of the tensors in a sequence or optional; None if it is not known."""
-    while isinstance(kind, (SequenceType, OptionalType)):
-        kind = kind.element
-    return kind if isinstance(kind, TensorType) else None
 
 
 Operand = Term | float
