@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Node, reads
-from onnx_numba.ops.gradient import DOMAIN, inside
-from onnx_numba.passes.derivatives import COMPOSED, CONSTANT, EXAMPLES, RULES, Call, Term, Writer, control, integers
+from onnx_numba.ops.gradient import inside
+from onnx_numba.passes.derivatives import COMPOSED, CONSTANT, DOMAINS, EXAMPLES, RULES, Call, Term, Writer, control, integers
 from onnx_numba.passes.inline import expand
 
 
@@ -90,7 +90,7 @@ class Reverse:
         if node.bodies and node.domain == "" and node.op in control.RULES:
             return control.RULES[node.op](Reverse, call, active)
         since, rule = RULES.get(node.op, (0, None))
-        if rule and node.domain in ("", DOMAIN) and node.since_version >= since:
+        if rule and node.domain in DOMAINS and node.since_version >= since:
             return self._by_rule(call, rule(call), active)
         body, outputs = self._body(call)
         seeds = {name: adjoint for name, adjoint in zip(outputs, adjoints, strict=False) if name and adjoint}
@@ -115,7 +115,7 @@ class Reverse:
         """A node's results made anew of simpler operators: the nodes, which are added to the graph, and the names of the results."""
         writer, node = self._writer, call.node
         since, composed = COMPOSED.get(node.op, (0, None))
-        if composed and node.domain == "" and node.since_version >= since:
+        if composed and node.domain in DOMAINS and node.since_version >= since:
             with writer.recorded() as body:
                 outputs = composed(call)
             return body, ["" if term is None else term.name for term in outputs]
@@ -130,11 +130,11 @@ class Reverse:
 
 def _counted(node: Node) -> set[str]:
     """What a node reads whose value counts, for a result that may change where that changes a little."""
-    if not node.domain and node.op in CONSTANT:
+    if node.domain in DOMAINS and node.op in CONSTANT:
         return set()
     return set(reads(replace(node, inputs=tuple(name for k, name in enumerate(node.inputs) if not _is_example(node, k)))))
 
 
 def _is_example(node: Node, position: int) -> bool:
     """Whether only the type or the shape of an input counts."""
-    return node.domain in ("", DOMAIN) and EXAMPLES.get(node.op) == position
+    return node.domain in DOMAINS and EXAMPLES.get(node.op) == position
