@@ -20,6 +20,7 @@ from onnx_numba.encode import encode_graph
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Graph, Initializer, Node, Value, reads
 from onnx_numba.ir.types import BY_ONNX, BY_ONNX_NAME, STRING, OptionalType, SequenceType, TensorType, ValueType, dtype_of
+from onnx_numba.ops import gradient
 
 EMBEDDED = 1 << 20
 """Constants of more bytes are handed to a segment in every run; smaller ones are part of it."""
@@ -181,6 +182,8 @@ def _decoded(proto: onnx.TypeProto) -> ValueType | None:
 
 def _by_schema(node: Node, position: int, inputs: Mapping[str, ValueType]) -> ValueType:
     """The type of an output by its declaration: a type of its own, or that of an input."""
+    if node.domain == gradient.DOMAIN:
+        return gradient.result_type(node.op, [inputs[name] for name in node.inputs if name])
     schema = schemas.find(node.op, node.domain, node.opset)
     if schema is not None and schema.onnx.outputs:
         formal = schema.onnx.outputs

@@ -200,8 +200,20 @@ def _dict_vectorizer(case: Case) -> list[Array]:
     return [np.array([[case.inputs[0].get(word, "" if dtype.kind == "O" else 0) for word in words]], dtype)]
 
 
-def _gradient(case: Case) -> list[Array] | None:
-    return [2 * case.inputs[0]] if "float" in case.types["T1"] or "double" in case.types["T1"] else None
+def _gradient(case: Case) -> list[Array]:
+    """Of squares: 2 x, of complex numbers the real part; truth values and strings have nothing near to them, so nothing changes."""
+    x = case.inputs[0]
+    slope = 2 * x.real if x.dtype.kind in "fiuc" else np.zeros(x.shape)
+    return [slope.astype(numpy_type(case.types["T2"]))]
+
+
+def _col2im(case: Case) -> list[Array] | None:
+    """Strings, whose blocks must not overlap: blocks side by side."""
+    x, image, block = case.inputs
+    if x.dtype != object:
+        return None
+    parts = x.reshape(len(x), -1, *block, *(image // block))
+    return [parts.transpose(0, 1, 4, 2, 5, 3).reshape(len(x), -1, *image)]
 
 
 def _image(case: Case) -> list[Array]:
@@ -325,6 +337,7 @@ RULES: Mapping[str, Callable[[Case], list[Any] | None]] = {
     ML + "CastMap": _cast_map,
     ML + "DictVectorizer": _dict_vectorizer,
     "ai.onnx.preview.training.Gradient": _gradient,
+    "Col2Im": _col2im,
     "ImageDecoder": _image,
     "Resize": _moved,
     "Upsample": _moved,

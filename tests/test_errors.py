@@ -256,6 +256,7 @@ BAD_VALUES: list[tuple[str, list[Any], list[str]]] = [
     (CACHE, [f32(2, 1, 1), f32(2, 2, 1), i64(0, 0)], ["TensorScatter", "update"]),
     (COLUMNS, [f32(1, 4, 4), i64(4, 4), i64(0, 2)], ["Col2Im", "block_shape"]),
     (COLUMNS, [f32(1, 4, 4), i64(3, 4), i64(2, 2)], ["Col2Im", "expected 4, got 6"]),
+    (COLUMNS.replace("float", "string"), [np.full((1, 4, 4), "a", object), i64(3, 3), i64(2, 2)], ["Col2Im", "overlap"]),
     (DFT, [f32(1, 4, 1), np.int64(0), np.int64(1)], ["DFT", "dft_length"]),
     (DFT, [f32(1, 4, 1), np.int64(-4), np.int64(1)], ["DFT", "-4"]),
     (DFT, [f32(1, 4, 1), np.int64(4), np.int64(7)], ["DFT", "axis"]),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
-from onnx_numba.ir.loop import Contraction, Tensor
+from onnx_numba.ir.loop import Contraction, Object, Tensor
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.matmul import contract, product
 from onnx_numba.ops.registry import op
-from onnx_numba.ops.settle import elements, settle
+from onnx_numba.ops.settle import elements, is_strings, settle, strings_too
 from onnx_numba.ops.window import Window, window
 
 Extent = Dim | int
@@ -146,6 +149,13 @@ class _Spread:
         """How many elements of a window may meet at one place."""
         return d.ceildiv(self.kernel, self.stride) if self.dilation == 1 else self.kernel
 
+    @property
+    def apart(self) -> Extent:
+        """1 if no two elements of windows meet: those of windows ``i`` and ``k`` apart do where ``i * stride == k * dilation``."""
+        common = math.gcd(self.stride, self.dilation)
+        overlapping = d.compare("lt", self.stride // common, self.kernel) * d.compare("lt", self.dilation // common, self.extent)
+        return 1 - overlapping
+
     def source(self, o: Extent, tap: Extent) -> tuple[Extent, Extent, list[Expr]]:
         """The element of the window and the input element that meet at ``o``, and the conditions under which they do."""
         if self.dilation == 1:  # the elements that meet are a stride apart
@@ -196,10 +206,17 @@ def _transposed_extents(
 
 @op("Col2Im", since=18)
 def col2im(
-    b: Builder, x: Tensor, image_shape: Tensor, block_shape: Tensor, *, dilations: Ints = None, pads: Ints = None,
+    b: Builder, x: Tensor | Object, image_shape: Tensor, block_shape: Tensor, *, dilations: Ints = None, pads: Ints = None,
     strides: Ints = None,
-) -> Tensor:  # fmt: skip
-    """Blocks of an image, given as columns, added up where they overlap."""
+) -> Any:  # fmt: skip
+    """Blocks of an image, given as columns, added up where they overlap; those of strings must not."""
+    blocks = partial(_blocks, apart=is_strings(x), dilations=dilations, pads=pads, strides=strides)
+    return strings_too(blocks)(b, x, image_shape, block_shape)
+
+
+def _blocks(
+    b: Builder, x: Tensor, image_shape: Tensor, block_shape: Tensor, *, apart: bool, dilations: Ints, pads: Ints, strides: Ints
+) -> Tensor:
     if x.rank != 3:
         b.fail(f"columns of rank 3 are expected, an input of rank {x.rank} came")
     extents, kernel = settle(b, elements(b, image_shape)), settle(b, elements(b, block_shape))
@@ -213,4 +230,6 @@ def col2im(
     b.require_equal(blocks, x.shape[2], "columns")
     columns = b.reshape(x, (x.shape[0], channels, *kernel, *view.outputs))
     axes = [_Spread(*v) for v in zip(view.outputs, kernel, view.strides, view.dilations, view.before, strict=True)]
+    for axis in axes if apart else ():
+        b.require(axis.apart, "strings cannot be added up: strides must be so large that no two blocks overlap")
     return _gathered(b, columns, axes, (x.shape[0], channels, *extents))

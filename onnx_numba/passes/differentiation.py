@@ -4,6 +4,10 @@ The values that ``xs`` and ``zs`` name cut the graph: what lies between them and
 (`onnx_numba.passes.reverse`). The adjoint of ``y`` is 1 everywhere, so the gradient is that of the sum of its elements. Where other
 values are fed than those named, the nodes in between are copied for them first.
 
+The standard lets ``xs`` be tensors of any type, and gradients be float16, float32 and float64. Integers are numbers with real neighbours
+(`onnx_numba.passes.derivatives.integers`), truth values and strings have none, so their gradients are 0. A complex tensor is differentiated
+by its real part: the gradient is the real part of the complex derivative.
+
 Gradient nodes are replaced in the order in which they stand, so one may differentiate what another has given. Nodes whose meaning hangs
 on who reads them are written out on the way, since derivatives read other values than the graph did (`onnx_numba.passes.training`).
 """
@@ -14,9 +18,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from onnx_numba.ir.graph import GRADIENT, Graph, Node, reads
+from onnx_numba.ir.types import F32, TensorType
+from onnx_numba.ops.gradient import DOMAIN
 from onnx_numba.options import Options
 from onnx_numba.passes.dce import remove_dead_code
 from onnx_numba.passes.derivatives import Term, Writer
+from onnx_numba.passes.draws import with_draws
+from onnx_numba.passes.gradient import has_gradients
 from onnx_numba.passes.known import KnownValues
 from onnx_numba.passes.rename import private, rename_node
 from onnx_numba.passes.reverse import Reverse
@@ -35,11 +43,14 @@ class _Scope:
         self._graph = graph
         self._options = options
         self._known: KnownValues = KnownValues(graph, options, outer._known if outer else None)
-        self._before: list[Node] = outer._before + outer._nodes if outer else []
+        self._before: list[Node] = outer._before + outer._meant if outer else []
         self._nodes: list[Node] = []
+        # As they are differentiated.
+        self._meant: list[Node] = []
 
     def expanded(self) -> Graph:
         live = {name for node in remove_dead_code(self._graph).nodes for name in node.outputs}
+        differentiates = has_gradients(self._graph)
         for node in self._graph.nodes:
             bodies = {key: _Scope(body, self._options, self).expanded() for key, body in node.bodies.items()}
             node = replace(with_readers(node, live), bodies=bodies)
@@ -47,31 +58,57 @@ class _Scope:
                 self._gradient(node)
             elif trains_for_readers(node):
                 write_training(node, self._writer(node))
+            elif differentiates:
+                giving, meant = with_draws(node, Writer(lambda _: None, self._known, f"{_named(node)}/drawn", str(node)))
+                for each in giving:
+                    self._add(each, meant if set(node.outputs).intersection(each.outputs) else None)
             else:
                 self._add(node)
         return self._graph.with_nodes(tuple(self._nodes))
 
-    def _add(self, node: Node) -> None:
+    def _add(self, node: Node, meant: Node | None = None) -> None:
         self._nodes.append(node)
+        self._meant.append(meant or node)
         self._known.add(node)
 
     def _writer(self, node: Node) -> Writer:
-        return Writer(self._add, self._known, next(filter(None, node.outputs), node.name), str(node))
+        return Writer(self._add, self._known, _named(node), str(node))
 
     def _gradient(self, node: Node) -> None:
         count = len(node.inputs) // 2
         fed, named, y = node.inputs[:count], node.inputs[count:-1], node.inputs[-1]
-        between = _between([*self._before, *self._nodes], named, y)
+        between = _between([*self._before, *self._meant], named, y)
         writer = self._writer(node)
         if fed != named:
             # Copies, so that a value fed for one name is not taken for the value of another.
             values = {name: writer("Identity", Term(writer, value)).name for name, value in zip(named, fed, strict=True)}
             named, between, y = tuple(values[name] for name in named), _copied(between, values, writer), values.get(y, y)
-        seed = {y: Term(writer, y).filled(1)}
-        adjoints = Reverse(writer).adjoints(between, seed, named[: len(node.attributes["xs"])], named)
+        reverse = Reverse(writer)
+        seed = {y: Term(writer, y).filled(1)} if reverse.smooth(y) else {}
+        adjoints = reverse.adjoints(between, seed, named[: len(node.attributes["xs"])], named)
         for name, output in zip(named, node.outputs, strict=False):
             if output:
-                writer.give(adjoints.get(name) or Term(writer, name).filled(0), output)
+                adjoint = adjoints.get(name) or Term(writer, name).filled(0)
+                writer.give(self._in_type(adjoint, name, y, output), output)
+
+    def _in_type(self, adjoint: Term, x: str, y: str, output: str) -> Term:
+        """A derivative in the type that the graph declares for it, else in that of the first of ``x`` and ``y`` that is one of floats."""
+        declared = {value.name: value.type for value in self._graph.outputs}
+        kinds = [declared.get(output), *map(self._known.type_of, (x, y))]
+        if kinds[0] is None and not isinstance(kinds[1], TensorType):
+            return adjoint
+        found = next((kind.dtype for kind in kinds if isinstance(kind, TensorType) and kind.dtype.is_float), F32)
+        w, given = adjoint.writer, self._known.type_of(adjoint.name)
+        if isinstance(given, TensorType) and given.dtype is found:
+            return adjoint
+        if isinstance(given, TensorType) and given.dtype.kind == "c":
+            adjoint = w.add("RealPart", [adjoint], domain=DOMAIN)[0]
+        return w("Cast", adjoint, to=found.onnx)
+
+
+def _named(node: Node) -> str:
+    """A name that only this node has."""
+    return next(filter(None, node.outputs), node.name)
 
 
 def _between(nodes: Sequence[Node], cuts: Iterable[str], y: str) -> list[Node]:

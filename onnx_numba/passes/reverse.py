@@ -13,9 +13,8 @@ from dataclasses import replace
 
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Node, reads
-from onnx_numba.ir.types import SequenceType, TensorType
-from onnx_numba.ops.gradient import DOMAIN
-from onnx_numba.passes.derivatives import COMPOSED, CONSTANT, EXAMPLES, RULES, Call, Term, Writer, control
+from onnx_numba.ops.gradient import inside
+from onnx_numba.passes.derivatives import COMPOSED, CONSTANT, DOMAINS, EXAMPLES, RULES, Call, Term, Writer, control, integers
 from onnx_numba.passes.inline import expand
 
 
@@ -49,7 +48,7 @@ class Reverse:
         active, path = self.influence(nodes, wanted, given)
         found = dict(seeds)
         for node in reversed(path):
-            adjoints = [found.get(name) if name and name not in given else None for name in node.outputs]
+            adjoints = [found.get(name) if name in active and name not in given else None for name in node.outputs]
             if any(adjoints):
                 for name, adjoint in self._pulled(node, adjoints, active):
                     found[name] = found[name].plus(adjoint) if name in found else adjoint
@@ -57,29 +56,41 @@ class Reverse:
 
     def influence(self, nodes: Sequence[Node], wanted: Iterable[str], cuts: Iterable[str]) -> tuple[set[str], list[Node]]:
         """What changes smoothly with the ``wanted`` values, they included, and the nodes through which it does; see `adjoints`."""
-        active, given = set(wanted), set(cuts)
+        active, given = set(filter(self.smooth, wanted)), set(cuts)
         path = []
         for node in nodes:
             if active.intersection(_counted(node)):
-                active.update(name for name in node.outputs if name not in given and self._differentiable(name))
+                active.update(name for k, name in enumerate(node.outputs) if name not in given and self._passed_on(node, k, active))
                 path.append(node)
         return active, path
 
-    def _differentiable(self, name: str) -> bool:
-        """Whether a value may have a derivative by its type."""
-        kind = self._writer.known.type_of(name) if name else None
-        kind = kind.element if isinstance(kind, SequenceType) else kind
-        return bool(name) and not (isinstance(kind, TensorType) and not kind.dtype.is_float)
+    def smooth(self, name: str) -> bool:
+        """Whether a value may have a derivative by its type: it has numbers in it, or nothing is known of it."""
+        element = inside(self._writer.known.type_of(name)) if name else None
+        return bool(name) and (element is None or element.dtype.kind in "fciu")
+
+    def _passed_on(self, node: Node, output: int, active: set[str]) -> bool:
+        """Whether an output may change smoothly with the ``active`` inputs."""
+        name, known = node.outputs[output], self._writer.known
+        whole = bool(name) and integers.is_whole(known.type_of(name))
+        return self.smooth(name) and (not whole or integers.passes_on(node, output, active, known))
 
     def _pulled(self, node: Node, adjoints: Sequence[Term | None], active: set[str]) -> list[tuple[str, Term]]:
         """What a node adds to the adjoints of its inputs."""
         writer = self._writer
-        xs, ys = ([Term(writer, name) if name else None for name in names] for names in (node.inputs, node.outputs))
-        call = Call(writer, node, xs, ys, adjoints)
+        real, ys = integers.with_reals(node, active, writer)
+        xs = [Term(writer, name) if name else None for name in real.inputs]
+        names = dict(zip(real.inputs, node.inputs, strict=True))
+        counted = active.union(new for new, name in names.items() if name in active)
+        return [(names.get(name, name), adjoint) for name, adjoint in self._by_operator(Call(writer, real, xs, ys, adjoints), counted)]
+
+    def _by_operator(self, call: Call, active: set[str]) -> list[tuple[str, Term]]:
+        """What a node adds to the adjoints of its inputs, by a rule or through its body."""
+        node, adjoints = call.node, call.gs
         if node.bodies and node.domain == "" and node.op in control.RULES:
             return control.RULES[node.op](Reverse, call, active)
         since, rule = RULES.get(node.op, (0, None))
-        if rule and node.domain in ("", DOMAIN) and node.since_version >= since:
+        if rule and node.domain in DOMAINS and node.since_version >= since:
             return self._by_rule(call, rule(call), active)
         body, outputs = self._body(call)
         seeds = {name: adjoint for name, adjoint in zip(outputs, adjoints, strict=False) if name and adjoint}
@@ -96,7 +107,7 @@ class Reverse:
             adjoint = made[position] if position < len(made) else None
             if adjoint is not None and name in active:
                 found.append((name, adjoint))
-            elif name in active and self._differentiable(name) and not _is_example(call.node, position):
+            elif name in active and not integers.is_whole(self._writer.known.type_of(name)) and not _is_example(call.node, position):
                 raise call.unsupported(f"by its input {position}, {name!r}")
         return found
 
@@ -104,7 +115,7 @@ class Reverse:
         """A node's results made anew of simpler operators: the nodes, which are added to the graph, and the names of the results."""
         writer, node = self._writer, call.node
         since, composed = COMPOSED.get(node.op, (0, None))
-        if composed and node.domain == "" and node.since_version >= since:
+        if composed and node.domain in DOMAINS and node.since_version >= since:
             with writer.recorded() as body:
                 outputs = composed(call)
             return body, ["" if term is None else term.name for term in outputs]
@@ -119,11 +130,11 @@ class Reverse:
 
 def _counted(node: Node) -> set[str]:
     """What a node reads whose value counts, for a result that may change where that changes a little."""
-    if not node.domain and node.op in CONSTANT:
+    if node.domain in DOMAINS and node.op in CONSTANT:
         return set()
     return set(reads(replace(node, inputs=tuple(name for k, name in enumerate(node.inputs) if not _is_example(node, k)))))
 
 
 def _is_example(node: Node, position: int) -> bool:
     """Whether only the type or the shape of an input counts."""
-    return node.domain in ("", DOMAIN) and EXAMPLES.get(node.op) == position
+    return node.domain in DOMAINS and EXAMPLES.get(node.op) == position

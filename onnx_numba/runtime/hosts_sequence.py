@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from onnx_numba.ir.types import DTYPES
+
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Any]
 
@@ -98,6 +100,29 @@ def optional_has_element(params: Params, value: Any = None) -> tuple[Array]:
     return (np.array(value is not None),)
 
 
+def filled_inside(params: Params, value: Any) -> tuple[Any]:
+    """The value with arrays full of a number in the place of those in it; what is absent stays so."""
+    dtype = DTYPES[params["dtype"]].numpy
+
+    def filled(inner: Any) -> Any:
+        if isinstance(inner, list):
+            return [filled(each) for each in inner]
+        return None if inner is None else np.full(np.shape(inner), params["value"], dtype)
+
+    return (filled(value),)
+
+
+def sum_inside(params: Params, a: Any, b: Any) -> tuple[Any]:
+    """The sums of the arrays in two values that are alike."""
+
+    def total(x: Any, y: Any) -> Any:
+        if isinstance(x, list):
+            return [total(*pair) for pair in zip(x, y, strict=True)]
+        return None if x is None else np.asarray(x + y, x.dtype)
+
+    return (total(a, b),)
+
+
 def object_shape(params: Params, x: Array) -> tuple[Array]:
     """The dims of a tensor, from ``start`` to ``end`` if these are given."""
     return (np.array(x.shape[params.get("start", 0) : params.get("end")], np.int64),)
@@ -129,6 +154,8 @@ HOSTS: Mapping[str, Callable[..., tuple[Any, ...]]] = {
         optional,
         optional_get_element,
         optional_has_element,
+        filled_inside,
+        sum_inside,
         object_shape,
         object_size,
         reshape,

@@ -303,6 +303,7 @@ class Fuser:
         used = {x.tensor for x in loads(member.expr)}
         dims = dim_tensors(
             [*expression_dims(member.expr), *member.tensor.shape, *(v.extent for v in order if v.extent is not None)]
+            + [member.position, *member.target.shape]
             + [x for c in checks for x in (c.a, c.b)]
         )
         candidates = [s for t in sorted(used, key=lambda t: t.name) for s in self.step_of.get(t, ()) if isinstance(s, Group)]

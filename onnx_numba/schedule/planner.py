@@ -278,7 +278,8 @@ class Planner:
             if not isinstance(value, Tensor):
                 continue
             base = storage(value)
-            early = all(isinstance(t.definition, (Input, Weight)) for t in dim_tensors(value.shape))
+            known = dim_tensors([*value.shape, *(x for check in view_checks(value) for x in (check.a, check.b))])
+            early = all(isinstance(t.definition, (Input, Weight)) for t in known)
             if base in written and base not in self._outputs and (early or value is base):
                 self._outputs[base] = number
 

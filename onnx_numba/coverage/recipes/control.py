@@ -210,7 +210,15 @@ def _tensors(c: Draft, groups: int) -> list[Any]:
 
 @recipe("ai.onnx.preview.training.Gradient")
 def gradient(c: Draft) -> Iterator[Case]:
-    square = helper.make_node("Mul", ["in0", "in0"], ["square"])
-    yield replace(c.make(c.real(3), xs=["in0"], y="square"), before=(square,))
+    kind = element(c.types["T1"])
+    if kind in ("bool", "string"):
+        nodes = [helper.make_node("Identity", ["in0"], ["y"])]
+    elif kind.startswith("complex"):  # a product, which Mul has of real numbers alone
+        places = helper.make_node("Constant", [], ["places"], value_ints=[0, 1, 2])
+        nodes = [places, helper.make_node("ScatterElements", ["in0", "places", "in0"], ["y"], reduction="mul")]
+    else:
+        square = helper.make_node("Mul", ["in0", "in0"], ["square"])
+        nodes = [square, helper.make_node("Cast", ["square"], ["y"], to=c.number("T2"))]
+    yield replace(c.make(c.real(3), xs=["in0"], y="y"), before=tuple(nodes))
 
 

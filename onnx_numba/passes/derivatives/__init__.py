@@ -1,11 +1,24 @@
 """Derivatives of operators, by family."""
 
-from onnx_numba.passes.derivatives import elementwise, linear, points, pooling, recurrent, reduce, sampling, sequence, shape, spectral
-from onnx_numba.passes.derivatives.table import CONSTANT, EXAMPLES, Call, collected
+from onnx_numba.passes.derivatives import (
+    chance,
+    elementwise,
+    learned,
+    linear,
+    points,
+    pooling,
+    recurrent,
+    reduce,
+    sampling,
+    sequence,
+    shape,
+    spectral,
+)
+from onnx_numba.passes.derivatives.table import CONSTANT, DOMAINS, EXAMPLES, Call, collected
 from onnx_numba.passes.derivatives.terms import Term, Writer
 
-_FAMILIES = (elementwise, linear, points, pooling, recurrent, reduce, sampling, sequence, shape, spectral)
+_FAMILIES = (chance, elementwise, learned, linear, points, pooling, recurrent, reduce, sampling, sequence, shape, spectral)
 RULES = {op: (1, function) for op, function in elementwise.UNARY.items()} | collected("rule", _FAMILIES)
 COMPOSED = collected("composed", _FAMILIES)
 
-__all__ = ["COMPOSED", "CONSTANT", "EXAMPLES", "RULES", "Call", "Term", "Writer"]
+__all__ = ["COMPOSED", "CONSTANT", "DOMAINS", "EXAMPLES", "RULES", "Call", "Term", "Writer"]

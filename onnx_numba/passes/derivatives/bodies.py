@@ -7,14 +7,10 @@ from typing import Protocol
 
 from onnx_numba.ir.graph import Graph, Node
 from onnx_numba.ir.types import TensorType, ValueType
+from onnx_numba.passes.derivatives.chance import RANDOM, may_train
 from onnx_numba.passes.derivatives.table import Call
 from onnx_numba.passes.derivatives.terms import Body, Term, Writer
 from onnx_numba.passes.rename import private
-
-RANDOM = frozenset({
-    "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
-})  # fmt: skip
-"""Operators that give something else when they are computed again; so does Dropout where it is told whether it trains."""
 
 
 class Differentiation(Protocol):
@@ -34,14 +30,14 @@ Adjoints = list[tuple[str, Term]]
 
 def again(call: Call, body: Graph) -> Graph:
     """A copy of a graph, which must give the same when it is computed once more."""
-    if any(map(_random, body.nodes)):
+    if any(_random(node, call.w) for node in body.nodes):
         raise call.unsupported("it draws random numbers, and would draw others when it is computed again")
     return private(body, call.w.fresh() + "»")
 
 
-def _random(node: Node) -> bool:
-    draws = node.op in RANDOM or (node.op == "Dropout" and len(node.inputs) > 2)
-    return (draws and node.domain == "") or any(_random(each) for body in node.bodies.values() for each in body.nodes)
+def _random(node: Node, w: Writer) -> bool:
+    draws = (node.op in RANDOM and node.domain == "") or may_train(node, w.known.constant)
+    return draws or any(_random(each, w) for body in node.bodies.values() for each in body.nodes)
 
 
 def opened(call: Call, body: Graph, kinds: Sequence[ValueType | None]) -> tuple[Body, Graph]:

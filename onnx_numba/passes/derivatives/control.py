@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_numba.ir.types import SequenceType, TensorType, ValueType
+from onnx_numba.ir.graph import Node
+from onnx_numba.ir.types import BOOL, I64, SequenceType, TensorType, ValueType
 from onnx_numba.passes.dce import remove_dead_code
-from onnx_numba.passes.derivatives.bodies import Adjoints, Differentiate, by_name, opened, shaped
-from onnx_numba.passes.derivatives.loops import loop, scan
+from onnx_numba.passes.derivatives.bodies import Adjoints, Differentiate, again, by_name, opened, shaped
+from onnx_numba.passes.derivatives.loops import anew, loop, scan
 from onnx_numba.passes.derivatives.table import Call
-from onnx_numba.passes.derivatives.terms import Term
+from onnx_numba.passes.derivatives.terms import Body, Term
 
 
 def _branches(differentiate: Differentiate, call: Call, active: set[str]) -> Adjoints:
@@ -45,6 +46,8 @@ def _mapped(differentiate: Differentiate, call: Call, active: set[str]) -> Adjoi
     formal = [value.name for value in copy.inputs]
     wanted = [name for name, outer in zip(formal, node.inputs, strict=True) if outer in active]
     read = [name for name in copy.captures if name in active]
+    if not all(isinstance(w.known.type_of(x), TensorType) for x in read):
+        return anew(differentiate, call, active, _map_as_loop(call))
     ended = [(value.name, inner.input(_element(call, g)[0]), g) for value, g in zip(copy.outputs, call.gs, strict=True) if g]
     seeds = by_name((name, element) for name, element, _ in ended)
     found = differentiate(inner).adjoints(copy.nodes, seeds, [*wanted, *read], [*formal, *read])
@@ -62,6 +65,26 @@ def _mapped(differentiate: Differentiate, call: Call, active: set[str]) -> Adjoi
     return adjoints
 
 
+def _map_as_loop(call: Call) -> tuple[list[Node], list[Term]]:
+    """A SequenceMap as a Loop whose state are the sequences made so far."""
+    w, copy = call.w, again(call, call.node.bodies["body"])
+    made = [(value, _element(call, y)[0]) for value, y in zip(copy.outputs, call.ys, strict=False) if y]
+    with w.recorded() as nodes:
+        empty = [w("SequenceEmpty", dtype=kind.dtype.onnx if isinstance(kind, TensorType) else None) for _, kind in made]
+        step = Body(w, copy.initializers)
+        number, going = step.input(TensorType(I64, ())), step.input(TensorType(BOOL, ()))
+        before = [step.input(None) for _ in made]
+        for value, x in zip(copy.inputs, call.xs, strict=True):
+            step.give(step("SequenceAt", x, number) if _element(call, x)[1] else x, value.name)
+        for node in copy.nodes:
+            step.emit(node)
+        after = [step("SequenceInsert", state, Term(step, value.name)) for state, (value, _) in zip(before, made, strict=True)]
+        body = step.graph([number, going, *before], [going, *after])
+        results = w.add("Loop", [w("SequenceLength", call.xs[0]), None, *empty], len(made), bodies={"body": body})
+    names = iter(results)
+    return nodes, [next(names) if y else y for y in call.ys]
+
+
 def _element(call: Call, x: Term) -> tuple[ValueType, bool]:
     """The type of what an iteration of SequenceMap is given of a value, and whether that is an element of it."""
     kind = call.w.known.type_of(x.name)
@@ -72,8 +95,6 @@ def _element(call: Call, x: Term) -> tuple[ValueType, bool]:
 
 def _total(call: Call, adjoints: Term, x: Term) -> Term:
     """The sum of a sequence of adjoints of a tensor; 0 of an empty one."""
-    if not isinstance(call.w.known.type_of(x.name), TensorType):
-        raise call.unsupported("its body reads what is not a tensor from outside")
     w = call.w
     every = w("ConcatFromSequence", w("SequenceInsert", adjoints, x.filled(0)), axis=0, new_axis=1)
     return w("ReduceSum", every, np.array([0]), keepdims=0)

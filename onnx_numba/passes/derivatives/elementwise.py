@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from onnx_numba.ir.types import TensorType
 from onnx_numba.passes.derivatives.table import Call, Rule, composed, rule
 from onnx_numba.passes.derivatives.terms import Term
 
@@ -147,9 +148,11 @@ def _where(c: Call) -> Sequence[Term | None]:
 @rule("Clip")
 def _clip(c: Call) -> Sequence[Term | None]:
     g, x, y, low, high = c.gs[0], c.xs[0], c.ys[0], c.x(1), c.x(2)
+    # The upper limit holds for the lower one too.
+    raised = x if low is None else c.w("Max", x, low)
     limits = [
-        limit and g.at(c.w("And", y.equals(limit), beyond(x, limit))).sum_to(limit)
-        for limit, beyond in ((low, Term.__lt__), (high, Term.__gt__))
+        limit and g.at(c.w("And", y.equals(limit), beyond)).sum_to(limit)
+        for limit, beyond in ((low, low and x < low), (high, high and raised > high))
     ]
     return g.at(x.equals(y)), *limits
 
@@ -164,6 +167,14 @@ def _leaky_relu(c: Call) -> Sequence[Term | None]:
 def _prelu(c: Call) -> Sequence[Term | None]:
     x, slope, g = *c.xs, c.gs[0]
     return c.w("Where", x < 0, g * slope, g), (g * x).at(x < 0)
+
+
+@composed("PRelu")
+def _prelu_1(c: Call) -> Sequence[Term | None]:
+    """Until opset 6 the slope is one for all, or one for each channel."""
+    x, slope = c.xs
+    single = c.w.known.type_of(slope.name) == TensorType(slope.dtype, (1,))
+    return [c.w("PRelu", x, c.w("Unsqueeze", slope, range(1, x.rank - 1)) if slope.rank == 1 < x.rank and not single else slope)]
 
 
 @rule("ThresholdedRelu")
@@ -202,20 +213,6 @@ def _selu(c: Call) -> Sequence[Term | None]:
 @rule("Cast", "CastLike")
 def _cast(c: Call) -> Sequence[Term | None]:
     return [c.gs[0].cast_like(c.xs[0])]
-
-
-@rule("Dropout", since=7)
-def _dropout(c: Call) -> Sequence[Term | None]:
-    """The identity, or in training what the mask left of it; without its mask only the forward run knows."""
-    training = c.x(2)
-    known = None if training is None else c.w.known.constant(training.name)
-    if training is None or (known is not None and not known.reshape(-1)[0]):
-        return [c.gs[0], c.x(1) and c.xs[1].filled(0)]
-    if len(c.ys) < 2 or c.ys[1] is None:
-        raise c.unsupported("it may be in training mode; ask for its mask as well")
-    ratio = c.gs[0].number(0.5) if c.x(1) is None else c.xs[1].cast_like(c.gs[0])
-    scaled = c.gs[0] / (1 - ratio)
-    return [c.w("Where", training.reshaped([]), scaled, c.gs[0]).at(c.ys[1])]
 
 
 @composed("DequantizeLinear")

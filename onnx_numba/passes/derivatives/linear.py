@@ -59,6 +59,30 @@ def _gemm(c: Call) -> Sequence[Term | None]:
     return [product if bias is None else product + (bias if beta == 1 else bias * beta)]
 
 
+@composed("MatMulInteger")
+def _matmul_integer(c: Call) -> Sequence[Term | None]:
+    """A zero point is one for all, or for each row of the first and each column of the second matrix."""
+    zero = c.x(2)
+    if zero is not None and zero.rank == 1:
+        zero = c.w("Unsqueeze", zero, [1])
+    return [c.w("MatMul", _above(c.xs[0], zero), _above(c.xs[1], c.x(3)))]
+
+
+@composed("ConvInteger")
+def _conv_integer(c: Call) -> Sequence[Term | None]:
+    """The padding stands for the zero point; that of the filters may be one for each."""
+    zero, weights = c.x(3), c.xs[1]
+    if zero is not None and zero.rank == 1:
+        zero = c.w("Unsqueeze", zero, range(1, weights.rank))
+    names = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+    return [c.w("Conv", _above(c.xs[0], c.x(2)), _above(weights, zero), **{name: c.attribute(name) for name in names})]
+
+
+def _above(x: Term, zero: Term | None) -> Term:
+    """The numbers that integers stand for, a zero point for their zero."""
+    return x.real() if zero is None else x.real() - zero.real()
+
+
 @composed("Einsum")
 def _einsum(c: Call) -> Sequence[Term | None]:
     """A sum of products that broadcast: every operand with an axis for every label."""

@@ -10,7 +10,8 @@ state is the adjoint of the loop's state and, for every value that the body read
         ds = Mul(dz, w) g = Mul(dz, s) sum = Add(dw, g) },
         num_scan_inputs = 2, scan_input_directions = [1, 1]>
 
-No Scan goes over sequences, so where these are a part of it, a Loop takes the Scan's place.
+No Scan goes over sequences, nor over tensors whose shapes change, so where these are a part of it, a Loop takes the Scan's place, and what
+the iterations are given is kept in sequences.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnx_numba.ir.graph import Graph, reads
-from onnx_numba.ir.types import BOOL, I64, SequenceType, TensorType, ValueType
+from onnx_numba.ir.graph import Graph, Node, reads
+from onnx_numba.ir.types import BOOL, I64, OptionalType, SequenceType, TensorType, ValueType
+from onnx_numba.ops.gradient import DOMAIN, adjoint_type, inside
 from onnx_numba.passes.dce import remove_dead_code
 from onnx_numba.passes.derivatives.bodies import Adjoints, Differentiate, Differentiation, again, by_name, opened, or_zeros, shaped
 from onnx_numba.passes.derivatives.table import Call
@@ -67,24 +69,26 @@ class _Form:
 
 def scan(differentiate: Differentiate, call: Call, active: set[str]) -> Adjoints:
     """A Scan; one over a batch, as opset 8 has it, is differentiated as the Scan over the batch whose body is a Scan along time."""
-    if call.node.since_version > 8:
-        return loop(differentiate, call, active)
-    with call.w.recorded() as nodes:
-        made = _over_batch(call)
-    read = set(reads(call.node))
-    seeds = {term.name: g for term, g in zip(made, call.gs, strict=True) if g}
-    found = differentiate(call.w).adjoints(nodes, seeds, active & read, read)
-    return [(name, found[name]) for name in sorted(active & read) if name in found]
+    return loop(differentiate, call, active) if call.node.since_version > 8 else anew(differentiate, call, active, _over_batch(call))
 
 
-def _over_batch(call: Call) -> list[Term]:
-    """The results of a Scan over a batch made anew; those of ``y, z = Scan(lengths, x, w) <num_scan_inputs=1, body = …>``::
+def _over_batch(call: Call) -> tuple[list[Node], list[Term]]:
+    """The results of a Scan over a batch, and the nodes that make them anew.
+
+    Those of ``y, z = Scan(lengths, x, w) <num_scan_inputs=1, body = …>`` are::
 
         y, z = Scan(lengths, x, w) <body = (length, s, v) => (t, padded) {
             rows = Slice(v, [0], [length], [0]) t, stack = Scan(s, rows) <num_scan_inputs=1, body = …>
             steps = Shape(v) missing = Sub(steps[0], length) padded = Pad(stack, [0, missing], , [0]) }, num_scan_inputs=3>
     """
-    w, body = call.w, again(call, call.node.bodies["body"])
+    w = call.w
+    with w.recorded() as nodes:
+        results = _batches(call, w)
+    return nodes, results
+
+
+def _batches(call: Call, w: Writer) -> list[Term]:
+    body = again(call, call.node.bodies["body"])
     lengths, *given = call.xs
     scanned = call.attribute("num_scan_inputs")
     split = len(given) - scanned
@@ -108,17 +112,64 @@ def _over_batch(call: Call) -> list[Term]:
     return w.add("Scan", batch, len(made), bodies={"body": entry.graph(inputs, made)}, num_scan_inputs=len(batch))
 
 
+def anew(differentiate: Differentiate, call: Call, active: set[str], made: tuple[list[Node], list[Term]]) -> Adjoints:
+    """What a node adds to the adjoints of what it reads, through nodes that make its results anew."""
+    nodes, results = made
+    read = set(reads(call.node))
+    seeds = {term.name: g for term, g in zip(results, call.gs, strict=True) if g}
+    found = differentiate(call.w).adjoints(nodes, seeds, active & read, read)
+    return [(name, found[name]) for name in sorted(active & read) if name in found]
+
+
+def scan_as_loop(call: Call, form: _Form) -> tuple[list[Node], list[Term]]:
+    """A Scan as a Loop that gathers the slices itself."""
+    w, copy = call.w, again(call, call.node.bodies["body"])
+    split = len(form.state)
+    with w.recorded() as nodes:
+        count = w("Gather", Term(w, form.scanned[0]).shape, np.array(form.axes[0]))
+        step = Body(w, copy.initializers)
+        number, going = step.input(TensorType(I64, ())), step.input(TensorType(BOOL, ()))
+        state = [step.input(w.known.type_of(name), value.name) for name, value in zip(form.state, copy.inputs, strict=False)]
+        back = step.here(count) - 1 - number
+        for name, value, axis, direction in zip(form.scanned, copy.inputs[split:], form.axes, form.directions, strict=True):
+            step.give(step("Gather", Term(step, name), back if direction else number, axis=axis), value.name)
+        for node in copy.nodes:
+            step.emit(node)
+        body = step.graph([number, going, *state], [going, *(Term(step, value.name) for value in copy.outputs)])
+        made = w.add("Loop", [count, None, *(Term(w, name) for name in form.state)], len(copy.outputs), bodies={"body": body})
+        scans = zip(made[split:], form.out_axes, form.out_directions, strict=True)
+        results = [*made[:split], *(_arranged(stack, axis, direction) for stack, axis, direction in scans)]
+    return nodes, results
+
+
+def _arranged(stack: Term, axis: int, direction: int) -> Term:
+    """What iterations have stacked along a first axis, along another one, and from the last to the first."""
+    w = stack.writer
+    if direction:
+        stack = w("Slice", stack, [-1], [np.iinfo(np.int64).min], [0], [-1])
+    if axis == 0:
+        return stack
+    rest = [*range(1, stack.rank)]
+    rest.insert(axis % stack.rank, 0)
+    return w("Transpose", stack, perm=rest)
+
+
 def loop(differentiate: Differentiate, call: Call, active: set[str]) -> Adjoints:
     """A Loop, or a Scan: itself again, then a Scan or Loop in reverse."""
     form, w = _Form.of(call), call.w
-    if any(not isinstance(w.known.type_of(name), (TensorType, SequenceType)) for name in form.state):
-        raise call.unsupported("its state must be tensors or sequences; declare the types of the inputs")
+    if any(inside(w.known.type_of(name)) is None for name in form.state):
+        raise call.unsupported("the types of its state must be known; declare the types of the inputs")
     turned = _turned(differentiate, call, form, active)
     names = [*(form.state[k] for k in turned.carried), *turned.read, *(form.scanned[k] for k in turned.sliced)]
     live = turned.needed
-    state = [form.state[k] for k, term in enumerate(turned.formal[form.head :]) if term.name in live]
-    tensors = all(isinstance(w.known.type_of(name), TensorType) for name in (*names, *state))
-    made = _in_scan(call, form, turned, live) if tensors else _in_loop(call, form, turned)
+    state = [form.head + k for k, term in enumerate(turned.formal[form.head :]) if term.name in live]
+    fixed = not any(turned.changing[k] for k in (*state, *(form.head + k for k in turned.carried)))
+    if fixed and all(isinstance(w.known.type_of(name), TensorType) for name in names):
+        made = _in_scan(call, form, turned, live)
+    elif call.node.op == "Loop":
+        made = _in_loop(call, form, turned, state)
+    else:
+        return anew(differentiate, call, active, scan_as_loop(call, form))
     return [(name, term) for name, term in zip(names, made, strict=True) if name in active]
 
 
@@ -133,7 +184,7 @@ def _in_scan(call: Call, form: _Form, turned: _Turned, live: set[str]) -> list[T
     w = call.w
     # Something must say how many iterations there were.
     kept = [k for k, term in enumerate(turned.formal) if term.name in live or (form.head and k == 0)]
-    ends, stacks = _recorded(call, form, w, kept)
+    ends, stacks, _ = _recorded(call, form, w, kept)
     first = _first(call, turned, ends)
     stacked = [call.gs[len(form.state) + k] for k in turned.stacked]
     given = [*stacks, *(Term(w, x) for x in form.scanned), *stacked]
@@ -146,25 +197,23 @@ def _in_scan(call: Call, form: _Form, turned: _Turned, live: set[str]) -> list[T
     )  # fmt: skip
 
 
-def _in_loop(call: Call, form: _Form, turned: _Turned) -> list[Term]:
-    """A Loop in reverse, whose state may be sequences.
-
-    Nothing can keep the sequences of all iterations, so every iteration computes the state before it from the start.
-    """
-    if form.scanned:
-        raise call.unsupported("its body reads a sequence from outside")
+def _in_loop(call: Call, form: _Form, turned: _Turned, state: Sequence[int]) -> list[Term]:
+    """The loop again, which keeps what its iterations are given, in sequences if it changes its shape, then a Loop in reverse."""
     w = call.w
-    ends, (numbers,) = _recorded(call, form, w, [0])
+    kept, remembered = [0, *(k for k in state if not turned.changing[k])], [k for k in state if turned.changing[k]]
+    ends, (numbers, *stacks), memories = _recorded(call, form, w, kept, remembered)
     graph = turned.body(range(len(turned.formal)))
     step = Body(w, graph.initializers)
     number, going = step.input(TensorType(I64, ())), step.input(TensorType(BOOL, ()))
     for term in turned.state:
         step.input(turned.inner.known.type_of(term.name), term.name)
     place = step.here(numbers.size) - 1 - number
-    until = replace(call, node=replace(call.node, inputs=(place.name, *call.node.inputs[1:])))
-    before, _ = _recorded(until, form, step, ())
-    for value, formal in zip([place, step.constant(np.array(True)), *before], turned.formal, strict=True):
-        step.give(value, formal.name)
+    step.give(place, turned.formal[0].name)
+    step.give(going, turned.formal[1].name)
+    for k, stack in zip(kept[1:], stacks, strict=True):
+        step.give(step("Gather", stack, place), turned.formal[k].name)
+    for k, memory in zip(remembered, memories, strict=True):
+        step.give(step("SequenceAt", memory, place), turned.formal[k].name)
     for k, adjoint in zip(turned.stacked, turned.adjoints, strict=True):
         step.give(step("Gather", call.gs[len(form.state) + k], place), adjoint.name)
     for node in graph.nodes:
@@ -186,6 +235,8 @@ class _Turned:
         What it sums the adjoints of.
     formal, rows : list of Term
         What an iteration of the loop is given: number, condition and state, and slices.
+    changing : list of bool
+        Which of ``formal`` are sequences, or tensors whose shapes may not stay the same.
     state, adjoints : list of Term
         The inputs that are its own state, and the adjoints of slices of scan outputs.
     results : list of Term
@@ -200,6 +251,7 @@ class _Turned:
     read: list[str]
     formal: list[Term]
     rows: list[Term]
+    changing: list[bool]
     state: list[Term]
     adjoints: list[Term]
     results: list[Term]
@@ -223,7 +275,7 @@ def _turned(differentiate: Differentiate, call: Call, form: _Form, active: set[s
     trial = Body(call.w)
     count = form.head + len(form.state)
     kept = [k for k in range(count) if k < form.head or isinstance(call.w.known.type_of(form.state[k - form.head]), TensorType)]
-    ends, stacks = _recorded(call, form, trial, kept)
+    ends, stacks, _ = _recorded(call, form, trial, kept)
     stack = dict(zip(kept, stacks, strict=True))
     kinds = [_slice(trial, stack[k], 0) if k in stack else trial.known.type_of(ends[k - form.head].name) for k in range(count)]
     kinds += [_slice(trial, Term(trial, x), axis) for x, axis in zip(form.scanned, form.axes, strict=True)]
@@ -241,8 +293,8 @@ def _turned(differentiate: Differentiate, call: Call, form: _Form, active: set[s
     sliced = [k for k, name in enumerate(rows) if name in wanted]
     stacked = [k for k, g in enumerate(call.gs[len(state) :]) if g]
     read = [name for name in copy.captures if name in wanted]
-    if not all(isinstance(trial.known.type_of(name), (TensorType, SequenceType)) for name in read):
-        raise call.unsupported("its body reads what is neither a tensor nor a sequence from outside")
+    if any(inside(trial.known.type_of(name)) is None for name in read):
+        raise call.unsupported("the types of what its body reads from outside must be known; declare the types of the inputs")
 
     after = [inner.input(_adjoint_type(trial.known.type_of(ends[k].name))) for k in carried]
     sums = [inner.input(_adjoint_type(trial.known.type_of(name))) for name in read]
@@ -252,6 +304,7 @@ def _turned(differentiate: Differentiate, call: Call, form: _Form, active: set[s
     found = reverse.adjoints(copy.nodes, by_name(pairs), wanted, {*formal, *read})
     return _Turned(
         carried, sliced, stacked, read, [Term(inner, name) for name in formal[:count]], [Term(inner, name) for name in rows],
+        [k >= form.head and _changes(call.w.known.type_of(form.state[k - form.head]), kinds[k]) for k in range(count)],
         [*after, *sums], adjoints,
         [
             *(or_zeros(found.get(state[k]), Term(inner, state[k])) for k in carried),
@@ -262,8 +315,13 @@ def _turned(differentiate: Differentiate, call: Call, form: _Form, active: set[s
     )  # fmt: skip
 
 
-def _recorded(call: Call, form: _Form, w: Writer, kept: Sequence[int]) -> tuple[list[Term], list[Term]]:
-    """The loop again: its last state, and stacks of what its iterations are given before their slices, as far as it is ``kept``."""
+def _recorded(
+    call: Call, form: _Form, w: Writer, kept: Sequence[int], remembered: Sequence[int] = ()
+) -> tuple[list[Term], list[Term], list[Term]]:
+    """The loop again: its last state, and stacks of what its iterations are given before their slices, as far as it is ``kept``.
+
+    What is to be ``remembered`` of the state comes in sequences.
+    """
     node = call.node
     body = again(call, node.bodies["body"])
     given = tuple(body.inputs[k] for k in kept)
@@ -271,16 +329,31 @@ def _recorded(call: Call, form: _Form, w: Writer, kept: Sequence[int]) -> tuple[
     for name, values in (("scan_output_axes", form.out_axes), ("scan_output_directions", form.out_directions)):
         if name in attributes:
             attributes[name] = (*values, *[0] * len(given))
-    ends, scans = ([Term(w, w.fresh()) for _ in part] for part in (form.state, form.out_axes))
+    inner = Body(w, body.initializers)
+    before = [inner.input(None) for _ in remembered]
+    states = [Term(inner, body.inputs[k].name) for k in remembered]
+    after = [inner.add("Remember", [*pair], domain=DOMAIN)[0] for pair in zip(before, states, strict=True)]
+    made = inner.graph(before, after)
+    split = form.head // 2 + len(form.state)
+    outputs = (*body.outputs[:split], *made.outputs, *body.outputs[split:], *given)
+    body = replace(body, inputs=(*body.inputs, *made.inputs), outputs=outputs, nodes=(*body.nodes, *made.nodes))
+    ends, memories, scans = ([Term(w, w.fresh()) for _ in part] for part in (form.state, remembered, form.out_axes))
     stacks = [Term(w, w.fresh()) for _ in given]
-    outputs = tuple(term.name for term in (*ends, *scans, *stacks))
-    body = replace(body, outputs=(*body.outputs, *given))
-    w.emit(replace(node, outputs=outputs, attributes=attributes, bodies={"body": body}, name=f"{node.name}/again"))
-    return ends, stacks
+    names = tuple(term.name for term in (*ends, *memories, *scans, *stacks))
+    empty = [w.add("Forget", [Term(w, form.state[k - form.head])], domain=DOMAIN)[0].name for k in remembered]
+    inputs = (*node.inputs, *[""] * (2 - len(node.inputs)), *empty) if empty else node.inputs
+    w.emit(replace(node, inputs=inputs, outputs=names, attributes=attributes, bodies={"body": body}, name=f"{node.name}/again"))
+    return ends, stacks, memories
+
+
+def _changes(first: ValueType | None, given: ValueType | None) -> bool:
+    """Whether no stack can hold what the iterations are given of a state, by its first type and that in the body."""
+    return isinstance(given, (SequenceType, OptionalType)) or (given is not None and given != first)
 
 
 def _adjoint_type(kind: ValueType | None) -> ValueType | None:
     """The type of the adjoint of a value; the ranks of a sequence's elements may get lost on the way."""
+    kind = kind and adjoint_type(kind)
     if isinstance(kind, SequenceType) and isinstance(kind.element, TensorType):
         return SequenceType(TensorType(kind.element.dtype))
     return kind

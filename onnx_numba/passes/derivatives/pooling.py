@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnx_numba.ir.types import F64, I64
+from onnx_numba.ir.types import I64
 from onnx_numba.ops.common import wide
 from onnx_numba.passes.derivatives.shape import scattered
 from onnx_numba.passes.derivatives.table import Call, composed, rule
@@ -51,12 +51,12 @@ def _root(c: Call, sums: Term) -> Term:
     return c.w("Pow", c.w("Where", none, sums.number(1), sums), sums.number(1 / c.attribute("p", 2))).at(c.w("Not", none))
 
 
-@composed("LpPool", since=2)
+@composed("LpPool")
 def _lp_pool(c: Call) -> Sequence[Term | None]:
     return [_root(c, _window_sums(c, _powers(c, c.xs[0]))[0])]
 
 
-@composed("GlobalLpPool", since=2)
+@composed("GlobalLpPool")
 def _global_lp_pool(c: Call) -> Sequence[Term | None]:
     return [_root(c, c.w("ReduceSum", _powers(c, c.xs[0]), range(2, c.xs[0].rank)))]
 
@@ -115,14 +115,3 @@ def _global_average_pool(c: Call) -> Sequence[Term | None]:
 @composed("GlobalMaxPool")
 def _global_max_pool(c: Call) -> Sequence[Term | None]:
     return [c.w("ReduceMax", c.xs[0], range(2, c.xs[0].rank))]
-
-
-@rule("MaxUnpool")
-def _max_unpool(c: Call) -> Sequence[Term | None]:
-    """The operator, done to the numbers of the elements from 1 on, says where each went; 0 stands for none."""
-    x, g = c.xs[0], c.gs[0]
-    numbers = c.w("Cast", c.w("Range", np.array(1), x.size + c.w.constant(np.array(1)), np.array(1)), to=F64.onnx)
-    sources = c.w("Cast", c.again(numbers.reshaped(x.shape), *c.xs[1:])[0], to=I64.onnx)
-    zeros = c.w("Expand", x.number(0), (x.size + c.w.constant(np.array(1))).reshaped([1]))
-    places = c.w("ScatterElements", zeros, sources.reshaped([-1]), g.reshaped([-1]), reduction="add")
-    return [c.w("Slice", places, [1], [np.iinfo(np.int64).max]).reshaped(x.shape)]

@@ -10,9 +10,10 @@ from typing import NoReturn
 import numpy as np
 
 from onnx_numba.errors import ModelError
-from onnx_numba.ir.types import I64
+from onnx_numba.ir.types import BOOL, I64
 from onnx_numba.ops.common import wide
 from onnx_numba.ops.rnn import Activation, Cell, cell_of
+from onnx_numba.passes.derivatives.shape import lines
 from onnx_numba.passes.derivatives.table import Call, composed
 from onnx_numba.passes.derivatives.terms import Argument, Body, Term
 
@@ -203,34 +204,43 @@ def _first(bias: Term, count: int, gates: int) -> Term:
 
 @composed("CumProd")
 def _cumprod(c: Call) -> Sequence[Term | None]:
-    axis = _known(c, 1)
-    if axis is None:
-        raise c.unsupported("the axis must be known before the run")
-    running = _products(c.xs[0], int(axis[0]) % c.xs[0].rank, bool(c.attribute("reverse")), bool(c.attribute("exclusive")))
-    return [running[1]]
+    x, axis = c.xs[0], c.w("Cast", c.xs[1], to=I64.onnx).reshaped([1])
+    running = _products(lines(x, axis, x.rank), 1, bool(c.attribute("reverse")), bool(c.attribute("exclusive")))
+    return [running[1].reshaped(x.shape)]
 
 
 @composed("ReduceProd")
 def _product(c: Call) -> Sequence[Term | None]:
     """The last of the running products of all elements that come together, so that a zero among them does no harm."""
-    x, rank = c.xs[0], c.xs[0].rank
-    axes = _known(c, 1) if c.x(1) is not None else c.attribute("axes")
-    if axes is None and c.x(1) is not None:
-        raise c.unsupported("the axes must be known before the run")
-    if axes is None or not len(axes):
-        axes = () if c.attribute("noop_with_empty_axes", 0) else range(rank)
-    gone = sorted(int(axis) % rank for axis in axes)
+    x, rank, given = c.xs[0], c.xs[0].rank, c.x(1)
+    known = c.attribute("axes") if given is None else c.w.known.constant(given.name)
+    if known is None and given is not None:
+        return [_product_along(c, given).reshaped(c.ys[0].shape)]
+    axes = [] if known is None else [int(axis) for axis in np.ravel(known)]
+    if not axes and not c.attribute("noop_with_empty_axes", 0):
+        axes = [*range(rank)]
+    gone = sorted(axis % rank for axis in axes)
     kept = [k for k in range(rank) if k not in gone]
     turned = c.w("Transpose", x, perm=[*gone, *kept])
     count = c.w("ReduceProd", c.w("Gather", x.shape, np.array(gone, np.int64)))
-    lines = turned.reshaped(c.w("Concat", count, c.w("Gather", x.shape, np.array(kept, np.int64)), axis=0))
-    return [_products(lines, 0)[0].reshaped(c.ys[0].shape)]
+    rows = turned.reshaped(c.w("Concat", count, c.w("Gather", x.shape, np.array(kept, np.int64)), axis=0))
+    return [_products(rows, 0)[0].reshaped(c.ys[0].shape)]
 
 
-def _known(c: Call, position: int) -> list[int] | None:
-    """The numbers in an input, if they are known before the run."""
-    found = c.w.known.constant(c.xs[position].name)
-    return None if found is None else [int(number) for number in found.reshape(-1)]
+def _product_along(c: Call, axes: Term) -> Term:
+    """The product along axes that the run names: axis after axis, with a 1 in front, the last running product or all that is there."""
+    w, x, rank = c.w, c.xs[0], c.xs[0].rank
+    places = w("Where", axes < 0, axes + rank, axes)
+    every = w("Not", w("Cast", axes.size, to=BOOL.onnx)) if not c.attribute("noop_with_empty_axes", 0) else None
+    for k in range(rank):
+        found = w("Concat", w("Cast", places.equals(k), to=I64.onnx), np.array([0]), axis=0)
+        named = w("Cast", w("ReduceMax", found, keepdims=1), to=BOOL.onnx)
+        named = named if every is None else w("Or", named, every)
+        begins = [int(axis == k) for axis in range(rank)]
+        longer = w("Pad", x, [*begins, *[0] * rank], x.number(1))
+        end = w("Shape", longer, start=k, end=k + 1)
+        x = w("Slice", w("Where", named, _products(longer, k)[1], longer), w("Where", named, end - 1, np.array([1])), end, [k])
+    return x
 
 
 def _products(x: Term, axis: int, backward: bool = False, exclusive: bool = False) -> list[Term]:

@@ -129,7 +129,7 @@ def _batch_normalization(c: Call) -> Sequence[Term | None]:
     return [_normalised(c, x, *moments) * scale + bias, *running]
 
 
-@composed("InstanceNormalization", since=6)
+@composed("InstanceNormalization")
 def _instance_normalization(c: Call) -> Sequence[Term | None]:
     x, scale, bias = c.xs
     moments = _moments(c, x, range(2, x.rank))

@@ -1,4 +1,4 @@
-"""Derivatives of operators that are linear in an image: interpolation along its axes, and blocks added up."""
+"""Derivatives of operators that are linear in what they read: interpolation along axes, blocks added up, grids of points."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 from onnx_numba.ir.types import TensorType
 from onnx_numba.ops.gradient import DOMAIN
-from onnx_numba.passes.derivatives.table import Call, rule
+from onnx_numba.passes.derivatives.table import Call, composed, rule
 from onnx_numba.passes.derivatives.terms import Term
 
 
-@rule("Resize", "Upsample", since=7)
+@rule("Resize", "Upsample")
 def _resize(c: Call) -> Sequence[Term | None]:
     """Along every axis a product with the matrix that is the operator done to the identity."""
     x, g = c.xs[0], c.gs[0]
@@ -41,8 +41,13 @@ def _stays(c: Call, axis: int, place: int) -> bool:
         before, after = (kind.shape[axis] if isinstance(kind, TensorType) and kind.shape else None for kind in kinds)
         return before is not None and before == after and c.attribute("keep_aspect_ratio_policy", "stretch") == "stretch"
     scales = c.x(2 if _since(c) >= 11 else 1)
-    known = c.attribute("scales") if scales is None else c.w.known.constant(scales.name)
+    known = _old_scales(c) if scales is None else c.w.known.constant(scales.name)
     return known is not None and bool(known[place] == 1)
+
+
+def _old_scales(c: Call) -> list[float]:
+    """The scales that attributes state."""
+    return list(c.attribute("scales") or [*[1.0] * (c.xs[0].rank - 2), c.attribute("height_scale"), c.attribute("width_scale")])
 
 
 def _matrix(c: Call, place: int) -> Term:
@@ -64,9 +69,23 @@ def _old_matrix(c: Call, axis: int) -> Term:
     before = w("Shape", x, start=axis, end=axis + 1)
     eye = w("EyeLike", w("Expand", x.number(0), w("Concat", before, before, axis=0)))
     if c.x(1) is None:
-        return c.again(eye, scales=[c.attribute("scales")[axis], 1.0])[0]
+        given = _old_scales(c)[axis]
+        changed = {"scales": [given, 1.0]} if c.attribute("scales") else {"height_scale": given, "width_scale": 1.0}
+        return c.again(eye, **changed)[0]
     scale = w("Gather", c.xs[1], [axis])
     return c.again(eye, w("Concat", scale, scale.number(1).reshaped([1]), axis=0))[0]
+
+
+@composed("AffineGrid")
+def _affine_grid(c: Call) -> Sequence[Term | None]:
+    """The points that the identity leaves where they are, with a last coordinate of 1, times the map."""
+    w, theta = c.w, c.xs[0]
+    identity = w("EyeLike", w("Expand", theta.number(0), w("Shape", theta, start=1)))
+    points = c.again(w("Expand", identity, theta.shape), c.xs[1])[0]
+    count = w("ReduceProd", w("Shape", points, start=1, end=-1))
+    rows = points.reshaped(w("Concat", w("Shape", points, end=1), count, w("Shape", points, start=-1), axis=0))
+    rows = w("Pad", rows, [0, 0, 0, 0, 0, 1], rows.number(1))
+    return [w("MatMul", rows, w("Transpose", theta, perm=[0, 2, 1])).reshaped(c.ys[0].shape)]
 
 
 @rule("Col2Im")

@@ -1,4 +1,4 @@
-"""Derivatives of operators on sequences: the adjoint of a sequence is a sequence of the adjoints of its elements."""
+"""Derivatives of operators on sequences and optionals: their adjoints are alike, with the adjoints of what is in them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnx_numba.ir.types import I64
+from onnx_numba.ir.types import I64, OptionalType
 from onnx_numba.passes.derivatives.table import Call, rule
 from onnx_numba.passes.derivatives.terms import Term
 
@@ -33,6 +33,26 @@ def _insert(c: Call) -> Sequence[Term | None]:
     count = c.w("SequenceLength", c.xs[0])
     place = count if c.x(2) is None else _from_front(c, c.xs[2], count)
     return c.w("SequenceErase", c.gs[0], place), c.w("SequenceAt", c.gs[0], place)
+
+
+@rule("SumInside")
+def _sum(c: Call) -> Sequence[Term | None]:
+    return c.gs[0], c.gs[0]
+
+
+@rule("Optional")
+def _optional(c: Call) -> Sequence[Term | None]:
+    return [c.gs[0] if isinstance(c.w.known.type_of(c.xs[0].name), OptionalType) else c.w("OptionalGetElement", c.gs[0])]
+
+
+@rule("OptionalGetElement")
+def _element(c: Call) -> Sequence[Term | None]:
+    return [c.w("Optional", c.gs[0]) if isinstance(c.w.known.type_of(c.xs[0].name), OptionalType) else c.gs[0]]
+
+
+@rule("Remember")
+def _remember(c: Call) -> Sequence[Term | None]:
+    return c.w("SequenceErase", c.gs[0]), c.w("SequenceAt", c.gs[0], c.w("SequenceLength", c.xs[0]))
 
 
 @rule("SequenceErase")

@@ -6,14 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from onnx_numba.ir.types import F64, I64
 from onnx_numba.passes.derivatives.table import Call, composed, rule
 from onnx_numba.passes.derivatives.terms import Term
-
-
-@rule("Optional", "OptionalGetElement")
-def _optional(c: Call) -> Sequence[Term | None]:
-    """The tensor inside."""
-    return [c.gs[0]]
 
 
 @rule("Flatten", "Reshape", "Squeeze", "Unsqueeze")
@@ -32,9 +27,9 @@ def _expand(c: Call) -> Sequence[Term | None]:
     return [c.gs[0].sum_to(c.xs[0])]
 
 
-@rule("Concat", since=4)
+@rule("Concat")
 def _concat(c: Call) -> Sequence[Term | None]:
-    axis = c.attribute("axis")
+    axis = c.attribute("axis", 1)
     start: Term = c.w.constant(np.zeros(1, np.int64))
     parts = []
     for x in c.xs:
@@ -44,13 +39,13 @@ def _concat(c: Call) -> Sequence[Term | None]:
     return parts
 
 
-@rule("Split", since=2)
+@rule("Split")
 def _split(c: Call) -> Sequence[Term | None]:
     parts = [part.filled(0) if g is None else g for part, g in zip(c.again(*c.xs), c.gs, strict=True)]
-    return [c.w("Concat", *parts, axis=c.attribute("axis"))]
+    return [c.w("Concat", *parts, axis=c.attribute("axis", 0))]
 
 
-@rule("DepthToSpace", "Gather", "GatherElements", "GatherND", "ReverseSequence", "Slice", "SpaceToDepth", "Tile", "Compress")
+@rule("Compress", "DepthToSpace", "Gather", "GatherElements", "GatherND", "ReverseSequence", "Slice", "SpaceToDepth")
 def _moved(c: Call) -> Sequence[Term | None]:
     """The operator, done to the numbers of the elements, says where each element of the adjoint came from."""
     x = c.xs[0]
@@ -58,11 +53,34 @@ def _moved(c: Call) -> Sequence[Term | None]:
     return [scattered(c.gs[0], c.again(numbers, *c.xs[1:])[0], x)]
 
 
+@rule("Tile", since=6)
+def _tile(c: Call) -> Sequence[Term | None]:
+    return _moved(c)
+
+
+@composed("Tile")
+def _tile_1(c: Call) -> Sequence[Term | None]:
+    """Version 1: as often as one float says, along the axis that another one says."""
+    w, x = c.w, c.xs[0]
+    times, axis = (w("Cast", each, to=I64.onnx).reshaped([1]) for each in c.xs[1:])
+    return [w("Tile", x, w("ScatterElements", np.ones(x.rank, np.int64), axis, times))]
+
+
 def scattered(g: Term, sources: Term, x: Term) -> Term:
     """The elements of ``g`` added up where ``sources`` says, in a tensor like ``x``, by place in memory."""
     w = x.writer
     zeros = w("Expand", x.number(0), x.size.reshaped([1]))
     return w("ScatterElements", zeros, sources.reshaped([-1]), g.reshaped([-1]), axis=0, reduction="add").reshaped(x.shape)
+
+
+@rule("CenterCropPad", "MaxUnpool")
+def _moved_among_zeros(c: Call) -> Sequence[Term | None]:
+    """As `_moved`, with the elements numbered from 1 on; 0 stands for none."""
+    w, x, one = c.w, c.xs[0], c.w.constant(np.array(1))
+    numbers = w("Cast", w("Range", one, x.size + one, one), to=F64.onnx)
+    sources = w("Cast", c.again(numbers.reshaped(x.shape), *c.xs[1:])[0], to=I64.onnx)
+    found = scattered(c.gs[0], sources, w("Expand", x.number(0), (x.size + one).reshaped([1])))
+    return [w("Slice", found, [1], [np.iinfo(np.int64).max]).reshaped(x.shape)]
 
 
 @rule("TensorScatter")
@@ -86,12 +104,13 @@ def _unique(c: Call) -> Sequence[Term | None]:
     return [c.w("Gather", c.xs[0].reshaped([-1]) if axis is None else c.xs[0], first, axis=axis or 0)]
 
 
-@rule("Pad", since=2)
+@rule("Pad")
 def _pad(c: Call) -> Sequence[Term | None]:
     """Pads taken away again; those of the other modes copy elements, and so do what `_moved` does."""
     if c.attribute("mode") != "constant":
         return _moved(c)
-    pads = -c.xs[1] if c.node.since_version >= 11 else [-p for p in c.attribute("pads")]
+    given = c.attribute("paddings" if c.node.since_version < 2 else "pads")
+    pads = -c.xs[1] if given is None else [-p for p in given]
     inner = c.w("Pad", c.gs[0], pads, None, c.x(3))
     value = c.x(2)
     outside = value and (total(c.gs[0]) - total(inner)).reshaped(value.shape)
@@ -112,6 +131,15 @@ def _cumsum(c: Call) -> Sequence[Term | None]:
 @rule("Trilu")
 def _trilu(c: Call) -> Sequence[Term | None]:
     return [c.w("Trilu", c.gs[0], c.x(1), upper=c.attribute("upper"))]
+
+
+def lines(x: Term, axis: Term, rank: int) -> Term:
+    """The elements as ``[before, extent, after]`` of an axis, a row of one, counted among ``rank`` axes."""
+    w, shape, first = x.writer, x.shape, np.array([0])
+    place = w("Where", axis < 0, axis + rank, axis)
+    after = place + 1
+    parts = (w("Slice", shape, first, place), w("Slice", shape, place, after), w("Slice", shape, after, shape.size.reshaped([1])))
+    return x.reshaped(w("Concat", *(w("ReduceProd", part, first) for part in parts), axis=0))
 
 
 @rule("TopK")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_numba.ir.types import F64, I64, TensorType
+from onnx_numba.passes.derivatives.shape import lines
 from onnx_numba.passes.derivatives.table import Call, composed
 from onnx_numba.passes.derivatives.terms import Term
 
@@ -17,19 +18,15 @@ def _dft(c: Call) -> Sequence[Term | None]:
     w, x = c.w, c.xs[0]
     inverse, onesided = bool(c.attribute("inverse")), bool(c.attribute("onesided"))
     half = inverse and onesided
-    axis = _axis(c) % x.rank
-    before = w("Shape", x, start=axis, end=axis + 1)
+    parts = [lines(part, _axis(c), x.rank) for part in _parts(c, x)]
+    before = w("Shape", parts[0], start=1, end=2)
     given = (before - 1) * 2 if half else before
     length = given if c.x(1) is None else w("Cast", c.xs[1], to=I64.onnx).reshaped([1])
-    order = [k for k in range(x.rank - 1) if k != axis] + [axis]
-    none = np.zeros(x.rank - 2, np.int64)
-    pads = w("Concat", none, np.array([0]), none, length - before, axis=0)
-    parts = [w("Pad", w("Transpose", part, perm=order), pads) for part in _parts(c, x)]
-    back = [int(k) for k in np.argsort(order)]
+    pads = w("Concat", np.zeros(5, np.int64), length - before, axis=0)
+    parts = [w("Pad", w("Transpose", part, perm=[0, 2, 1]), pads) for part in parts]
     made = _transformed(_completed(parts, length), length, True, False)[:1] if half else _transformed(parts, length, inverse, onesided)
-    results = [w("Transpose", part, perm=back) for part in made]
-    result = w("Concat", *(w("Unsqueeze", part, [-1]) for part in results), axis=-1)
-    return [result / length.cast_like(x) if inverse else result]
+    result = w("Concat", *(w("Unsqueeze", w("Transpose", part, perm=[0, 2, 1]), [-1]) for part in made), axis=-1)
+    return [(result / length.cast_like(x) if inverse else result).reshaped(c.ys[0].shape)]
 
 
 def _completed(parts: Sequence[Term], length: Term) -> list[Term]:
@@ -61,25 +58,21 @@ def _stft(c: Call) -> Sequence[Term | None]:
     return [w("Concat", *(w("Unsqueeze", part, [-1]) for part in results), axis=-1)]
 
 
-def _axis(c: Call) -> int:
-    """The axis that is transformed."""
-    if c.node.since_version < 20:
-        return int(c.attribute("axis"))
-    if c.x(2) is None:
-        return -2
-    known = c.w.known.constant(c.xs[2].name)
-    if known is None:
-        raise c.unsupported("the axis must be known before the run")
-    return int(known.reshape(-1)[0])
+def _axis(c: Call) -> Term:
+    """The axis that is transformed, a row of one."""
+    if c.x(2) is not None:
+        return c.w("Cast", c.xs[2], to=I64.onnx).reshaped([1])
+    return c.w.constant(np.array([c.attribute("axis", -2)]))
 
 
 def _parts(c: Call, x: Term) -> list[Term]:
-    """The real and, if there are any, the imaginary parts along the last axis."""
+    """The real and, if there may be any, the imaginary parts along the last axis."""
     kind = c.w.known.type_of(x.name)
     count = kind.shape[-1] if isinstance(kind, TensorType) and kind.shape else None
-    if not isinstance(count, int) or count not in (1, 2):
-        raise c.unsupported("whether its input is complex must be known before the run; declare its last dim")
-    return [c.w("Gather", x, np.array(k), axis=-1) for k in range(count)]
+    real, last = (c.w("Gather", x, np.array(k), axis=-1) for k in (0, -1))
+    if isinstance(count, int):
+        return [real, last][:count]
+    return [real, last.at(c.w("Greater", c.w("Shape", x, start=-1), np.array([1])))]
 
 
 def _transformed(parts: Sequence[Term], length: Term, inverse: bool, onesided: bool) -> tuple[Term, Term]:

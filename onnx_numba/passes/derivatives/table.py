@@ -10,6 +10,7 @@ from typing import Any
 from onnx_numba import schemas
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Node
+from onnx_numba.ops.gradient import DOMAIN
 from onnx_numba.passes.derivatives.terms import Term, Writer
 
 
@@ -69,16 +70,20 @@ Found = tuple[int, Rule]
 """A rule or a composition with the first schema version that it is right for."""
 
 CONSTANT = frozenset({
-    "And", "ArgMax", "ArgMin", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Ceil", "Constant",
-    "ConstantOfShape", "Equal", "EyeLike", "Floor", "Greater", "GreaterOrEqual", "Hardmax", "IsInf", "IsNaN", "Less", "LessOrEqual",
-    "NonMaxSuppression", "NonZero", "Not", "Or", "QuantizeLinear", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
-    "Bernoulli", "Multinomial", "Round", "Shape", "Sign", "Size", "Xor",
+    "And", "ArgMax", "ArgMin", "Bernoulli", "Binarizer", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor",
+    "CategoryMapper", "Ceil", "Constant", "ConstantOfShape", "Equal", "EyeLike", "Floor", "Greater", "GreaterOrEqual", "Hardmax", "IsInf",
+    "IsNaN", "LabelEncoder", "Less", "LessOrEqual", "MelWeightMatrix", "Multinomial", "NonMaxSuppression", "NonZero", "Not",
+    "OneHotEncoder", "Or", "QuantizeLinear", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Round", "Shape",
+    "Sign", "Size", "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor", "Xor",
 })  # fmt: skip
 """Operators whose results do not change where their inputs change a little, or have no derivative at all."""
 
-EXAMPLES: Mapping[str, int] = {"CastLike": 1, "SumTo": 1, "ResizeMatrix": 0}
+EXAMPLES: Mapping[str, int] = {"CastLike": 1, "FilledInside": 0, "Forget": 0, "SumTo": 1, "ResizeMatrix": 0}
 """Operators with an input that only its type or shape counts of, and its position."""
 
+
+DOMAINS = ("", DOMAIN, "ai.onnx.ml")
+"""Those that the tables are of; no two of them have an operator of the same name."""
 
 _MARK = "__derivative_of__"
 

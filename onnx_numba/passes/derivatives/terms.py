@@ -12,8 +12,8 @@ import numpy as np
 from onnx_numba import schemas
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Graph, Initializer, Node, Value
-from onnx_numba.ir.types import DType, SequenceType, TensorType, ValueType
-from onnx_numba.ops.gradient import DOMAIN
+from onnx_numba.ir.types import F64, DType, OptionalType, SequenceType, TensorType, ValueType
+from onnx_numba.ops.gradient import DOMAIN, adjoint_type
 
 Array = np.ndarray[Any, Any]
 
@@ -84,12 +84,12 @@ class Term:
         return self._with("Less", other)
 
     def plus(self, other: Term) -> Term:
-        """The sum of two adjoints of one value; of a sequence, element by element."""
-        return self.writer.each(Term.__add__, self, other) if self._is_sequence else self + other
+        """The sum of two adjoints of one value; of sequences and optionals, that of what is in them."""
+        return self.writer.add("SumInside", [self, other], domain=DOMAIN)[0] if self._is_container else self + other
 
     @property
-    def _is_sequence(self) -> bool:
-        return isinstance(self.writer.known.type_of(self.name), SequenceType)
+    def _is_container(self) -> bool:
+        return isinstance(self.writer.known.type_of(self.name), (SequenceType, OptionalType))
 
     def equals(self, other: Operand) -> Term:
         """Equal."""
@@ -139,10 +139,16 @@ class Term:
         return self.writer("Reshape", self, shape, allowzero=1)
 
     def filled(self, value: float) -> Term:
-        """A tensor of this one's shape and element type, full of a number; of a sequence, a sequence of such."""
-        if self._is_sequence:
-            return self.writer.each(lambda x: x.filled(value), self)
-        return self.writer("Expand", self.number(value), self.shape)
+        """A tensor of this one's shape and adjoint type, full of a number; of a sequence or an optional, one with such tensors in it."""
+        kind = self.writer.known.type_of(self.name)
+        if self._is_container:
+            return self.writer.add("FilledInside", [self], domain=DOMAIN, value=float(value))[0]
+        number = self.number(value) if kind is None or adjoint_type(kind) == kind else self.writer.constant(np.array(value, np.float64))
+        return self.writer("Expand", number, self.shape)
+
+    def real(self) -> Term:
+        """An integer, or a sequence of such, in the type of its adjoint."""
+        return self.writer.each(Term.real, self) if self._is_container else self.writer("Cast", self, to=F64.onnx)
 
     @property
     def rank(self) -> int:
