@@ -55,12 +55,16 @@ def padded(b: Builder, x: Tensor, before: Sequence[Extent], after: Sequence[Exte
         return _constant(b, x, before, after, shape, fill)
     if mode not in _SOURCE:
         b.fail(f"mode {mode!r} is unknown")
-    for k, extent in enumerate(x.shape):
+    # What a negative pad takes away is gone before anything is filled from the rest.
+    first = [d.dmax(-p, 0) for p in before]
+    extents = [n - cut - d.dmax(-q, 0) for n, cut, q in zip(x.shape, first, after, strict=True)]
+    for k, extent in enumerate(extents):
         b.require_elements(extent, shape[k], f"axis {k} of the input")
     source = _SOURCE[mode]
 
     def element(*i: Dim) -> Expr:
-        return x[tuple(at if p == 0 == q else source(at, p, n) for at, p, q, n in zip(i, before, after, x.shape, strict=True))]
+        axes = zip(i, before, after, first, extents, strict=True)
+        return x[tuple(at if p == 0 == q else cut + source(at, d.dmax(p, 0), n) for at, p, q, cut, n in axes)]
 
     return b.compute(shape, element, x.dtype)
 
@@ -97,7 +101,7 @@ def _from_zero(i: Extent, before: Extent, period: Extent) -> Extent:
     """``i - before`` moved by whole periods so that it is never negative."""
     if isinstance(before, int) and isinstance(period, int):
         return i + (-before % period)
-    return i - before + d.dmax(before, 0) * period
+    return i - before + before * period
 
 
 _SOURCE: dict[str, Callable[[Extent, Extent, Extent], Extent]] = {"edge": _edge, "reflect": _reflect, "wrap": _wrap}
