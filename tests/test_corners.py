@@ -161,3 +161,23 @@ def test_scores_of_attention_where_no_rank_is_known() -> None:
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 24)], ir_version=10)
     got = backend.prepare(made, jit=False).run([q, k, v])
     assert got.y.tolist() == v.tolist() and got.scores.tolist() == [[[[12]]]]
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_inputs_with_defaults_may_be_given(jit: bool) -> None:
+    """An initializer of an input's name is its default, so that the shape of the result is for the caller to say."""
+    made = parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 21]> g (float[2,3] x, int64[n] s, float w) => (float[a,b] y) '
+        "<int64[2] s = {3, 2}, float w = {2}> { z = Mul(x, w) y = Reshape(z, s) }"
+    )
+    rep = backend.prepare(made, jit=jit)
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for inputs, shape, factor in (
+        ([x], (3, 2), 2), ({"x": x, "s": i64(1, 6)}, (1, 6), 2), ([x, i64(6, 1), f32(3)[0]], (6, 1), 3), ([x, None, f32(3)[0]], (3, 2), 3),
+        ({"x": x}, (3, 2), 2),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(rep.run(inputs).y, x.reshape(shape) * np.float32(factor))
+    with pytest.raises(errors.InputError, match="'w': expected rank 0"):
+        rep.run({"x": x, "w": f32(1)})
+    with pytest.raises(errors.InputError, match="unknown input 'v'"):
+        rep.run({"x": x, "v": x})
