@@ -74,6 +74,9 @@ RESULTS = [
     *in_every_way("Resize", 19, [FOUR, f32(0.5, 1), None, i64(2)], {"coordinate_transformation_mode": "tf_crop_and_resize"}, f32(2, 4)),
     *in_every_way("Softmax", 13, [empty(2, 1, 2, 0)], {"axis": 1}, empty(2, 1, 2, 0)),
     *in_every_way("SoftmaxCrossEntropyLoss", 13, [empty(2, 1, 0), empty(2, 0, dtype=np.int64), f32(1)], {"reduction": "sum"}, f32(0)[0]),
+    # Its body in the standard is for a filter whose length is known.
+    *in_every_way("CausalConvWithState", 27, [f32([[1, 2, 3]]), f32([[2, 1]])], {}, f32([[1, 4, 7]]), f32([[3]])),
+    *in_every_way("RandomUniformLike", 22, [empty(2, 3)], {"low": 1.0, "high": 1.0}, np.ones((2, 3), np.float32)),
     *in_every_way("RNN", 14, [f32([[np.inf]]), f32([[1]]), f32([[0]])], {"hidden_size": 1, "activations": ["Relu"]}, f32([[[np.inf]]])),
 ]  # fmt: skip
 

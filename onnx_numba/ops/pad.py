@@ -57,7 +57,7 @@ def padded(b: Builder, x: Tensor, before: Sequence[Extent], after: Sequence[Exte
         b.fail(f"mode {mode!r} is unknown")
     # What a negative pad takes away is gone before anything is filled from the rest.
     first = [d.dmax(-p, 0) for p in before]
-    extents = [n - cut - d.dmax(-q, 0) for n, cut, q in zip(x.shape, first, after, strict=True)]
+    extents = [d.dmax(n - cut - d.dmax(-q, 0), 0) for n, cut, q in zip(x.shape, first, after, strict=True)]
     for k, extent in enumerate(extents):
         b.require_elements(extent, shape[k], f"axis {k} of the input")
     source = _SOURCE[mode]
