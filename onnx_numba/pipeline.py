@@ -81,6 +81,7 @@ class Build:
         started = time.perf_counter()
         imported = load(model)
         graph = imported.graph if self.given is None else specialise(imported.graph, self.given)
+        names = tuple(value.name for value in graph.inputs)
         name = repr(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else repr(imported.graph.name or "a model")
         try:
             graph = expand_gradients(freeze_defaults(graph, self.replaced), self.options)
@@ -101,7 +102,6 @@ class Build:
             "cached": False, "kernels": len({k.digest for k, _ in scheduled.kernels}), "compiled": self.compiled,
             "import_s": planned - started, "compile_s": finished - planned, "files": imported.files,
         }  # fmt: skip
-        names = tuple(value.name for value in imported.graph.inputs)
         return Artefact(scheduled.plan, weights, edited or source, tuple(program.served), objects, program.decisions, names), stats
 
     def objects(self, scheduled: Scheduled, source: str, edited: str | None = None) -> dict[str, tuple[str, bytes]]:
