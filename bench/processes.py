@@ -35,6 +35,7 @@ def steady(case: Case, folder: Path, threads: int, chosen: Sequence[str], second
         "seconds": seconds,
         "streams": case.streams,
         "flops": case.flops is not None,
+        "tolerance": case.tolerance,
     }
     return _json("bench.worker", [json.dumps(request)], _environment(threads))
 

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench import families, figures, outputs, report  # noqa: E402 — the bench is no part of the package
+from bench import families, figures, outputs, report, worker  # noqa: E402 — the bench is no part of the package
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,24 @@ def test_a_fast_wrong_answer_is_a_failure() -> None:
     assert figures.ratio(wrong, "1", "onnxruntime") is None
     assert report.is_bad(wrong)
     assert any("onnx_numba: off by 0.1 from onnxruntime" in part for part in report.failures({"m": wrong}))
+
+
+def test_the_interpreter_of_onnx_judges_a_disagreement() -> None:
+    right, wrong = [np.float32([1.0, 2.0])], [np.float32([1.0, 3.0])]
+
+    def compared(standard: list[Any]) -> dict[str, Any]:
+        results: dict[str, Any] = {"onnx_numba": {}, "onnxruntime": {}}
+        worker._compare(results, {"onnx_numba": right, "onnxruntime": wrong}, 1e-3, lambda: standard)
+        return results
+
+    found = compared(right)
+    assert found["onnx_numba"] == {"difference": 0, "reference": "onnx.reference"}
+    assert found["onnxruntime"]["difference"] == 0.5
+    judged = {**_result(0.0), "steady": {"1": {"peers": found}}}
+    assert any("onnxruntime: off by 0.5 from onnx.reference" in part for part in report.failures({"m": judged}))
+    nobody = compared([np.float32([7.0, 7.0])])
+    assert nobody["onnx_numba"]["reference"] == "onnxruntime"
+    assert "difference" not in nobody["onnxruntime"]
 
 
 def test_goals_say_whether_they_are_met() -> None:

@@ -46,6 +46,8 @@ CASES = [
     Case("Gemm", 13, [f32(3, 4), f32(4, 5), f32(3, 1)], {"beta": 0.25}),
     Case("Einsum", 12, [f32(2, 3, 4), f32(2, 4, 5)], {"equation": "bij, bjk -> bik"}),
     Case("Einsum", 12, [f32(2, 3, 3)], {"equation": "...ii->...i"}),
+    Case("Einsum", 12, [f32(2, 5, 3, 4), f32(2, 6, 3, 4)], {"equation": "bqhd,bkhd->bhqk"}),
+    Case("Einsum", 12, [f32(3, 4, 3), f32(4, 1, 5), f32(5, 2)], {"equation": "iji,jke,el->li"}),
     Case("Conv", 11, [f32(2, 3, 7, 8), f32(4, 3, 3, 2)]),
     Case("Conv", 11, [f32(2, 4, 7, 8), f32(6, 2, 3, 3), f32(6)], {"group": 2, "pads": [1, 0, 2, 1], "strides": [2, 1]}),
     Case("Conv", 11, [f32(1, 3, 9), f32(3, 1, 3)], {"group": 3, "auto_pad": "SAME_LOWER"}),

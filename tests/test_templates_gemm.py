@@ -8,7 +8,7 @@ from template_kernels import check_guards, guarded, run, splits
 
 from onnx_numba.native.dot import Dot
 from onnx_numba.native.tile import Tile, byte_tile, tile_shape
-from onnx_numba.target import LEVELS, TARGETS, Target, host_target
+from onnx_numba.target import LEVELS, TARGETS, Target, host_target, level
 from onnx_numba.templates.gemm import Gemm, gemm_source, pack_b_source, packed_size
 
 TYPES = {"f32": (np.float32, 2e-5), "f64": (np.float64, 1e-13)}
@@ -206,8 +206,16 @@ def test_tiles_of_other_targets(tile):
 def test_tile_shapes():
     generic, arm = TARGETS["x86-64"], TARGETS["aarch64-linux"]
     assert tile_shape(generic, "f32") == Tile(4, 2, 4, False)
-    assert tile_shape(arm, "f64") == Tile(8, 2, 2, True)
+    assert tile_shape(arm, "f64") == Tile(8, 2, 2, True, registers=32)
     assert tile_shape(arm, "f32", columns=3).columns == 4
+
+
+@pytest.mark.parametrize("target", [*TARGETS.values(), level("x86-64-v3"), level("x86-64-v4")], ids=lambda target: target.cpu)
+def test_sums_of_every_tile_fit_the_registers(target):
+    for tile in (tile_shape(target, "f32"), tile_shape(target, "f64"), tile_shape(target, "f32", columns=1), byte_tile(target, "u8", "i8")):
+        shapes = [(tile.rows, tile.vectors), *((rows, panels * tile.vectors) for rows, panels in tile.low)]
+        assert [rows for rows, _ in shapes][-1] == 1
+        assert all(tile.fits(rows, vectors) for rows, vectors in shapes), shapes
 
 
 BYTES = {"u8": np.uint8, "i8": np.int8}

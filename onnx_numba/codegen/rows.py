@@ -88,10 +88,13 @@ class GroupWriter:
             loops.enter_context(self.emitter.loop(v, "i0", f"p * {TILE}", f"min({extent}, p * {TILE} + {TILE})"))
             return d.ceildiv(v.extent, TILE), TILE
         total = self._open_outer(loops, variables[:-1])
-        last = variables[-1]
-        loops.enter_context(self.emitter.loop(last, f"i{len(variables) - 1}"))
-        assert last.extent is not None
-        return total, last.extent
+        return total, self._open_last(loops, variables[-1], len(variables) - 1)
+
+    def _open_last(self, loops: ExitStack, variable: Sym, number: int) -> Dim | int:
+        """The innermost loop of maps; answers its length."""
+        loops.enter_context(self.emitter.loop(variable, f"i{number}"))
+        assert variable.extent is not None
+        return variable.extent
 
     def _open_rows(self, loops: ExitStack) -> tuple[Dim | int, Dim | int]:
         total = self._open_outer(loops, self.group.pvars)
@@ -317,6 +320,22 @@ class RowWriter(GroupWriter):
         """Emit everything; answer (total, grain)."""
         return self._write_moves() if moves_rows(self.group) else super().write()
 
+    def _open_maps(self, loops: ExitStack) -> tuple[Dim | int, Dim | int]:
+        if len(self.group.pvars) < 3 or not _unrolled(self.group.pvars[-1]):
+            return super()._open_maps(loops)
+        # The loop around one that is unrolled takes its place, in pieces, so that threads find something to do.
+        *outer, along, last = self.group.pvars
+        assert along.extent is not None
+        piece = TILE // LITERAL_LIMIT
+        block = Sym("block", extent=d.ceildiv(along.extent, piece))
+        total = self._open_outer(loops, [*outer, block] if block.extent != 1 else outer)
+        bounds = ("", "")
+        if block.extent != 1:
+            first = self.emitter.dim(d.dim(block) * piece)
+            bounds = first, f"min({first} + {piece}, {self.emitter.parameter(along.extent)})"
+        loops.enter_context(self.emitter.loop(along, f"j{len(outer)}", *bounds))
+        return total, d.dmin(piece, along.extent) * self._open_last(loops, last, len(outer) + 1)
+
     def _open_rows(self, loops: ExitStack) -> tuple[Dim | int, Dim | int]:
         opened = super()._open_rows(loops)
         if max(self._sweeps().values(), default=0) > 0:
@@ -328,8 +347,8 @@ class RowWriter(GroupWriter):
         if len(self.group.rvars) != 1 or not self.group.pvars:
             return
         (along,), across = self.group.rvars, self.group.pvars[-1]
-        if along.extent is None or (isinstance(along.extent, int) and along.extent <= LITERAL_LIMIT):
-            return  # rows so short are unrolled, or many of them one vector
+        if along.extent is None or _unrolled(along):
+            return  # or many of them one vector
         own = {t for m in self.group.members for t in (m.tensor, m.target)}
         for load in dict.fromkeys(load for m in self.group.members for load in loads(m.expr)):
             index = load.index[0]
@@ -358,6 +377,11 @@ class RowWriter(GroupWriter):
                 to, source = (f"{t.dtype.name}_at({self.emitter.buffer(t)}, {self.emitter.dim(d.substitute(i, begin))})" for t, i in places)
                 self.emitter.line(f"move({m.target.dtype.size}, {to}, {source}, {self.emitter.dim(length)})")
         return total, grain_of(last.extent if self.group.pvars[1:] else TILE, 2 * len(self.group.members))
+
+
+def _unrolled(variable: Sym) -> bool:
+    """Whether LLVM is told how long a loop is, and that is so short that it unrolls it."""
+    return isinstance(variable.extent, int) and variable.extent <= LITERAL_LIMIT
 
 
 def moves_rows(group: Group) -> bool:

@@ -19,7 +19,7 @@ round the product.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -37,7 +37,7 @@ class Tile:
 
     ``fused`` tells whether the target multiplies and adds in one instruction; where it does not, ``llvm.fma`` would be a call
     of libm for every element, and the tile multiplies and adds in two steps. ``dot`` tells how words of bytes are multiplied,
-    where elements are such.
+    where elements are such. ``registers`` is how many vectors the target holds.
     """
 
     rows: int
@@ -45,6 +45,7 @@ class Tile:
     lanes: int
     fused: bool = True
     dot: Dot | None = None
+    registers: int = 16
 
     @property
     def step(self) -> int:
@@ -55,6 +56,22 @@ class Tile:
     def parts(self) -> int:
         """Registers that a vector of an operand takes."""
         return 2 if self.dot is not None and self.dot.kind == "pairs" else 1
+
+    def fits(self, rows: int, vectors: int) -> bool:
+        """Whether the sums of so large a tile fit registers, and beside them what is multiplied; B's vectors stay for further rows."""
+        return rows * vectors + self.parts * ((vectors if rows > 1 else 1) + 1) < self.registers
+
+    @property
+    def low(self) -> list[tuple[int, int]]:
+        """Rows and panels of the tiles for rows that do not fill this one, in turn: the wider, the more sums hide the latency of another.
+
+        Examples
+        --------
+        >>> Tile(6, 2, 8).low
+        [(4, 1), (2, 2), (1, 4)]
+        """
+        heights = [rows for rows in (4, 2, 1) if rows < self.rows]
+        return [(rows, max(p for p in (1, 2, 4) if p == 1 or self.fits(rows, p * self.vectors))) for rows in heights]
 
     @property
     def columns(self) -> int:
@@ -81,12 +98,13 @@ def tile_shape(target: Target, dtype: str, columns: int | None = None) -> Tile:
     Examples
     --------
     >>> tile_shape(Target("x86_64-unknown-linux-gnu", "x86-64-v4", LEVELS["x86-64-v4"]), "f32")
-    Tile(rows=14, vectors=2, lanes=16, fused=True)
+    Tile(rows=14, vectors=2, lanes=16, fused=True, dot=None, registers=32)
     """
     lanes = target.lanes if dtype == "f32" else target.lanes // 2
     rows = {16: 14, 8: 6}.get(target.lanes, 8 if target.arch == "aarch64" else 4)
     vectors = 1 if columns is not None and columns <= lanes else 2
-    return Tile(rows, vectors, lanes, target.has_fma)
+    registers = 32 if target.lanes == 16 or target.arch == "aarch64" else 16
+    return Tile(rows, vectors, lanes, target.has_fma, registers=registers)
 
 
 def byte_tile(target: Target, left: str, right: str, columns: int | None = None) -> Tile:
@@ -108,7 +126,7 @@ def word_tile(target: Target) -> Tile:
 def _of_words(tile: Tile, dot: Dot) -> Tile:
     """A tile of floats for words instead, of fewer rows where their operands take more registers."""
     rows = {14: 12, 6: 4}.get(tile.rows, tile.rows) if dot.kind == "pairs" else tile.rows
-    return Tile(rows, tile.vectors, tile.lanes, dot=dot)
+    return replace(tile, rows=rows, dot=dot)
 
 
 def _twin(rows: int, step: int, keep: int, a: Any, a_row: int, a_k: int, right: Callable[[int], Any], c: Any, c_row: int,

@@ -1,4 +1,4 @@
-"""Matrix products: MatMul, Gemm, Einsum."""
+"""Matrix products: MatMul, Gemm."""
 
 from __future__ import annotations
 
@@ -113,59 +113,3 @@ def _scaled(value: Expr, factor: float) -> Expr:
     if value.dtype.is_float:
         return factor * value
     return e.cast(factor * e.cast(value, e.F64), value.dtype)
-
-
-@op("Einsum", since=12, reviewed=28)
-def einsum(b: Builder, *xs: Tensor, equation: str) -> Tensor:
-    """The sum of products that an equation of axis labels describes."""
-    terms, result = parse_equation(b, equation.replace(" ", ""), [x.rank for x in xs])
-    extents: dict[str, Extent] = {}
-    for labels, x in zip(terms, xs, strict=True):
-        for label, extent in zip(labels, x.shape, strict=True):
-            known = extents.setdefault(label, extent)
-            if known != extent:
-                extents[label] = b.broadcast_shapes((known,), (extent,))[0]
-    summed = [label for label in extents if label not in result]
-    shape = tuple(extents[label] for label in result)
-
-    def element(p: Index, r: Index) -> Expr:
-        at = dict(zip([*result, *summed], [*p, *r], strict=True))
-        factors = []
-        for labels, x in zip(terms, xs, strict=True):
-            full = tuple(extents[label] for label in labels)
-            factors.append(b.broadcast_load(x, [at[label] for label in labels], full))
-        value = factors[0]
-        for factor in factors[1:]:
-            value = value * factor
-        return value
-
-    if not summed:
-        return b.compute(shape, lambda *p: element(p, ()), xs[0].dtype)
-    return b.reduction("sum", shape, tuple(extents[label] for label in summed), element, xs[0].dtype)
-
-
-def parse_equation(b: Builder, equation: str, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]]:
-    """The axis labels of every term and of the result; axes under an ellipsis are labelled by digits, counted from the last."""
-    left, arrow, right = equation.partition("->")
-    names = left.split(",")
-    if len(names) != len(ranks):
-        b.fail(f"equation {equation!r} has {len(names)} terms, {len(ranks)} inputs came")
-    terms = [_labels(b, name, rank) for name, rank in zip(names, ranks, strict=True)]
-    every = [label for term in terms for label in term]
-    hidden = sorted({label for label in every if label.isdigit()}, key=int, reverse=True)
-    if not arrow:
-        return terms, [*hidden, *sorted(label for label in set(every) if every.count(label) == 1 and not label.isdigit())]
-    result: list[str] = []
-    before, dots, after = right.partition("...")
-    result = [*before, *(hidden if dots else []), *after]
-    if not set(result) <= set(every) or len(set(result)) < len(result):
-        b.fail(f"equation {equation!r} has no such result")
-    return terms, result
-
-
-def _labels(b: Builder, term: str, rank: int) -> list[str]:
-    before, dots, after = term.partition("...")
-    covered = rank - len(before) - len(after)
-    if covered < 0 or (covered and not dots) or (not (before + after).replace(" ", "").isalpha() and before + after):
-        b.fail(f"term {term!r} of an equation does not fit an input of rank {rank}")
-    return [*before, *(str(k) for k in range(covered - 1, -1, -1)), *after]

@@ -61,10 +61,14 @@ def padded(b: Builder, x: Tensor, before: Sequence[Extent], after: Sequence[Exte
     for k, extent in enumerate(extents):
         b.require_elements(extent, shape[k], f"axis {k} of the input")
     source = _SOURCE[mode]
+    # Remainders are slow: where an element comes from is computed once for all rows.
+    moved = [k for k, (p, q) in enumerate(zip(before, after, strict=True)) if not p == 0 == q]
+    tables = {
+        k: b.compute((shape[k],), lambda i, k=k: e.dimval(first[k] + source(i, d.dmax(before[k], 0), extents[k])), I64) for k in moved
+    }
 
     def element(*i: Dim) -> Expr:
-        axes = zip(i, before, after, first, extents, strict=True)
-        return x[tuple(at if p == 0 == q else cut + source(at, d.dmax(p, 0), n) for at, p, q, cut, n in axes)]
+        return x[tuple(tables[k][(at,)] if k in tables else at for k, at in enumerate(i))]
 
     return b.compute(shape, element, x.dtype)
 

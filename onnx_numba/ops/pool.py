@@ -25,7 +25,7 @@ Ints = Sequence[int] | None
 
 
 _SMALL = 16
-"""Elements of a window that are folded in registers: beyond that the code grows, and little is left to gain."""
+"""Rows of a window that are folded in registers: beyond that the code grows, and little is left to gain."""
 
 
 def lowest(dtype: DType) -> bool | int | float:
@@ -47,13 +47,15 @@ def _folded(b: Builder, kind: str, x: Tensor, view: Window, dtype: DType) -> Ten
     below = [0] * (2 - rank)
     constants = {
         "ROWS": sizes[0], "COLUMNS": sizes[1], "DOWN": steps[0], "ACROSS": steps[1], "GAP_DOWN": gaps[0], "GAP_ACROSS": gaps[1],
-        "FIRST": first, "FOLD": "acc_max" if kind == "max" else "acc_add", "SMALL": sizes[0] * sizes[1] <= _SMALL,
+        "FIRST": first, "FOLD": "acc_max" if kind == "max" else "acc_add", "SMALL": sizes[0] <= _SMALL,
     }  # fmt: skip
     outputs = [*lead, *view.outputs]
+    reach = (outputs[1] - 1) * steps[1] + (sizes[1] - 1) * gaps[1] + 1
+    folded = d.dmax(reach, view.before[-1] + x.shape[-1])
     (result,) = b.template(
         fold_windows, [b.cast(x, dtype)], [(dtype, (*x.shape[:2], *view.outputs))],
         total=x.shape[0] * x.shape[1] * outputs[0], dims=(*lead, *x.shape[2:], *outputs, *below, *view.before),
-        grain=max(1, 4096 // (sizes[0] * sizes[1] * 16)), types={"X": dtype}, constants=constants,
+        grain=max(1, 4096 // (sizes[0] * sizes[1] * 16)), types={"X": dtype}, constants=constants, scratch=folded * dtype.size,
     )  # fmt: skip
     return result
 
@@ -113,12 +115,10 @@ def average_pool(
     wide = DTYPES[x.dtype.compute]
     total = _folded(b, "sum", x, view, wide)
 
-    def mean(*i: Dim) -> Expr:
-        whole = not view.padded or (count_include_pad and not view.beyond)
-        count = d.product(view.kernel) if whole else view.covered(i[2:], bool(count_include_pad))
-        return total[i] / e.cast(e.dimval(count), wide)
-
-    return b.compute(total.shape, mean, x.dtype)
+    if not view.padded or (count_include_pad and not view.beyond):
+        return b.map(lambda v: v / e.cast(e.dimval(d.product(view.kernel)), wide), total, dtype=x.dtype)
+    counts = b.compute(view.outputs, lambda *i: e.cast(e.dimval(view.covered(i, bool(count_include_pad))), wide), wide)
+    return b.compute(total.shape, lambda *i: total[i] / counts[i[2:]], x.dtype)
 
 
 def _norm(b: Builder, total: Tensor, p: float, dtype: DType) -> Tensor:

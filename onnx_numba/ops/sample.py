@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import operator
+from collections.abc import Sequence
 from typing import Any
 
 from onnx_numba.ir import dims as d
@@ -19,6 +23,10 @@ from onnx_numba.ops.settle import elements, is_strings, settle, strings_too
 Extent = Dim | int
 Index = tuple[Dim, ...]
 _CUBIC_A = -0.75
+_TAPS = {"nearest": 1, "linear": 2, "cubic": 4}
+"""Elements along an axis that a point is made of."""
+_WRITTEN_OUT = 8
+"""Elements of a point up to which their sum is an expression, which takes a loop and its start less."""
 
 
 @op("GridSample", since=16, reviewed=22)
@@ -50,32 +58,44 @@ def _sampled(b: Builder, x: Tensor, grid: Tensor, align_corners: int, mode: str,
         return by_parts(b, x, lambda v, _: _sampled(b, v, grid, align_corners, mode, padding_mode))
     kind = DTYPES[x.dtype.compute] if x.dtype.is_float else F64
 
-    def coordinate(i: Index, k: int) -> Expr:
+    points = (x.shape[0], *grid.shape[1:-1])
+
+    def coordinate(at: Index, k: int) -> Expr:
         # The last coordinate of a point is that of the first spatial axis.
-        value = e.cast(grid[(i[0], *i[2:], rank - 1 - k)], kind)
+        value = e.cast(grid[(*at, rank - 1 - k)], kind)
         extent = axes[k].length(kind)
         place = (value + 1.0) / 2.0 * (extent - 1.0) if align_corners else ((value + 1.0) * extent - 1.0) / 2.0
         if mode == "cubic" and padding_mode == "border":
             return place  # the weights are those of where the point is; only the elements that they go with are clamped
         return axes[k].enter(e.unary("rint", place) if mode == "nearest" else place)
 
+    def tap(k: int, r: Dim, at: Index) -> tuple[Expr, Expr]:
+        """An element on axis k that a point is made of, and its weight."""
+        place = coordinate(at, k)
+        base = e.unary("floor", place)
+        step = e.dimval(r) - 1 if mode == "cubic" else e.dimval(r)
+        distance = e.unary("abs", e.cast(step, kind) - (place - base))
+        return e.cast(base, I64) + step, cubic_weight(distance, _CUBIC_A) if mode == "cubic" else 1.0 - distance
+
+    # Of every point they are the same in all channels.
+    count = _TAPS[mode]
+    indices = [b.compute((count, *points), lambda r, *at, k=k: axes[k].index(tap(k, r, at)[0]), I64) for k in range(rank)]
     if mode == "nearest":
-        return b.compute(shape, lambda *i: _pixel(x, i, [e.cast(coordinate(i, k), I64) for k in range(rank)], axes), x.dtype)
+        return b.compute(shape, lambda *i: _pixel(x, i, [table[(0, i[0], *i[2:])] for table in indices], axes), x.dtype)
+    weights = [b.compute((count, *points), lambda r, *at, k=k: tap(k, r, at)[1], kind) for k in range(rank)]
 
-    def term(i: Index, r: Index) -> Expr:
-        places: list[Expr] = []
-        weight: Expr = e.lit(1.0, kind)
-        for k in range(rank):
-            at = coordinate(i, k)
-            base = e.unary("floor", at)
-            tap = e.dimval(r[k]) if mode == "linear" else e.dimval(r[k]) - 1
-            distance = e.unary("abs", e.cast(tap, kind) - (at - base))
-            weight = weight * (1.0 - distance if mode == "linear" else cubic_weight(distance, _CUBIC_A))
-            places.append(e.cast(base, I64) + tap)
-        return weight * e.cast(_pixel(x, i, places, axes), kind)
+    def term(i: Index, r: Sequence[Extent]) -> Expr:
+        at = [(r[k], i[0], *i[2:]) for k in range(rank)]
+        weight = functools.reduce(operator.mul, (table[place] for table, place in zip(weights, at, strict=True)))
+        return weight * e.cast(_pixel(x, i, [table[place] for table, place in zip(indices, at, strict=True)], axes), kind)
 
-    taps = ((2 if mode == "linear" else 4),) * rank
-    return b.cast(b.reduction("sum", shape, taps, term, x.dtype if x.dtype.is_float else kind), x.dtype)
+    if count**rank > _WRITTEN_OUT:
+        return b.cast(b.reduction("sum", shape, (count,) * rank, term, kind), x.dtype)
+
+    def total(*i: Dim) -> Expr:
+        return functools.reduce(operator.add, (term(i, r) for r in itertools.product(range(count), repeat=rank)))
+
+    return b.cast(b.compute(shape, total, kind), x.dtype)
 
 
 class _Border:
@@ -108,19 +128,19 @@ class _Border:
         inside = (place >= low) & (place <= low + span)
         return e.where(inside, place, e.where(span > 0.0, turned, e.lit(low, place.dtype)))
 
-    def index(self, place: Expr) -> tuple[Expr, Expr]:
-        """A pixel index that exists, and whether the pixel counts."""
+    def index(self, place: Expr) -> Expr:
+        """A pixel index that exists, or -1 for a pixel that does not count."""
         extent = e.dimval(self.extent)
         if self.mode == "zeros":
-            return place, (place >= 0) & (place < extent)
+            return e.where((place >= 0) & (place < extent), place, e.lit(-1, I64))
         if self.mode == "reflection":
             place = e.cast(self.reflect(e.cast(place, F64)), I64)
-        return e.binary("max", e.binary("min", place, extent - 1), 0), e.lit(True, e.BOOL)
+        return e.binary("max", e.binary("min", place, extent - 1), 0)
 
 
 def _pixel(x: Tensor, i: Index, places: list[Expr], axes: list[_Border]) -> Expr:
-    pairs = [axis.index(place) for axis, place in zip(axes, places, strict=True)]
-    return e.guard(e.all_of(*(valid for _, valid in pairs)), x[(i[0], i[1], *(at for at, _ in pairs))], 0)
+    value = x[(i[0], i[1], *places)]
+    return e.guard(e.all_of(*(place >= 0 for place in places)), value, 0) if any(axis.mode == "zeros" for axis in axes) else value
 
 
 @op("AffineGrid", since=20)

@@ -8,7 +8,10 @@ from onnx_numba.ir.loop import Tensor
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import lanes, normal_axis, wide
 from onnx_numba.ops.registry import op
-from onnx_numba.templates.scan import running
+from onnx_numba.templates.scan import LANES, running
+
+_GRAIN = 1 << 14
+"""Elements of a chunk."""
 
 
 def _running(b: Builder, x: Tensor, axis: Tensor, exclusive: int, reverse: int, product: bool) -> Tensor:
@@ -23,12 +26,14 @@ def _running(b: Builder, x: Tensor, axis: Tensor, exclusive: int, reverse: int, 
         extent, inner = _lanes_at(x, number + d.compare("lt", number, 0) * x.rank)
     kind = wide(x.dtype)  # sums of 16-bit floats are kept in 32 bits
     constants: dict[str, int | float | bool] = {
-        "PRODUCT": product, "EXCLUSIVE": bool(exclusive), "REVERSE": bool(reverse),
+        "PRODUCT": product, "EXCLUSIVE": bool(exclusive), "REVERSE": bool(reverse), "LANES": LANES,
     }  # fmt: skip
     outer = d.floordiv(x.size, d.dmax(extent * inner, 1))
+    together = d.dmin(inner, LANES)
     (result,) = b.template(
         running, [b.cast(x, kind)], [(kind, x.shape)],
-        total=outer * inner, dims=(extent, inner), grain=16, types={"X": kind}, constants=constants,
+        total=outer * d.ceildiv(inner, LANES), dims=(extent, inner),
+        grain=d.dmax(1, d.floordiv(_GRAIN, d.dmax(extent * together, 1))), types={"X": kind}, constants=constants,
     )  # fmt: skip
     return b.cast(result, x.dtype)
 

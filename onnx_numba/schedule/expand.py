@@ -7,7 +7,7 @@ add(x[j*n + i], 1)          # the load's single index is the element's position 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
@@ -122,8 +122,22 @@ def nesting(value: Expr, below: Mapping[Tensor, int]) -> int:
 
 
 def cost(value: Expr) -> int:
-    """Rough cost of one evaluation in simple operations; loads and index arithmetic are free."""
-    return sum(HEAVY.get(node.name, 1) for node in e.walk(value) if isinstance(node, e.Op))
+    """Rough cost of one evaluation in simple operations; loads and sums and products of indices are free."""
+    nodes = list(e.walk(value))
+    remainders = _opaque(node.value for node in nodes if isinstance(node, e.DimVal))
+    operations = sum(HEAVY.get(node.name, 1) for node in nodes if isinstance(node, e.Op))
+    return operations + sum(HEAVY["mod"] if atom.op in ("div", "mod") else 2 for atom in remainders)
+
+
+def _opaque(values: Iterable[Dim | int]) -> set[Opaque]:
+    """Divisions, remainders, extremes and comparisons in dims, those within others included."""
+    found: set[Opaque] = set()
+    stack = list(values)
+    while stack:
+        new = {a for a in d.atoms(stack.pop()) if isinstance(a, Opaque) and a.op != "value"} - found
+        found |= new
+        stack += [argument for atom in new for argument in atom.args]
+    return found
 
 
 HEAVY = {

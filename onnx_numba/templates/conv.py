@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from onnx_numba.ir.dims import ceildiv, dmax, dmin, product
 from onnx_numba.native.tile import Tile, tile_shape, word_tile
 from onnx_numba.target import Target
-from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue, pack_source
+from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue, packing_source
 
 ENOUGH_UNITS = 16
 """Work units below which output channels are divided further, so that threads find something to do."""
@@ -204,26 +204,34 @@ def conv_tile(target: Target, dtype: str, filters: int | None = None, columns: i
     Examples
     --------
     >>> conv_tile(Target("x86_64-unknown-linux-gnu", "x86-64-v4", LEVELS["x86-64-v4"]), "f32", filters=64)
-    Tile(rows=13, vectors=2, lanes=16, fused=True)
+    Tile(rows=13, vectors=2, lanes=16, fused=True, dot=None, registers=32)
     """
     base = word_tile(target) if dtype == "i32" else tile_shape(target, dtype)
     rows = base.rows if filters is None else max(1, -(-filters // -(-max(filters, 1) // base.rows)))
-    registers = 32 if target.lanes == 16 or target.arch == "aarch64" else 16
     most = 4 if rows > 2 else 8
     if columns is not None:
         most = min(most, max(1, -(-columns // base.lanes)))
-    parts = base.parts
-    fitting = [v for v in range(1, most + 1) if rows * v + parts * (v + 1) < registers]
-    return replace(base, rows=rows, vectors=max(fitting, default=1))
+    return replace(base, rows=rows, vectors=max((v for v in range(1, most + 1) if base.fits(rows, v)), default=1))
 
 
 def pack_filters_source(name: str, conv: Conv) -> str:
     """The kernel that packs filters [groups * filters, channels, *kernel].
 
+    What the tiles of one block of the sum read lies together, tile after tile, so that it comes from memory as one stream.
+
     Buffers: filters, packed filters. Dims: filters of a group, K = channels * taps, 1, K, groups, filters * K. A work unit is
     one panel: there are ``groups * ceil(filters / tile.rows)``.
     """
-    return pack_source(name, conv.dtype, conv.tile.rows, conv.tile.lanes, 1)
+    rows, laid_out = conv.tile.rows, conv.patch_channels * conv.taps
+    lines = f"""\
+first = matrix * panels * {rows} * k
+for start in range(0, k, {laid_out}):
+    for k0 in range(start, min(start + {laid_out}, k), {conv.depth}):
+        depth = min({conv.depth}, min(start + {laid_out}, k) - k0)
+        target = {conv.dtype}_at(packed, first + k0 * panels * {rows} + j0 * depth)
+        strip = {conv.dtype}_at(source, k0 * b_row)
+        pack_panel({rows}, {conv.tile.lanes}, target, strip, n - j0, b_col, b_row, depth)""".splitlines()
+    return packing_source(name, conv.dtype, conv.dtype, rows, 1, lines)
 
 
 def conv_source(name: str, conv: Conv, epilogue: Epilogue = no_epilogue) -> str:
@@ -252,6 +260,7 @@ def {name}(ctx, bufs, dims, lo, hi):
     offsets = i64_scratch(ctx, 0)
     patch = {t}_scratch(ctx, {conv._patch_at})
 {indent(_plain_offsets(conv) if conv.plain else _patch_offsets(conv), 1)}
+    padded = udiv(filters + {tile.rows - 1}, {tile.rows}) * {tile.rows}
     row_units = udiv(filters + unit_rows - 1, unit_rows)
     column_units = udiv(out_size + unit_columns - 1, unit_columns)
     for unit in range(lo, hi):
@@ -271,7 +280,7 @@ def {name}(ctx, bufs, dims, lo, hi):
                         table = i64_at(offsets, q0)
 {indent(_edge(conv), 6)}
                         for i in range(r0, r1, {tile.rows}):
-                            panel = {t}_at(weights, i * k + k0 * {tile.rows})
+                            panel = {t}_at(weights, k0 * padded + (first_row + i) * depth)
                             place = {t}_at(block, i * pitch + j)
                             gemm_tile_at({tile.literals()}, keep, panel, 1, {tile.rows}, strip, table, place, pitch, rows - i,
                                          columns - j, depth)
@@ -345,8 +354,8 @@ for phase in range({conv.phases}):
             reach = start + unit_columns
             ends[segments - 1] = reach
 laid = udiv(laid + {lanes - 1}, {lanes}) * {lanes}
-# An odd number of vectors, so that channels do not meet in the same places of the cache.
-held = (udiv(laid * {conv.planes}, {2 * lanes}) * 2 + 1) * {lanes}
+# An odd number of vectors, so that channels do not meet in the same places of the cache, the last for what rows write beyond their ends.
+held = (udiv(laid * {conv.planes} + {lanes}, {2 * lanes}) * 2 + 1) * {lanes}
 for c in range(min({conv.patch_channels}, channels)):
     for t in range({kernel}):
         for p in range({conv.planes}):
@@ -366,7 +375,7 @@ first_row = (rest - outer * row_units) * unit_rows
 rows = min(unit_rows, filters - first_row)
 batch = udiv(outer, groups)
 group = outer - batch * groups
-weights = {t}_at(w, (group * udiv(filters + {conv.tile.rows - 1}, {conv.tile.rows}) * {conv.tile.rows} + first_row) * k)
+weights = {t}_at(w, group * padded * k)
 i0 = group * filters + first_row
 i1 = i0 + rows""".splitlines()
     if conv.in_scratch:

@@ -25,9 +25,6 @@ from onnx_numba.native.tile import Tile
 
 Extent = Dim | int
 
-LOW_TILES = ((4, 2), (1, 4))
-"""Rows and panels of the tiles for rows that do not fill the main one: sums in flight hide the latency of a multiply-add."""
-
 ELEMENT_BYTES = {"f32": 4, "f64": 8, "i32": 4}
 
 
@@ -158,10 +155,10 @@ def pack_source(name: str, dtype: str, width: int, lanes: int, batch_rank: int =
         f"target = {dtype}_at(packed, unit * {width} * k)",
         f"pack_panel({width}, {lanes}, target, source, n - j0, b_col, b_row, k)",
     ]
-    return _packing(name, dtype, dtype, width, batch_rank, lines)
+    return packing_source(name, dtype, dtype, width, batch_rank, lines)
 
 
-def _packing(name: str, dtype: str, result: str, width: int, batch_rank: int, lines: list[str]) -> str:
+def packing_source(name: str, dtype: str, result: str, width: int, batch_rank: int, lines: list[str]) -> str:
     """A kernel as of `pack_source`, to elements of another type; ``lines`` pack the panel from ``source`` on, column j0 of its matrix."""
     locate = ["matrix = udiv(unit, panels)", f"j0 = (unit - matrix * panels) * {width}", "index = matrix", "start = j0 * b_col"]
     for d in reversed(range(batch_rank)):
@@ -206,7 +203,7 @@ def pack_b_source(name: str, dtype: str, tile: Tile, batch_rank: int = 0) -> str
             f"for j in range({width}):",
             "    starts[j] = neg(starts[j])",
         ]
-    return _packing(name, dot.right, dtype, width, batch_rank, lines)
+    return packing_source(name, dot.right, dtype, width, batch_rank, lines)
 
 
 def gemm_source(name: str, gemm: Gemm, epilogue: Epilogue = no_epilogue) -> str:
@@ -360,7 +357,7 @@ def _last_rows(gemm: Gemm) -> list[str]:
             f"    strip = {gemm.left}_at(source, i * a_row)",
             f"    {_pack_words(gemm, 1)}",
         ]
-    for rows, panels in LOW_TILES:
+    for rows, panels in gemm.tile.low:
         literals, step = gemm.tile.literals(rows, panels), panels * width
         lines += f"""\
 last = rows - urem(rows - first, {rows})
