@@ -262,7 +262,12 @@ class Lowering:
         return named
 
     def _expanded(self, node: Node, inputs: Sequence[Value | None]) -> str:
-        body = expand(node, [None if v is None else type_of(v) for v in inputs])
+        types = [None if v is None else type_of(v) for v in inputs]
+        body = expand(node, types)
+        if body is None and is_function(node) and not all(map(_fixed, types)):
+            if self.deferring:
+                return self._deferred(node, last=True)
+            raise DeferredError.of(str(node), "the body that the standard gives for it is for shapes that only the run knows")
         if body is None:
             raise UnsupportedError(f"{node} is not supported: {self._missing(node)}")
         for initializer in body.initializers:
@@ -386,6 +391,11 @@ def _open(type_: ValueType) -> ValueType:
 
 def _types(values: Sequence[Value | None]) -> str:
     return ", ".join("absent" if v is None else str(type_of(v)) for v in values) or "none"
+
+
+def _fixed(type_: ValueType | None) -> bool:
+    """Whether a type says all of a tensor's shape."""
+    return not isinstance(type_, TensorType) or (type_.shape is not None and all(isinstance(x, int) for x in type_.shape))
 
 
 def _how(results: Sequence[Any]) -> str:

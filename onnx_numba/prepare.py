@@ -18,6 +18,7 @@ from onnx_numba.ir.plan import Port
 from onnx_numba.named import namedtupledict
 from onnx_numba.options import Options
 from onnx_numba.runtime.code import kernel_code
+from onnx_numba.runtime.defaults import Defaults
 from onnx_numba.runtime.device import CPU, Device, is_simulated, parse, require
 from onnx_numba.runtime.segments import Segments
 from onnx_numba.runtime.session import Session
@@ -51,8 +52,8 @@ class PreparedModel:
 
     Parameters
     ----------
-    other : callable, optional
-        Prepares the model for other decisions.
+    order : _Order, optional
+        Prepares the model for other decisions, and with other inputs.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class PreparedModel:
         options: Options,
         stats: dict[str, Any],
         device: Device = CPU,
-        other: Callable[[Decisions], PreparedModel] | None = None,
+        order: _Order | None = None,
     ) -> None:
         self.options = options
         self.source = artefact.source
@@ -71,11 +72,15 @@ class PreparedModel:
         names = [port.name for port in artefact.plan.outputs]
         result = namedtupledict("Outputs", names)
         segments = Segments(lambda model, given: _Order(model, options, device, given))
+        needed = [port.name for port in artefact.plan.inputs]
+        constant = order is not None and len(needed) < len(artefact.inputs)
+        defaults = Defaults(artefact.inputs, needed, order.replacing) if order is not None and constant else None
         self.session = Session(
-            artefact.plan, artefact.weights, kernels, options, device=device, result=result, library=library, segments=segments
-        )
+            artefact.plan, artefact.weights, kernels, options, device=device, result=result, library=library, segments=segments,
+            defaults=defaults,
+        )  # fmt: skip
         self.decisions = artefact.decisions
-        self.variants = Variants(self, other) if other is not None and artefact.decisions else None
+        self.variants = Variants(self, order.other) if order is not None and artefact.decisions else None
         self.run: Callable[..., Any] = self.session.call if self.variants is None else self.variants
         if self.variants is not None:
             self.session.attach(self.variants.sessions)
@@ -111,8 +116,12 @@ def prepare_model(model: Any, device: str = "CPU", options: Options | None = Non
 class _Order:
     """A model to be prepared in one way, and its place in the store."""
 
-    def __init__(self, model: Any, options: Options, device: Device, given: Given | None = None, decisions: Decisions = ()) -> None:
+    def __init__(
+        self, model: Any, options: Options, device: Device, given: Given | None = None, decisions: Decisions = (),
+        replaced: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
         self.model, self.options, self.device, self.given, self.decisions = model, options, device, given, decisions
+        self.replaced = replaced
         self.target = Target.named(options.cpu)
         self.store = None if options.cache is False else Store(options.cache)
         self.content = _content_digest(model) if self.store is not None else None
@@ -128,13 +137,13 @@ class _Order:
             return None
         artefact = decode(found)
         stats = {"cached": True, "kernels": len(artefact.objects), "compiled": 0}
-        return PreparedModel(artefact, self.options, stats, self.device, self.other)
+        return PreparedModel(artefact, self.options, stats, self.device, self)
 
     def built(self, progress: Progress | None = None) -> PreparedModel:
         """The model built from its source, and stored."""
         from onnx_numba.pipeline import Build
 
-        build = Build(self.target, self.store, self.options, progress, self.device, self.given, self.decisions)
+        build = Build(self.target, self.store, self.options, progress, self.device, self.given, self.decisions, self.replaced)
         artefact, stats = build.artefact(self.model)
         entries = self._entries(stats["files"]) if self.content is not None else None
         if self.store is not None and entries is not None and self.options.jit:
@@ -142,13 +151,20 @@ class _Order:
                 named = {"model": str(self.content)}
                 self.store.put("files", key(named), {"names": json.dumps(stats["files"]).encode()}, named)
             self.store.put("model", key(entries), encode(artefact), entries)
-        return PreparedModel(artefact, self.options, stats, self.device, self.other)
+        return PreparedModel(artefact, self.options, stats, self.device, self)
 
     def other(self, decisions: Decisions) -> PreparedModel:
         """The same model for other decisions."""
-        other = _Order(self.model, self.options, self.device, self.given, decisions)
+        return self._again(decisions, self.replaced, "takes a branch that it was not prepared for")
+
+    def replacing(self, names: frozenset[str]) -> PreparedModel:
+        """The same model with inputs that have defaults given."""
+        return self._again(self.decisions, names, "gives inputs that were not given before")
+
+    def _again(self, decisions: Decisions, replaced: frozenset[str], why: str) -> PreparedModel:
+        other = _Order(self.model, self.options, self.device, self.given, decisions, replaced)
         if other.content != self.content:
-            raise ModelError("the model has changed since it was prepared, and a run takes a branch that it was not prepared for")
+            raise ModelError(f"the model has changed since it was prepared, and a run {why}")
         return other.stored() or other.built()
 
     def _entries(self, files: Sequence[str]) -> dict[str, str] | None:
@@ -163,6 +179,7 @@ class _Order:
         options, device, given = self.options, self.device, self.given
         choices = {**options.key(), "device": device.kind, **({} if given is None else {"given": given.digest()})}
         choices |= {"decisions": repr(self.decisions)} if self.decisions != () else {}
+        choices |= {"replaced": repr(sorted(self.replaced))} if self.replaced else {}
         return model_entries(self.target, digest.hexdigest(), repr(sorted(choices.items())))
 
 
@@ -174,7 +191,7 @@ def load_source(path: str | os.PathLike[str], model: Any, device: str = "CPU", o
     where = _usable(device, options)
     build = Build(Target.named(options.cpu), _store(options), options, device=where)
     artefact, stats = build.artefact(model, Path(path).read_text())
-    return PreparedModel(artefact, options, stats, where, _Order(model, options, where).other)
+    return PreparedModel(artefact, options, stats, where, _Order(model, options, where))
 
 
 def _usable(name: str, options: Options) -> Device:

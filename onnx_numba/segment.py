@@ -159,11 +159,19 @@ def output_types(node: Node, inputs: Mapping[str, ValueType], constants: Mapping
     except (shape_inference.InferenceError, RuntimeError):
         inferred = model  # the run will say what is wrong, in this package's words
     found = {value.name: _decoded(value.type) for value in inferred.graph.output}
+    if any(map(unranked, inputs.values())):
+        # Of ranks it does not know onnx leaves the dims out, and says that there are none: the scores of Attention, for one.
+        found = {name: _unless_scalar(kind) for name, kind in found.items()}
     result = {}
     for position, name in enumerate(node.outputs):
         if name:
             result[name] = found.get(name) or _by_schema(node, position, inputs)
     return result
+
+
+def _unless_scalar(kind: ValueType | None) -> ValueType | None:
+    """The type, but for a scalar's, of which only the element type is kept."""
+    return TensorType(kind.dtype) if isinstance(kind, TensorType) and kind.shape == () else kind
 
 
 def _decoded(proto: onnx.TypeProto) -> ValueType | None:

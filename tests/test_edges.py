@@ -269,11 +269,14 @@ def test_slices(reps: Any, shape: Any, bounds: list[int], steps: tuple[int, int]
 @given(shape=SHAPE, pads=st.lists(st.integers(-4, 3), min_size=4, max_size=4))
 def test_pads(reps: Any, shape: Any, pads: list[int]) -> None:
     x = f32(*shape)
-    result = [n + p + q for n, p, q in zip(shape, pads[:2], pads[2:], strict=True)]
+    axes = list(zip(shape, pads[:2], pads[2:], strict=True))
+    result = [n + p + q for n, p, q in axes]
+    # What negative pads leave, of which the edges are repeated.
+    rest = [(max(-p, 0), n + min(q, 0)) for n, p, q in axes]
     expected: list[Array] | None = None
-    if min(result) >= 0 and not any(m and not n for m, n in zip(result, shape, strict=True)):
+    if min(result) >= 0 and not any(m and start >= stop for m, (start, stop) in zip(result, rest, strict=True)):
         places = [np.arange(m) - p for m, p in zip(result, pads[:2], strict=True)]
-        near = x[np.ix_(*(np.clip(k, 0, max(n - 1, 0)) for k, n in zip(places, shape, strict=True)))]
+        near = x[np.ix_(*(np.clip(k, start, max(stop - 1, start)) for k, (start, stop) in zip(places, rest, strict=True)))]
         inside = np.logical_and.outer(*((k >= 0) & (k < n) for k, n in zip(places, shape, strict=True)))
         expected = [np.where(inside, near, np.float32(0)), near]
     agree(reps[PAD], [x, i64(*pads)], expected)

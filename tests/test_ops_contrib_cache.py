@@ -7,6 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 from operators import Case, check, model, onnxruntime_outputs
 
 import onnx_numba.backend as backend
@@ -162,6 +163,23 @@ def test_windows(case: Case, dynamic: bool) -> None:
             assert got[k].shape == expected[k].shape and got[k].dtype == expected[k].dtype
             filled = resident(last + 1, room, size)
             np.testing.assert_allclose(got[k][n, :, :filled], expected[k][n, :, :filled], 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize("which", [1, 2])
+def test_scores_over_a_window_are_those_over_the_whole_cache(which: int) -> None:
+    """Onnxruntime does not run it."""
+    found = []
+    for room, window in ((9, {}), (6, {"sliding_window_cache": 1})):
+        case = attention(9, (8, 5), room, local_window_size=4, qk_output=which, **window)
+        made = model(case, False)
+        made.graph.node[0].output.append("scores")
+        made.graph.output.append(helper.make_tensor_value_info("scores", TensorProto.FLOAT, None))
+        found.append(backend.prepare(made, jit=False).run(given(case)).scores)
+    own, key = np.arange(9)[:, None], np.arange(9)[None, :]
+    for n, count in enumerate((9, 6)):
+        seen = (key <= own) & (key > own - 4) & (own < count)
+        assert found[1].shape == (2, HEADS, 9, 9) and found[1][n][:, seen].all()
+        np.testing.assert_allclose(found[1][n][:, seen], found[0][n][:, seen], 1e-5, 1e-6)
 
 
 def test_one_at_a_time_as_all_at_once() -> None:

@@ -310,6 +310,18 @@ def literal(node: e.Lit) -> str:
     return f"{node.dtype.name}({int(node.value)})"
 
 
+def infix(name: str, dtype: DType, a: str, b: str) -> str:
+    """One of Python's operators: ``(a + b)``, ``i32(a + b)``.
+
+    Numba computes integers in 64 bits and has LLVM take for granted that those with a sign do not overflow, so that ``a + 1 < a`` is
+    false: in that width sums and products are functions, ``iadd(a, b)``, which wrap.
+    """
+    if dtype.name == "i64" and name in ("add", "sub", "mul"):
+        return f"i{name}({a}, {b})"
+    text = f"{a} {_INFIX[name]} {b}"
+    return f"{dtype.name}({text})" if dtype.is_int else f"({text})"
+
+
 def operation(node: e.Op, args: list[str]) -> str:
     """An operation on texts, with ONNX's typing: integer results are cast back to their type."""
     name, dtype = node.name, node.dtype
@@ -317,8 +329,7 @@ def operation(node: e.Op, args: list[str]) -> str:
     if name in _COMPARE:
         return f"({args[0]} {_COMPARE[name]} {args[1]})"
     if name in _INFIX:
-        text = f"{args[0]} {_INFIX[name]} {args[1]}"
-        return f"{dtype.name}({text})" if dtype.is_int else f"({text})"
+        return infix(name, dtype, *args)
     if name == "div" and dtype.is_float:
         return f"({args[0]} / {args[1]})"
     if name == "neg":

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from onnx_numba.codegen import keep
-from onnx_numba.codegen.emitter import LITERAL_LIMIT, Emitter, Var, literal
+from onnx_numba.codegen.emitter import LITERAL_LIMIT, Emitter, Var, infix, literal
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
@@ -435,7 +435,7 @@ def combine(kind: str, dtype: DType, a: str, b: str) -> str:
         return f"({a} {'|' if kind == 'or' else '&'} {b})"
     if dtype.is_float:
         return f"acc_{'add' if kind == 'sum' else 'mul'}({a}, {b})"
-    return f"{dtype.name}({a} {'+' if kind == 'sum' else '*'} {b})"
+    return infix("add" if kind == "sum" else "mul", dtype, a, b)
 
 
 def grain_of(inner: Dim | int, work: int) -> Dim | int:

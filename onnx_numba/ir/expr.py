@@ -371,6 +371,17 @@ def all_of(*conditions: Expr) -> Expr:
     return result
 
 
+def any_of(*conditions: Expr) -> Expr:
+    """The disjunction, false when there are none."""
+    result: Expr = lit(False, BOOL)
+    for condition in conditions:
+        if isinstance(result, Lit):
+            result = result if result.value else condition
+        elif not (isinstance(condition, Lit) and not condition.value):
+            result = result | condition
+    return result
+
+
 def cast(a: Scalar, dtype: DType) -> Expr:
     """Conversion to the compute type of ``dtype``: integers wrap, floats truncate and saturate, NaN becomes 0."""
     target = DTYPES[dtype.compute]

@@ -291,7 +291,7 @@ class Tensor:
         where = tuple(as_index(i) for i in index)
         if len(where) != self.rank:
             raise IndexError(f"{self.name} has {self.rank} axes, {len(where)} indices came")
-        if self.content is not None:
+        if self.content:  # where there are no elements, an index stands for one that nothing reads
             position = 0
             for i, extent in zip(where, self.shape, strict=True):
                 if not isinstance(i, int) or not isinstance(extent, int):

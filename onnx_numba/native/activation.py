@@ -18,7 +18,7 @@ abs_, expm1, log1p, max_, min_, neg, select, sigmoid, tanh, exp = (
 @function
 def act_relu(v: Any, alpha: Any, beta: Any) -> Any:
     """``max(v, 0)``."""
-    return max_(v, v - v)
+    return max_(v, alpha - alpha)
 
 
 @function
@@ -80,7 +80,7 @@ def act_softsign(v: Any, alpha: Any, beta: Any) -> Any:
 @function
 def act_softplus(v: Any, alpha: Any, beta: Any) -> Any:
     """``log(1 + exp(v))``."""
-    return max_(v, v - v) + log1p(exp(neg(abs_(v))))
+    return max_(v, alpha - alpha) + log1p(exp(neg(abs_(v))))
 
 
 RECORDS: tuple[Record, ...] = (

@@ -283,7 +283,7 @@ def make_output(front, state, number):  # type: ignore[no-untyped-def]
     size = port[OUT_SIZE]
     for axis in range(port[OUT_RANK]):
         extent = slots[atomic_load(dims, axis)]
-        if extent < 0:
+        if extent < 0 or extent >= SMALL_OUTPUT:  # the product of two that are below fits 64 bits
             return 0
         shape[axis] = extent
         size *= extent

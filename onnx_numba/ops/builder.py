@@ -318,7 +318,7 @@ class Builder:
     def _content(self, shape: Shape, indices: tuple[Sym, ...], value: Expr, dtype: DType) -> tuple[Expr, ...] | None:
         extents = [s for s in shape if isinstance(s, int)]
         limit = CONTENT_LIMIT if dtype.kind in "iub" else 1
-        if len(extents) < len(shape) or math.prod(extents) > limit or dtype.kind not in "iubf":
+        if len(extents) < len(shape) or min(extents, default=0) < 0 or math.prod(extents) > limit or dtype.kind not in "iubf":
             return None
         content = []
         for position in np.ndindex(*extents):

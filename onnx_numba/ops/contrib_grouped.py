@@ -68,8 +68,6 @@ def group_query_attention(
     )
     new = [(past, store.encoded(b, t)) for past, store, t in zip((past_key, past_value), stores, (k, v), strict=True)]
     if sliding_window_cache:
-        if qk_output:
-            b.unsupported("the scores of a cache that keeps a window only")
         kept = window(b, past_key, local_window_size)
         lengths, begin, resident, first = _staged(b, lengths, kept, q.shape[2])
         both = [_cached(b, past, t, lengths) for past, t in new]
@@ -88,7 +86,12 @@ def group_query_attention(
     seen = _seen(b, logits, lengths, bool(causal), local_window_size)
     weights = _softmax(b, seen, _sink(b, head_sink, num_heads, smooth_softmax == 1, seen))
     output = b.cast(attended(b, weights, seen_values), query.dtype)
-    return output, keys, values, b.cast(weights if qk_output == 2 else logits, query.dtype) if qk_output else None
+    if not qk_output:
+        return output, keys, values, None
+    shown = weights if qk_output == 2 else logits
+    if sliding_window_cache:
+        shown = _shifted(b, shown, first, total)
+    return output, keys, values, b.cast(shown, query.dtype)
 
 
 def _heads(
@@ -193,6 +196,16 @@ def _from(b: Builder, bias: Tensor, first: Tensor, shape: Shape, count: Extent) 
         return e.guard(place < e.dimval(shape[3]), full[(n, h, s, place)], 0)
 
     return b.compute((*shape[:3], count), element, bias.dtype)
+
+
+def _shifted(b: Builder, scores: Tensor, first: Tensor, total: Extent) -> Tensor:
+    """Scores of the keys from one position on in each sequence, as those of all ``total`` positions; 0 for keys that are gone."""
+
+    def element(n: Dim, h: Dim, s: Dim, t: Dim) -> Expr:
+        place = e.dimval(t) - first[(n,)]
+        return e.guard((place >= 0) & (place < e.dimval(scores.shape[3])), scores[(n, h, s, place)], 0)
+
+    return b.compute((*scores.shape[:3], total), element, scores.dtype)
 
 
 def _first(b: Builder, cache: Tensor, count: Extent) -> Tensor:

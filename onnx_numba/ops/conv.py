@@ -193,10 +193,9 @@ def _transposed_extents(
     """Extents of the output, and what is cut off before."""
     rank = len(extents)
     full = [(n - 1) * s + a + (k - 1) * g + 1 for n, k, s, g, a in zip(extents, kernel, strides, dilations, extra, strict=True)]
-    same = auto_pad in ("SAME_UPPER", "SAME_LOWER")
-    if output_shape or same:
+    if output_shape or auto_pad in ("SAME_UPPER", "SAME_LOWER"):
         outputs: list[Extent] = list(output_shape[-rank:]) if output_shape else [n * s for n, s in zip(extents, strides, strict=True)]
-        total = [f - o if output_shape and not same else d.dmax(f - o, 0) for f, o in zip(full, outputs, strict=True)]
+        total = [d.dmax(f - o, 0) for f, o in zip(full, outputs, strict=True)]  # what is missing is added at the end
         halves = [d.floordiv(t, 2) for t in total]
         return outputs, halves if auto_pad == "SAME_UPPER" else [t - h for t, h in zip(total, halves, strict=True)]
     if auto_pad == "VALID" or not pads:

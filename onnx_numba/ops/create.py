@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +12,15 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Object, Tensor
-from onnx_numba.ir.types import BY_ONNX, F32, F64, I64, STRING, DType, TensorType
+from onnx_numba.ir.types import BY_ONNX, F32, F64, I64, STRING, U64, DType, TensorType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import MS
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import elements, scalar, settle, strings_too, wrapped
 
 Array = np.ndarray[Any, Any]
+_FAR = 1 << 61
+"""Longer than any axis; sums of a few such fit 64 bits."""
 
 
 def dtype_by_number(b: Builder, number: int) -> DType:
@@ -78,6 +81,8 @@ def range_(b: Builder, start: Tensor, limit: Tensor, delta: Tensor, *, stash_typ
 
 
 def _int_count(first: Expr, last: Expr, step: Expr) -> Expr:
+    if not all(v.dtype.size < 8 or _is_small(v) for v in (first, last, step)):
+        return _far_count(first, last, step)
     first, last, step = (e.cast(v, I64) for v in (first, last, step))
     span = last - first
     if isinstance(step, e.Lit) and step.value > 0:
@@ -89,11 +94,25 @@ def _int_count(first: Expr, last: Expr, step: Expr) -> Expr:
     return e.binary("max", steps, 0)
 
 
+def _is_small(value: Expr) -> bool:
+    return isinstance(value, e.DimVal) or (isinstance(value, e.Lit) and abs(value.value) < _FAR)
+
+
+def _far_count(first: Expr, last: Expr, step: Expr) -> Expr:
+    """The count where a difference may not fit 64 bits with a sign: it fits those without."""
+    up = step > 0
+    ahead = e.where(up, last > first, last < first)
+    span, each = (e.cast(e.where(up, v, -v), U64) for v in (last - first, step))
+    count = (span - e.lit(1, U64)) / e.where(e.eq(each, 0), e.lit(1, U64), each)
+    return e.where(ahead, e.cast(e.binary("min", count, e.lit(_FAR, U64)), I64) + 1, e.lit(0, I64))
+
+
 def _float_count(b: Builder, start: Tensor, limit: Tensor, delta: Tensor) -> Expr:
     known = [b.constant(t) for t in (start, limit, delta)]
     if all(k is not None for k in known):
         first, last, step = (float(k.reshape(-1)[0]) for k in known if k is not None)
-        return e.lit(max(int(np.ceil((last - first) / step)), 0) if step else 0, I64)
+        ratio = (last - first) / step if step else 0.0
+        return e.lit(math.ceil(min(ratio, float(_FAR))) if ratio > 0 else 0, I64)
     first_, last_, step_ = (e.cast(scalar(b, t), F64) for t in (start, limit, delta))
     return e.binary("max", e.cast(e.unary("ceil", (last_ - first_) / step_), I64), 0)
 

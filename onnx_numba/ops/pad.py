@@ -55,12 +55,17 @@ def padded(b: Builder, x: Tensor, before: Sequence[Extent], after: Sequence[Exte
         return _constant(b, x, before, after, shape, fill)
     if mode not in _SOURCE:
         b.fail(f"mode {mode!r} is unknown")
-    for k, extent in enumerate(x.shape):
+    # What a negative pad takes away is gone before anything is filled from the rest.
+    first = [d.dmax(-p, 0) for p in before]
+    extents = [d.dmax(n - cut - d.dmax(-q, 0), 0) for n, cut, q in zip(x.shape, first, after, strict=True)]
+    for k, extent in enumerate(extents):
         b.require_elements(extent, shape[k], f"axis {k} of the input")
     source = _SOURCE[mode]
     # Remainders are slow: where an element comes from is computed once for all rows.
     moved = [k for k, (p, q) in enumerate(zip(before, after, strict=True)) if not p == 0 == q]
-    tables = {k: b.compute((shape[k],), lambda i, k=k: e.dimval(source(i, before[k], x.shape[k])), I64) for k in moved}
+    tables = {
+        k: b.compute((shape[k],), lambda i, k=k: e.dimval(first[k] + source(i, d.dmax(before[k], 0), extents[k])), I64) for k in moved
+    }
 
     def element(*i: Dim) -> Expr:
         return x[tuple(tables[k][(at,)] if k in tables else at for k, at in enumerate(i))]
@@ -100,7 +105,7 @@ def _from_zero(i: Extent, before: Extent, period: Extent) -> Extent:
     """``i - before`` moved by whole periods so that it is never negative."""
     if isinstance(before, int) and isinstance(period, int):
         return i + (-before % period)
-    return i - before + d.dmax(before, 0) * period
+    return i - before + before * period
 
 
 _SOURCE: dict[str, Callable[[Extent, Extent, Extent], Extent]] = {"edge": _edge, "reflect": _reflect, "wrap": _wrap}

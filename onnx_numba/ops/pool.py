@@ -93,10 +93,14 @@ def _positions(b: Builder, x: Tensor, view: Window, storage_order: int) -> Tenso
     every = b.compute((*x.shape[:2], *view.outputs, size), candidate, x.dtype)
     best = b.reduce("argmax", every, [every.rank - 1])
 
-    def position(*i: Dim) -> Expr:
-        at, _ = view.source(i[2:], unflatten(e.as_index(best[i]), view.kernel))
+    def flat(i: Index, at: Sequence[Extent]) -> Expr:
         spatial = flat_index(at[::-1], x.shape[:1:-1]) if storage_order else flat_index(at, x.shape[2:])
         return e.dimval((i[0] * x.shape[1] + i[1]) * d.product(x.shape[2:]) + spatial)
+
+    def position(*i: Dim) -> Expr:
+        at, inside = view.source(i[2:], unflatten(e.as_index(best[i]), view.kernel))
+        # Padding comes first where no element of the image is above ``low``.
+        return flat(i, at) if all(p == 0 for p in view.before) else e.where(inside, flat(i, at), flat(i, view.first(i[2:])))
 
     return b.compute(best.shape, position, I64)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from onnx_numba.ir.loop import Object, Tensor
-from onnx_numba.ir.types import BOOL, BY_ONNX, F32, I32, DType
+from onnx_numba.ir.types import BOOL, BY_ONNX, F32, I32, STRING, DType, TensorType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import shape_of, tensor_type
 from onnx_numba.ops.registry import op
@@ -24,6 +24,8 @@ def _dtype(b: Builder, number: int | None, default: DType) -> DType:
 def _like(b: Builder, number: int | None, x: Tensor | Object) -> DType:
     """The type that is asked for, else the input's, which strings do not have."""
     if number is None and isinstance(x, Object):
+        if isinstance(x.type, TensorType) and x.type.dtype is not STRING:
+            b.deferred_type("the rank of the input must be known before the run")
         b.fail(f"dtype is needed for an input of type {x.type}")
     return _dtype(b, number, BOOL if isinstance(x, Object) else x.dtype)
 

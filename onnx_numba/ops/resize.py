@@ -181,9 +181,9 @@ def _axes(
         b.fail("neither scales nor sizes are given")
     if rules.coordinates != "tf_crop_and_resize":
         return axes
-    if roi is None or roi.size != 2 * len(numbers):
+    crop = [] if roi is None else _floats(b, roi)
+    if len(crop) != 2 * len(numbers):
         b.fail(f"roi must have {2 * len(numbers)} elements")
-    crop = _floats(b, roi)
     return [replace(axis, crop=(crop[k], crop[k + len(numbers)])) for k, axis in enumerate(axes)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import wraps
+from itertools import combinations
 from typing import Any
 
 from onnx_numba.ir import dims as d
@@ -119,9 +120,11 @@ def by_axis(b: Builder, axes: Tensor | None, values: Sequence[Expr], rank: int, 
 
 
 def axes_in_range(b: Builder, axes: Sequence[Expr], rank: int) -> list[Expr]:
-    """Axes that only the run knows, counted from the front; it refuses those that there are not."""
+    """Axes that only the run knows, counted from the front; it refuses those that there are not, and one that comes twice."""
     demand(b, e.all_of(*(condition for a in axes for condition in (a >= -rank, a < rank))), f"an axis is out of range for rank {rank}")
-    return [wrapped(a, rank) for a in axes]
+    found = [wrapped(a, rank) for a in axes]
+    demand(b, e.all_of(*(e.ne(one, other) for one, other in combinations(found, 2))), "an axis is named twice")
+    return found
 
 
 def demand(b: Builder, condition: Expr, what: str) -> None:

@@ -10,7 +10,7 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Object, Tensor
-from onnx_numba.ir.types import I64, TensorType
+from onnx_numba.ir.types import BOOL, I64, STRING, TensorType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import MS, tensor_type
 from onnx_numba.ops.registry import op
@@ -18,6 +18,7 @@ from onnx_numba.ops.settle import (
     axes_in_range,
     demand,
     elements,
+    is_strings,
     object_shape,
     settle,
     strings_too,
@@ -35,67 +36,70 @@ def identity(b: Builder, x: Any) -> Any:
 
 
 @op("Reshape", since=1)
-@strings_too
 def reshape_1(b: Builder, data: Tensor, *, shape: Sequence[int] = (), consumed_inputs: Any = None) -> Tensor:
     """Reshape by an attribute."""
     return _reshape(b, data, [e.lit(v, I64) for v in shape or ()], False)
 
 
 @op("Reshape", since=5, reviewed=13)
-@strings_too
-def reshape_5(b: Builder, data: Tensor, shape: Tensor) -> Tensor | Object:
+def reshape_5(b: Builder, data: Tensor | Object, shape: Tensor) -> Tensor | Object:
     """Reshape by an input."""
     return reshape(b, data, shape, allowzero=0)
 
 
 @op("Reshape", since=14, reviewed=25)
-@strings_too
-def reshape(b: Builder, data: Tensor, shape: Tensor, *, allowzero: int) -> Tensor | Object:
+def reshape(b: Builder, data: Tensor | Object, shape: Tensor, *, allowzero: int) -> Tensor | Object:
     """Reshape; without ``allowzero`` an extent of 0 is the input's."""
     if not isinstance(shape.size, int):
-        return b.host("reshape", [data, shape], [TensorType(data.dtype, None)], allowzero=allowzero)[0]
+        dtype = STRING if is_strings(data) else data.dtype  # type: ignore[union-attr]
+        return b.host("reshape", [data, shape], [TensorType(dtype, None)], allowzero=allowzero)[0]
     return _reshape(b, data, elements(b, shape, "shape"), bool(allowzero))
 
 
+@strings_too
 def _reshape(b: Builder, data: Tensor, target: list[Expr], allow_zero: bool) -> Tensor:
+    """``data`` in the shape ``target``, in which -1 stands for what is left, and 0 for the dim of ``data`` unless ``allow_zero``.
+
+    A dim that is copied goes into both shapes alike, so that -1 is what is left of the others even where it is 0: a batch of none
+    is reshaped as any other.
+    """
     if all(isinstance(v, (e.Lit, e.DimVal)) for v in target):
         return b.reshape(data, _static_target(b, data, [e.as_dim(v) for v in target], allow_zero))
-    one = e.lit(1, I64)
+    one: Expr = e.lit(1, I64)
     negative: Expr = e.lit(0, I64)
     for v in target:
         negative = negative + e.cast(v < 0, I64)
     demand(b, e.all_of(negative <= 1, *(v >= -1 for v in target)), "the shape has negative extents that are not one -1")
-    positive: list[Expr] = []
-    for k, v in enumerate(target):
-        kept = v if allow_zero or k >= data.rank else e.where(e.eq(v, 0), e.dimval(data.shape[k]), v)
-        positive.append(e.where(v < 0, one, kept))
-    rest: Expr = one
-    for v in positive:
-        rest = rest * v
-    # Only the run knows which extent is -1; a product of 0 leaves nothing to divide.
-    inferred = e.dimval(data.size) / e.where(e.eq(rest, 0), one, rest)
-    return b.reshape(data, settle(b, [e.where(v < 0, inferred, p) for v, p in zip(target, positive, strict=True)]))
+    zero = [e.eq(v, 0) for v in target]
+    if allow_zero:
+        demand(b, ~(e.any_of(*zero) & e.eq(negative, 1)), "the shape has both 0 and -1, and allowzero is set")
+        zero = [e.lit(False, BOOL)] * len(target)
+    elif zero[data.rank :]:
+        demand(b, ~e.any_of(*zero[data.rank :]), f"the shape has a 0 beyond the rank of the input ({data.rank})")
+    rest = whole = one
+    for v, copied in zip(target, zero, strict=True):
+        rest = rest * e.where((v < 0) | copied, one, v)
+    for k, extent in enumerate(data.shape):
+        whole = whole * (e.where(zero[k], one, e.dimval(extent)) if k < len(zero) else e.dimval(extent))
+    # Only the run knows which extent is -1; where there is none, a product of 0 leaves nothing to divide.
+    inferred = whole / e.where(e.eq(rest, 0), one, rest)
+    kept = [e.where(copied, e.dimval(extent), v) for v, copied, extent in zip(target, zero, data.shape, strict=False)]
+    kept += target[data.rank :]
+    return b.reshape(data, settle(b, [e.where(v < 0, inferred, k) for v, k in zip(target, kept, strict=True)]))
 
 
 def _static_target(b: Builder, data: Tensor, target: Sequence[Any], allow_zero: bool) -> list[Extent]:
-    new: list[Extent] = []
-    open_axis = None
-    for k, v in enumerate(target):
-        if v == 0 and not allow_zero:
-            if k >= data.rank:
-                b.fail(f"shape {list(target)} copies dim {k} of an input of rank {data.rank}")
-            new.append(data.shape[k])
-        elif v == -1:
-            if open_axis is not None:
-                b.fail(f"shape {list(target)} has two extents to infer")
-            open_axis = k
-            new.append(1)
-        elif isinstance(v, int) and v < 0:
-            b.fail(f"shape {list(target)} has a negative extent")
-        else:
-            new.append(v)
-    if open_axis is not None:
-        new[open_axis] = _quotient(data.shape, new)
+    copied = [] if allow_zero else [k for k, v in enumerate(target) if v == 0]
+    if any(k >= data.rank for k in copied):
+        b.fail(f"shape {list(target)} copies dim {copied[-1]} of an input of rank {data.rank}")
+    if any(isinstance(v, int) and v < -1 for v in target):
+        b.fail(f"shape {list(target)} has a negative extent")
+    new: list[Extent] = [data.shape[k] if k in copied else v for k, v in enumerate(target)]
+    if -1 in target:
+        if target.count(-1) > 1 or (allow_zero and 0 in target):
+            b.fail(f"shape {list(target)} has {'both -1 and 0' if 0 in target else 'two extents to infer'}")
+        left = [extent for k, extent in enumerate(data.shape) if k not in copied]
+        new[target.index(-1)] = _quotient(left, [v for k, v in enumerate(target) if k not in copied and v != -1])
     return new
 
 
@@ -141,17 +145,10 @@ def squeeze(b: Builder, x: Tensor, axes: Tensor | None = None) -> Tensor:
     place: Expr = e.lit(0, I64)  # where the axis goes, if it stays
     shape: list[Expr] = [e.lit(1, I64)] * (x.rank - len(gone))
     for axis, extent in enumerate(x.shape):
-        stays = ~_any(e.eq(a, axis) for a in gone)
+        stays = ~e.any_of(*(e.eq(a, axis) for a in gone))
         shape = [e.where(stays & e.eq(place, k), e.dimval(extent), v) for k, v in enumerate(shape)]
         place = place + e.cast(stays, I64)
     return b.reshape(x, settle(b, shape))
-
-
-def _any(conditions: Any) -> Expr:
-    result: Expr = e.lit(False, e.BOOL)
-    for condition in conditions:
-        result = condition if isinstance(result, e.Lit) else result | condition
-    return result
 
 
 def _squeeze(b: Builder, x: Tensor, axes: Sequence[int] | None) -> Tensor:
@@ -186,7 +183,7 @@ def unsqueeze(b: Builder, x: Tensor, axes: Tensor) -> Tensor:
     shape = []
     extents = [e.dimval(extent) for extent in x.shape] or [e.lit(1, I64)]
     for axis in range(rank):
-        new = _any(e.eq(a, axis) for a in made)
+        new = e.any_of(*(e.eq(a, axis) for a in made))
         old = e.lit(1, I64) if not x.rank else _at(source, extents)
         shape.append(e.where(new, e.lit(1, I64), old))
         source = source + e.cast(~new, I64)

@@ -27,8 +27,6 @@ from onnx_numba.ops.settle import (
 )  # fmt: skip
 
 Extent = Dim | int
-_FAR = 1 << 61
-"""Longer than any axis."""
 _END = 2**31 - 1
 """From here on a bound of a slice means the end: exporters write the greatest int32 or int64."""
 
@@ -86,9 +84,8 @@ def split(b: Builder, x: Tensor, split: Tensor | None = None, *, axis: int, num_
         b.fail(f"num_outputs is {count} for {len(b.wanted)} outputs")
     extent = x.shape[axis]
     size = d.ceildiv(extent, count)
-    if isinstance(extent, int) and isinstance(size, int):
-        return _pieces(b, x, axis, [max(min(size, extent - k * size), 0) for k in range(count)])
-    return _pieces(b, x, axis, [*[size] * (count - 1), extent - (count - 1) * size])
+    # Where pieces are rounded up far, the last ones have nothing left: 5 in 4 is 2, 2, 1, 0.
+    return _pieces(b, x, axis, [d.dmax(d.dmin(size, extent - k * size), 0) for k in range(count)])
 
 
 def _equal(b: Builder, x: Tensor, axis: int) -> list[Extent]:
@@ -162,8 +159,9 @@ def _slice(b: Builder, x: Tensor, starts: Sequence[Expr], ends: Sequence[Expr], 
 def _range(start: Expr, end: Expr, step: Expr, extent: Extent) -> tuple[Expr, Expr, Expr]:
     """Where a slice begins, how long it is, and its step."""
     n, zero = e.dimval(extent), e.lit(0, I64)
-    # A greater step would make sums wrap, and leads beyond the end all the same.
-    step = smaller(greater(step, e.lit(-_FAR, I64)), e.lit(_FAR, I64))
+    if not (isinstance(step, e.Lit) and abs(step.value) < _END):
+        # A greater step would make sums and products wrap, and leads beyond the end all the same.
+        step = smaller(greater(step, -(n + 1)), n + 1)
     forward = step > 0
     first = e.where(forward, _clamp(start, n, zero, n), _clamp(start, n, zero, n - 1))
     last = e.where(forward, _clamp(end, n, zero, n), _clamp(end, n, zero - 1, n - 1))
@@ -179,7 +177,7 @@ def _clamp(value: Expr, n: Expr, low: Expr, high: Expr) -> Expr:
     if isinstance(value, e.Lit) and value.value >= _END:
         return high
     if isinstance(value, e.Lit) and value.value <= -_END:
-        return low
+        return smaller(low, high)
     extent = e.as_dim(n)
     assert extent is not None
     if high == n:

@@ -54,6 +54,11 @@ class Window:
             at.append(position)
         return at, e.all_of(*inside)
 
+    def first(self, outer: Sequence[Extent]) -> list[Extent]:
+        """The image position of the first element of a window that is not in the padding before the image."""
+        starts = [o * s - p for o, s, p in zip(outer, self.strides, self.before, strict=True)]
+        return [start + d.ceildiv(d.dmax(-start, 0), gap) * gap for start, gap in zip(starts, self.dilations, strict=True)]
+
     @property
     def padded(self) -> bool:
         """Whether windows may reach outside the image."""

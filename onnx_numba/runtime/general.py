@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from onnx_numba import frames
@@ -22,10 +23,15 @@ class General:
         The type of results, ``tuple`` or a class derived from it.
     library : object
         What keeps the kernels' code loaded.
+    defaults : callable, optional
+        Runs what gives values for inputs that are constants here, see `onnx_numba.runtime.defaults`.
     """
 
-    def __init__(self, program: Program, result: type[tuple[Any, ...]], library: object) -> None:
-        self._program, self._result, self._library = program, result, library
+    def __init__(
+        self, program: Program, result: type[tuple[Any, ...]], library: object,
+        defaults: Callable[[Any], tuple[Any, ...] | None] | None = None,
+    ) -> None:  # fmt: skip
+        self._program, self._result, self._library, self._defaults = program, result, library, defaults
 
     def __call__(self, inputs: Any, **options: Any) -> tuple[Any, ...]:
         """Run; see `onnx_numba.backend.BackendRep.run`."""
@@ -34,5 +40,7 @@ class General:
         ports = self._program.plan.inputs
         if frames.is_frame(inputs):
             inputs = frames.feed_of(inputs, ports)
+        elif self._defaults is not None and (results := self._defaults(inputs)) is not None:
+            return results
         values = [conform(value, port) for value, port in zip(in_order(inputs, ports), ports, strict=True)]
         return tuple.__new__(self._result, self._program.run(values))

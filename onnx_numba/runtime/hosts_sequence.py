@@ -6,6 +6,7 @@ valid only while it runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -136,9 +137,19 @@ def object_size(params: Params, x: Array) -> tuple[Array]:
 def reshape(params: Params, x: Array, shape: Array) -> tuple[Array]:
     """Reshape to a rank that only the run knows."""
     target = [int(s) for s in shape]
-    if not params["allowzero"]:
-        target = [x.shape[k] if s == 0 else s for k, s in enumerate(target)]
-    return (np.array(x.reshape(target)),)
+    copied = [] if params["allowzero"] else [k for k, s in enumerate(target) if s == 0]
+    if min(target, default=0) < -1 or target.count(-1) > 1 or any(k >= x.ndim for k in copied):
+        raise ValueError(f"shape {target} does not fit an input of shape {list(x.shape)}")
+    if params["allowzero"] and {0, -1} <= {*target}:
+        raise ValueError(f"shape {target} has both 0 and -1, and allowzero is set")
+    new = [x.shape[k] if k in copied else s for k, s in enumerate(target)]
+    if -1 in new:
+        # A dim that is copied goes into both shapes alike, even where it is 0.
+        left = math.prod(n for k, n in enumerate(x.shape) if k not in copied)
+        new[new.index(-1)] = left // max(math.prod(s for k, s in enumerate(new) if k not in copied and s != -1), 1)
+    if math.prod(new) != x.size:
+        raise ValueError(f"cannot reshape {list(x.shape)} to {target}")
+    return (np.array(x.reshape(new)),)
 
 
 HOSTS: Mapping[str, Callable[..., tuple[Any, ...]]] = {

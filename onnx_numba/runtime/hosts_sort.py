@@ -14,18 +14,20 @@ Params = Mapping[str, Any]
 def unique(params: Params, x: Array) -> tuple[Array, Array, Array, Array]:
     """Distinct elements, or slices along an axis; where each first is, which one every element is, how many there are."""
     axis = params["axis"]
-    source = x.reshape(-1) if axis is None else x
-    values, first, inverse, counts = np.unique(
-        source, return_index=True, return_inverse=True, return_counts=True, axis=0 if axis is None else axis
-    )
+    source, along = (x.reshape(-1), 0) if axis is None else (x, axis)
+    _, first, inverse, counts = np.unique(_keys(source), return_index=True, return_inverse=True, return_counts=True, axis=along)
     inverse = inverse.reshape(-1)
     if not params["sorted"]:
         order = np.argsort(first, kind="stable")
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
-        values = np.take(values, order, axis=0 if axis is None else axis)
         first, inverse, counts = first[order], place[inverse], counts[order]
-    return values.astype(x.dtype), *(np.asarray(a, np.int64) for a in (first, inverse, counts))  # type: ignore[return-value]
+    return np.take(source, first, axis=along), *(np.asarray(a, np.int64) for a in (first, inverse, counts))  # type: ignore[return-value]
+
+
+def _keys(x: Array) -> Array:
+    """What compares as the elements do: NumPy compares slices of numbers only, so of strings their places among all of them."""
+    return np.unique(x, return_inverse=True)[1].reshape(x.shape) if x.dtype == object else x
 
 
 HOSTS: Mapping[str, Callable[..., tuple[Any, ...]]] = {"unique": unique}

@@ -9,6 +9,7 @@ import numpy as np
 
 from onnx_numba.ir.plan import Plan, Port
 from onnx_numba.options import Options
+from onnx_numba.runtime.defaults import Defaults
 from onnx_numba.runtime.device import CPU, Device
 from onnx_numba.runtime.general import General
 from onnx_numba.runtime.host import HOST, Host
@@ -44,6 +45,8 @@ class Session:
         What keeps the kernels' code loaded; it lives as long as the session.
     segments : Segments, optional
         What prepares the segments that the plan leaves to the run.
+    defaults : Defaults, optional
+        What runs the model where inputs are given that are constants of the plan.
 
     Attributes
     ----------
@@ -62,14 +65,15 @@ class Session:
         result: type[tuple[Any, ...]] = tuple,
         library: object = None,
         segments: Segments | None = None,
+        defaults: Defaults | None = None,
     ) -> None:
         self._segments = segments
-        self._attached: list[Callable[[], list[Session]]] = []
+        self._attached: list[Callable[[], list[Session]]] = [] if defaults is None else [defaults.sessions]
         self.plan = plan
         self.options = options or Options()
         engine = _engine(kernels, self.options, device)
         self._program = Program(plan, weights, engine, hosts if segments is None else WithSegments(hosts, segments))
-        general = General(self._program, result, library)
+        general = General(self._program, result, library, defaults)
         self._entry = engine.entry(self._program, result, general)
         self.call: Callable[..., tuple[Any, ...]] = general if self._entry is None else self._entry.call
 
@@ -90,7 +94,7 @@ class Session:
         ----------
         inputs : mapping, list, tuple, array or DataFrame
             Values by name; or in the order of `inputs`, absent optional ones as None; or the one input. A list or tuple is
-            always one entry per input.
+            always one entry per input, or one per input of the model where some of those have defaults.
 
         Returns
         -------

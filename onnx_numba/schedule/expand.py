@@ -83,7 +83,8 @@ class Expander:
         base = root(tensor)
         if self.stored(base):
             self._inlined(tensor)
-            return Flat(base, (linear(index, tensor.shape),))
+            # Nothing reads an element where there are none, but a position that no loop changes would be read before the loop.
+            return e.lit(0, base.dtype) if base.size == 0 else Flat(base, (linear(index, tensor.shape),))
         self._inlined(tensor)
         if isinstance(tensor.definition, Reshape):
             return again(Load(base, unravel(linear(index, tensor.shape), base.shape)))
