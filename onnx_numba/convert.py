@@ -125,19 +125,18 @@ def convert_graph(proto: GraphProto, context: Context, outer: Scope | None = Non
     return Graph(inputs, outputs, tuple(initializers), nodes, proto.name)
 
 
-def convert_function(proto: FunctionProto, context: Context, captures: Mapping[str, str] | None = None) -> Function:
-    """A function's body, which sees no names but its own and those in ``captures``."""
+def convert_function(proto: FunctionProto, context: Context) -> Function:
+    """A function's body, which sees no names but its own."""
     key = (schemas.normal_domain(proto.domain), proto.name, proto.overload)
     scope = Scope(context)
     where = f"function {proto.domain}.{proto.name}"
-    outer = {scope.define(name, where): actual for name, actual in (captures or {}).items()}
     inputs = tuple(scope.define(name, where) for name in proto.input)
     nodes = convert_nodes(proto.node, scope, context)
     outputs = []
     for name in proto.output:
         outputs.append(scope.find(name) or "")
     defaults = {a.name: plain_attribute(a, context.files) for a in proto.attribute_proto}
-    return Function(key, inputs, tuple(outputs), defaults, context.opsets, nodes, outer)
+    return Function(key, inputs, tuple(outputs), defaults, context.opsets, nodes)
 
 
 def convert_nodes(protos: Sequence[NodeProto], scope: Scope, context: Context) -> tuple[Node, ...]:
