@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from onnx_numba import backend, errors
 
@@ -52,3 +52,13 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "re2", None)
     with pytest.raises(errors.UnsupportedError, match=r"RegexFullMatch.*RE2.*onnx-numba\[text\]"):
         matcher("only here")
+
+
+@pytest.mark.parametrize(
+    ("text", "to"),
+    [("1_000", TensorProto.FLOAT), ("1_0", TensorProto.INT64), ("\uff11", TensorProto.INT64), ("300", TensorProto.INT8)],
+)
+def test_what_is_a_number_in_python_alone_is_none(text: str, to: int) -> None:
+    cast = helper.make_node("Cast", ["x"], ["y"], to=to)
+    with pytest.raises(errors.ExecutionError, match="Cast"):
+        backend.run_node(cast, [np.array([text], object)], jit=False)

@@ -9,6 +9,7 @@ import numpy as np
 
 from onnx_numba.native.layout import BUILD_ITEMS, BUILD_MAPS
 from onnx_numba.runtime.host import factory, of_objects
+from onnx_numba.runtime.hosts_text import number_text
 
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Any]
@@ -67,13 +68,15 @@ def cast_map(params: Params, x: Mapping[int, Any]) -> tuple[Array]:
     if params["dense"]:
         values = [x[key] for key in sorted(x)]
     else:
+        if min(x, default=0) < 0:
+            raise ValueError(f"key {min(x)} is no place in a row")
         values = [x.get(key, params["fill"]) for key in range(params["size"])]
-    return (_cast_row(values, params["dtype"]),)
+    return (_cast_row(values, params["dtype"], _storage(params["given"])),)
 
 
-def _cast_row(values: list[Any], dtype: str) -> Array:
+def _cast_row(values: list[Any], dtype: str, given: np.dtype[Any]) -> Array:
     if dtype == "string":
-        return _array([v if isinstance(v, str) else str(v) for v in values], np.dtype(object)).reshape(1, -1)
+        return _array([v if isinstance(v, str) else number_text(given.type(v)) for v in values], np.dtype(object)).reshape(1, -1)
     return np.array([float(v) for v in values]).astype(_storage(dtype)).reshape(1, -1)
 
 
