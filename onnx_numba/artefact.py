@@ -33,6 +33,8 @@ class Artefact:
         From the digest of each kernel to the exported symbol of its object and the object; empty where nothing was compiled.
     decisions : tuple of bool
         Which way branches go that the plan was made for.
+    defaults : tuple of str
+        Inputs that the model has values for, which are constants of this plan.
     """
 
     plan: Plan
@@ -41,6 +43,7 @@ class Artefact:
     served: Served
     objects: Mapping[str, tuple[str, bytes]]
     decisions: tuple[bool, ...] = ()
+    defaults: tuple[str, ...] = ()
 
 
 def plans(value: Any) -> Iterator[Plan]:
@@ -82,13 +85,14 @@ def encode(artefact: Artefact) -> dict[str, bytes]:
         blob += b"\0" * (-len(blob) % ALIGNMENT)
         blob += raw
         sizes.append(raw.nbytes)
-    head = pickle.dumps((artefact.plan, artefact.source, artefact.served, artefact.decisions, symbols, weights, sizes), protocol=5)
+    facts = (artefact.plan, artefact.source, artefact.served, artefact.decisions, artefact.defaults)
+    head = pickle.dumps((facts, symbols, weights, sizes), protocol=5)
     return {"head": head, "weights": bytes(blob), "objects": b"".join(data for _, data in artefact.objects.values())}
 
 
 def decode(files: Mapping[str, Any]) -> Artefact:
     """The model that `encode` wrote; weights are views of the file."""
-    plan, source, served, decisions, symbols, weights, sizes = pickle.loads(files["head"])
+    (plan, source, served, decisions, defaults), symbols, weights, sizes = pickle.loads(files["head"])
     view, at, buffers = memoryview(files["weights"]).toreadonly(), 0, []
     for size in sizes:
         at += -at % ALIGNMENT
@@ -98,4 +102,4 @@ def decode(files: Mapping[str, Any]) -> Artefact:
     for digest, symbol, length in symbols:
         objects[digest] = (symbol, bytes(files["objects"][start : start + length]))
         start += length
-    return Artefact(plan, pickle.loads(weights, buffers=buffers), source, served, objects, decisions)
+    return Artefact(plan, pickle.loads(weights, buffers=buffers), source, served, objects, decisions, defaults)

@@ -59,7 +59,8 @@ class BackendRep:
         ----------
         inputs : array, list, tuple, dict or DataFrame
             One array for a model with one input, a list or tuple in the order of ``inputs``, a dict by name, or a DataFrame where
-            the model has one 2-d tensor input or one column per input.
+            the model has one 2-d tensor input or one column per input. Inputs that the model has values for (since IR version 4) may
+            be given too: by name, or in a longer list, in the order of the graph.
         **kwargs
             None is known; onnx's interface has it.
 
@@ -72,7 +73,7 @@ class BackendRep:
 
     @property
     def inputs(self) -> tuple[Port, ...]:
-        """The model's inputs."""
+        """The model's inputs, without those that it has values for."""
         return self._prepared.inputs
 
     @property

@@ -60,6 +60,8 @@ class Build:
         What is known of the inputs of a segment.
     decisions : tuple of bool, optional
         Which way branches go, see `onnx_numba.runtime.variants`.
+    opened : bool
+        Whether callers may give inputs that the model has defaults for; else these are constants.
     compiled : int
         Kernels that were not in the store.
     """
@@ -71,6 +73,7 @@ class Build:
     device: Device = CPU
     given: Given | None = None
     decisions: Decisions = ()
+    opened: bool = False
     compiled: int = 0
 
     def artefact(self, model: Any, edited: str | None = None) -> tuple[Artefact, dict[str, Any]]:
@@ -78,9 +81,10 @@ class Build:
         started = time.perf_counter()
         imported = load(model)
         graph = imported.graph if self.given is None else specialise(imported.graph, self.given)
+        defaults = () if self.opened else tuple(value.name for value in graph.inputs if value.default is not None)
         name = repr(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else repr(imported.graph.name or "a model")
         try:
-            graph = expand_gradients(freeze_defaults(graph), self.options)
+            graph = expand_gradients(graph if self.opened else freeze_defaults(graph), self.options)
             graph = fold_batchnorm(remove_dead_code(graph))
             program = lower(graph, self.options, segment=self.given is not None, decisions=self.decisions)
             scheduled = schedule(program, self.target, self.evaluate, device=self.device.kind)
@@ -98,7 +102,7 @@ class Build:
             "cached": False, "kernels": len({k.digest for k, _ in scheduled.kernels}), "compiled": self.compiled,
             "import_s": planned - started, "compile_s": finished - planned, "files": imported.files,
         }  # fmt: skip
-        return Artefact(scheduled.plan, weights, edited or source, tuple(program.served), objects, program.decisions), stats
+        return Artefact(scheduled.plan, weights, edited or source, tuple(program.served), objects, program.decisions, defaults), stats
 
     def objects(self, scheduled: Scheduled, source: str, edited: str | None = None) -> dict[str, tuple[str, bytes]]:
         """The kernels' objects, by the digests that the plan knows them by."""

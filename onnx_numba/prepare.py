@@ -18,6 +18,7 @@ from onnx_numba.ir.plan import Port
 from onnx_numba.named import namedtupledict
 from onnx_numba.options import Options
 from onnx_numba.runtime.code import kernel_code
+from onnx_numba.runtime.defaults import Defaults
 from onnx_numba.runtime.device import CPU, Device, is_simulated, parse, require
 from onnx_numba.runtime.segments import Segments
 from onnx_numba.runtime.session import Session
@@ -53,6 +54,8 @@ class PreparedModel:
     ----------
     other : callable, optional
         Prepares the model for other decisions.
+    opened : callable, optional
+        Prepares it so that inputs with defaults may be given.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class PreparedModel:
         stats: dict[str, Any],
         device: Device = CPU,
         other: Callable[[Decisions], PreparedModel] | None = None,
+        opened: Callable[[], PreparedModel] | None = None,
     ) -> None:
         self.options = options
         self.source = artefact.source
@@ -79,6 +83,9 @@ class PreparedModel:
         self.run: Callable[..., Any] = self.session.call if self.variants is None else self.variants
         if self.variants is not None:
             self.session.attach(self.variants.sessions)
+        if opened is not None and artefact.defaults:
+            self.run = Defaults(self, artefact.defaults, opened)
+            self.session.attach(self.run.sessions)
 
     @property
     def inputs(self) -> tuple[Port, ...]:
@@ -111,8 +118,10 @@ def prepare_model(model: Any, device: str = "CPU", options: Options | None = Non
 class _Order:
     """A model to be prepared in one way, and its place in the store."""
 
-    def __init__(self, model: Any, options: Options, device: Device, given: Given | None = None, decisions: Decisions = ()) -> None:
-        self.model, self.options, self.device, self.given, self.decisions = model, options, device, given, decisions
+    def __init__(
+        self, model: Any, options: Options, device: Device, given: Given | None = None, decisions: Decisions = (), opened: bool = False
+    ) -> None:
+        self.model, self.options, self.device, self.given, self.decisions, self.opened = model, options, device, given, decisions, opened
         self.target = Target.named(options.cpu)
         self.store = None if options.cache is False else Store(options.cache)
         self.content = _content_digest(model) if self.store is not None else None
@@ -128,13 +137,13 @@ class _Order:
             return None
         artefact = decode(found)
         stats = {"cached": True, "kernels": len(artefact.objects), "compiled": 0}
-        return PreparedModel(artefact, self.options, stats, self.device, self.other)
+        return self._ready(artefact, stats)
 
     def built(self, progress: Progress | None = None) -> PreparedModel:
         """The model built from its source, and stored."""
         from onnx_numba.pipeline import Build
 
-        build = Build(self.target, self.store, self.options, progress, self.device, self.given, self.decisions)
+        build = Build(self.target, self.store, self.options, progress, self.device, self.given, self.decisions, self.opened)
         artefact, stats = build.artefact(self.model)
         entries = self._entries(stats["files"]) if self.content is not None else None
         if self.store is not None and entries is not None and self.options.jit:
@@ -142,14 +151,23 @@ class _Order:
                 named = {"model": str(self.content)}
                 self.store.put("files", key(named), {"names": json.dumps(stats["files"]).encode()}, named)
             self.store.put("model", key(entries), encode(artefact), entries)
-        return PreparedModel(artefact, self.options, stats, self.device, self.other)
+        return self._ready(artefact, stats)
 
-    def other(self, decisions: Decisions) -> PreparedModel:
+    def _ready(self, artefact: Artefact, stats: dict[str, Any]) -> PreparedModel:
+        return PreparedModel(artefact, self.options, stats, self.device, self.decided, self.with_inputs)
+
+    def decided(self, decisions: Decisions) -> PreparedModel:
         """The same model for other decisions."""
-        other = _Order(self.model, self.options, self.device, self.given, decisions)
-        if other.content != self.content:
-            raise ModelError("the model has changed since it was prepared, and a run takes a branch that it was not prepared for")
-        return other.stored() or other.built()
+        return self._again(_Order(self.model, self.options, self.device, self.given, decisions, self.opened), "takes a branch")
+
+    def with_inputs(self) -> PreparedModel:
+        """The same model with inputs for what it has defaults for."""
+        return self._again(_Order(self.model, self.options, self.device, self.given, opened=True), "is given an input")
+
+    def _again(self, order: _Order, why: str) -> PreparedModel:
+        if order.content != self.content:
+            raise ModelError(f"the model has changed since it was prepared, and a run {why} that it was not prepared for")
+        return order.stored() or order.built()
 
     def _entries(self, files: Sequence[str]) -> dict[str, str] | None:
         """What the compiled model depends on, the content of its data files included; None when one cannot be read."""
@@ -163,6 +181,7 @@ class _Order:
         options, device, given = self.options, self.device, self.given
         choices = {**options.key(), "device": device.kind, **({} if given is None else {"given": given.digest()})}
         choices |= {"decisions": repr(self.decisions)} if self.decisions != () else {}
+        choices |= {"opened": "True"} if self.opened else {}
         return model_entries(self.target, digest.hexdigest(), repr(sorted(choices.items())))
 
 
@@ -174,7 +193,7 @@ def load_source(path: str | os.PathLike[str], model: Any, device: str = "CPU", o
     where = _usable(device, options)
     build = Build(Target.named(options.cpu), _store(options), options, device=where)
     artefact, stats = build.artefact(model, Path(path).read_text())
-    return PreparedModel(artefact, options, stats, where, _Order(model, options, where).other)
+    return PreparedModel(artefact, options, stats, where, _Order(model, options, where).decided)
 
 
 def _usable(name: str, options: Options) -> Device:

@@ -427,3 +427,46 @@ def test_lazy_names() -> None:
         assert getattr(onnx_numba, name) is not None
     with pytest.raises(AttributeError, match="nothing"):
         onnx_numba.nothing  # noqa: B018
+
+
+WITH_DEFAULTS = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[n] w, float[3] x, float scale) => (float[m] y) <float[3] w = {10.0, 20.0, 30.0}, float scale = {2.0}> {
+    sum = Add(x, w)  y = Mul(sum, scale) }"""
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_inputs_that_the_model_has_values_for_may_be_given(jit: bool) -> None:
+    rep = backend.prepare(parser.parse_model(WITH_DEFAULTS), jit=jit)
+    x, w, scale = np.array([1, 2, 3], np.float32), np.array([5], np.float32), np.array(3, np.float32)
+    assert [port.name for port in rep.inputs] == ["x"]
+    for inputs in ({"x": x}, [x], x):
+        assert rep.run(inputs)[0].tolist() == [22, 44, 66]
+    assert rep.run({"x": x, "w": w})[0].tolist() == [12, 14, 16]
+    assert rep.run({"x": x, "scale": scale})[0].tolist() == [33, 66, 99]
+    assert rep.run([w, x, scale])[0].tolist() == [18, 21, 24]  # in the order of the graph
+    assert rep.run({"x": x})[0].tolist() == [22, 44, 66]
+    for wrong in ({"x": x, "v": w}, {"w": w}, {"x": x, "w": w.astype(np.float64)}, [w, x, scale, x]):
+        with pytest.raises(errors.InputError):
+            rep.run(wrong)
+
+
+def test_before_ir_4_initializers_are_constants() -> None:
+    model = parser.parse_model(WITH_DEFAULTS)
+    model.ir_version = 3
+    with pytest.raises(errors.InputError, match="unknown input 'w'"):
+        backend.prepare(model, jit=False).run({"x": np.ones(3, np.float32), "w": np.ones(3, np.float32)})
+
+
+def test_a_default_that_contradicts_its_input() -> None:
+    shorter = WITH_DEFAULTS.replace("float[n] w", "float[2] w")
+    assert backend.prepare(parser.parse_model(shorter), jit=False).run(np.zeros(3, np.float32))[0].tolist() == [20, 40, 60]
+    with pytest.raises(errors.ModelError, match=r"input 'w' is declared as tensor\(int64\) n, but its initializer is a tensor\(float\)"):
+        backend.prepare(parser.parse_model(WITH_DEFAULTS.replace("float[n] w", "int64[n] w")), jit=False)
+
+
+def test_the_plan_for_given_defaults_is_in_the_store(tmp_path: Path) -> None:
+    model, inputs = parser.parse_model(WITH_DEFAULTS), {"x": np.zeros(3, np.float32), "w": np.ones(1, np.float32)}
+    first = backend.prepare(model, cache=str(tmp_path)).run(inputs)
+    kept = set(tmp_path.rglob("*"))
+    assert backend.prepare(model, cache=str(tmp_path)).run(inputs)[0].tolist() == first[0].tolist() == [2, 2, 2]
+    assert set(tmp_path.rglob("*")) == kept
