@@ -450,6 +450,18 @@ def test_inputs_that_the_model_has_values_for_may_be_given(jit: bool) -> None:
             rep.run(wrong)
 
 
+@pytest.mark.parametrize("jit", [True, False])
+def test_defaults_of_strings(jit: bool) -> None:
+    model = parser.parse_model("""<ir_version: 8, opset_import: ["" : 20]>
+        g (string[n] x, string[n] v, string w) => (string[n] y) { t = StringConcat(x, v)  y = StringConcat(t, w) }""")
+    model.graph.initializer.append(numpy_helper.from_array(np.array(["1", "2"], object), "v"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array("!", object), "w"))
+    rep = backend.prepare(model, jit=jit)
+    x = np.array(["a", "b"], object)
+    assert rep.run([x])[0].tolist() == ["a1!", "b2!"]
+    assert rep.run({"x": x, "w": np.array("?", object)})[0].tolist() == ["a1?", "b2?"]
+
+
 def test_before_ir_4_initializers_are_constants() -> None:
     model = parser.parse_model(WITH_DEFAULTS)
     model.ir_version = 3

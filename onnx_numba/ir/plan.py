@@ -86,7 +86,8 @@ class Port:
     """A graph input or output, or a host step's.
 
     ``buffer`` is set for numeric tensors of known rank, with one slot per dim in ``dims``; otherwise ``object`` is set.
-    ``declared`` holds, per dim, the number that callers must match, or a name or None where any extent will do.
+    ``declared`` holds, per dim, the number that callers must match, or a name or None where any extent will do. ``default`` is what an
+    optional input is if it is left out, where that is an object; a buffer's is the constant of that buffer.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Port:
     object: int | None = None
     declared: tuple[int | str | None, ...] | None = None
     optional: bool = False
+    default: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

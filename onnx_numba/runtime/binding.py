@@ -58,7 +58,7 @@ def _names(ports: Sequence[Port]) -> str:
 def conform(value: Any, port: Port) -> Any:
     """One input as the plan takes it: an array that kernels can read, or for an object port the Python value."""
     if value is None:
-        return None
+        return port.default
     result = _value(value, port.type, f"input {port.name!r}")
     if isinstance(port.type, TensorType):
         _check_shape(result, port)

@@ -246,7 +246,8 @@ class Planner:
         if isinstance(value, Object):
             shape = value.type.shape if isinstance(value.type, TensorType) else None
             slots = self._input_dims(name, shape or ())
-            return Port(name, _named(value.type), object=self.object(value), dims=slots, declared=declared, optional=optional)
+            default = self.program.defaults.get(name)
+            return Port(name, _named(value.type), None, slots, self.object(value), declared, optional, default)
         slots = self._input_dims(name, value.shape)
         buffer = self.new_buffer(value.dtype.name)
         self._buffers[value] = buffer
