@@ -341,7 +341,10 @@ def test_run_node_with_outputs_info_and_opset() -> None:
 
 def test_run_node_without_an_optional_input() -> None:
     node = helper.make_node("Clip", ["x", "", "high"], ["y"])
-    np.testing.assert_array_equal(backend.run_node(node, [X, np.float32(1)])[0], np.minimum(X, 1))
+    for inputs in ([X, np.float32(1)], [X, None, np.float32(1)]):
+        np.testing.assert_array_equal(backend.run_node(node, inputs)[0], np.minimum(X, 1))
+    with pytest.raises(errors.InputError, match="without a name"):
+        backend.run_node(node, [X, X, X])
 
 
 def test_run_node_of_ml_domain_and_bfloat16() -> None:
@@ -351,6 +354,21 @@ def test_run_node_of_ml_domain_and_bfloat16() -> None:
     result = backend.run_node(helper.make_node("Neg", ["x"], ["y"]), x)[0]
     assert result.dtype == x.dtype
     np.testing.assert_array_equal(result, -x)
+
+
+def test_run_node_on_a_map() -> None:
+    node = helper.make_node("DictVectorizer", ["x"], ["y"], domain="ai.onnx.ml", string_vocabulary=["b", "a"])
+    assert backend.run_node(node, [{"a": 1.5}], jit=False)[0].tolist() == [[0, 1.5]]
+    for absent in ({}, None):
+        with pytest.raises(errors.InputError, match="unknown; put the node into a model"):
+            backend.run_node(node, [absent])
+
+
+def test_run_node_with_an_input_twice() -> None:
+    node = helper.make_node("Add", ["a", "a"], ["c"])
+    np.testing.assert_array_equal(backend.run_node(node, [X, X], jit=False)[0], X + X)
+    with pytest.raises(errors.InputError, match="'a' more than once"):
+        backend.run_node(node, [X, BIAS])
 
 
 def test_run_node_refuses_a_wrong_count() -> None:
