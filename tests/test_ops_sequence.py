@@ -117,14 +117,23 @@ def test_nothing_splits_into_no_pieces(split: np.ndarray) -> None:
     assert pieces == []
 
 
+def map_cast(given: int, made: int, **attributes: Any) -> backend.BackendRep:
+    node = onnx.helper.make_node("CastMap", ["x"], ["y"], domain="ai.onnx.ml", **attributes)
+    kind = onnx.helper.make_map_type_proto(onnx.TensorProto.INT64, onnx.helper.make_tensor_type_proto(given, []))
+    y = onnx.helper.make_tensor_value_info("y", made, [1, None])
+    graph = onnx.helper.make_graph([node], "g", [onnx.helper.make_value_info("x", kind)], [y])
+    return backend.prepare(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("ai.onnx.ml", 1)]), jit=False)
+
+
 @pytest.mark.parametrize(("form", "size", "expected"), [("DENSE", 1, ["0.1", "NaN"]), ("SPARSE", 3, ["0.1", "", "NaN"])])
 def test_numbers_of_a_map_become_text_like_others(form: str, size: int, expected: list[str]) -> None:
-    node = onnx.helper.make_node("CastMap", ["x"], ["y"], domain="ai.onnx.ml", cast_to="TO_STRING", map_form=form, max_map=size)
-    number = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [])
-    x = onnx.helper.make_value_info("x", onnx.helper.make_map_type_proto(onnx.TensorProto.INT64, number))
-    graph = onnx.helper.make_graph([node], "g", [x], [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.STRING, [1, None])])
-    rep = backend.prepare(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("ai.onnx.ml", 1)]), jit=False)
+    rep = map_cast(onnx.TensorProto.FLOAT, onnx.TensorProto.STRING, cast_to="TO_STRING", map_form=form, max_map=size)
     assert rep.run([{2: float("nan"), 0: 0.1}])[0].tolist() == [expected]
     if form == "SPARSE":
         with pytest.raises(OnnxNumbaError, match="key -1 is no place"):
             rep.run([{-1: 2.0}])
+
+
+def test_text_in_a_map_becomes_whole_numbers_that_no_float_holds() -> None:
+    rep = map_cast(onnx.TensorProto.STRING, onnx.TensorProto.INT64, cast_to="TO_INT64")
+    assert rep.run([{1: "9007199254740993", 0: "7"}])[0].tolist() == [[7, 9007199254740993]]

@@ -62,3 +62,11 @@ def test_what_is_a_number_in_python_alone_is_none(text: str, to: int) -> None:
     cast = helper.make_node("Cast", ["x"], ["y"], to=to)
     with pytest.raises(errors.ExecutionError, match="Cast"):
         backend.run_node(cast, [np.array([text], object)], jit=False)
+
+
+def test_words_are_no_farther_apart_than_a_row_is_long() -> None:
+    node = helper.make_node(
+        "TfIdfVectorizer", ["x"], ["y"], mode="TF", min_gram_length=1, max_gram_length=2, max_skip_count=(1 << 63) - 1,
+        ngram_counts=[0, 2], ngram_indexes=[0, 1, 2], pool_int64s=[1, 2, 1, 2],
+    )  # fmt: skip
+    assert backend.run_node(node, [np.array([1, 3, 3, 2, 1, 2])], jit=False)[0].tolist() == [2, 2, 3]

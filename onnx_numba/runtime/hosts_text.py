@@ -18,11 +18,10 @@ Params = Mapping[str, Any]
 def string_from_numbers(params: Params, x: Array) -> tuple[Array]:
     """Numbers as text: floats by the shortest digits that identify them, as the standard's tests have it."""
     dtype = dtype_of(x.dtype)
-    return (_each(number_text, x if dtype is None or dtype.package == "np" else x.astype(DTYPES[dtype.compute].numpy)),)
+    return (_each(_text, x if dtype is None or dtype.package == "np" else x.astype(DTYPES[dtype.compute].numpy)),)
 
 
-def number_text(value: Any) -> str:
-    """A number of a NumPy type as text."""
+def _text(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "1" if value else "0"
     if isinstance(value, (int, np.integer)):
