@@ -211,6 +211,8 @@ def _tensors(c: Draft, groups: int) -> list[Any]:
 @recipe("ai.onnx.preview.training.Gradient")
 def gradient(c: Draft) -> Iterator[Case]:
     square = helper.make_node("Mul", ["in0", "in0"], ["square"])
-    yield replace(c.make(c.real(3), xs=["in0"], y="square"), before=(square,))
+    made = c.make(c.real(3), xs=["in0"], y="square")
+    # The schema lets outputs be of any float type; a derivative has the type of what it is taken by.
+    yield replace(made, before=(square,), outputs=(made.types["T1"],))
 
 
