@@ -5,11 +5,11 @@ The classes have the shape of ``onnx.backend.base`` without deriving from it, as
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from onnx_numba.errors import DeviceError, InputError, OnnxNumbaError
+from onnx_numba.errors import DeviceError, OnnxNumbaError
 from onnx_numba.named import namedtupledict as namedtupledict
 from onnx_numba.options import Options
 from onnx_numba.prepare import load_source as _load_source
@@ -59,7 +59,8 @@ class BackendRep:
         ----------
         inputs : array, list, tuple, dict or DataFrame
             One array for a model with one input, a list or tuple in the order of ``inputs``, a dict by name, or a DataFrame where
-            the model has one 2-d tensor input or one column per input.
+            the model has one 2-d tensor input or one column per input. Inputs that the model has values for (since IR version 4) may
+            be given too: by name, or in a longer list, in the order of the graph.
         **kwargs
             None is known; onnx's interface has it.
 
@@ -72,7 +73,7 @@ class BackendRep:
 
     @property
     def inputs(self) -> tuple[Port, ...]:
-        """The model's inputs."""
+        """The model's inputs, without those that it has values for."""
         return self._prepared.inputs
 
     @property
@@ -148,7 +149,7 @@ class Backend:
         node : NodeProto
             The node.
         inputs : array, list, tuple or dict
-            Its inputs: in the order of the node's non-empty input names, or by name.
+            Its inputs: in the order of the node's input names, None where a name is empty or these left out; or by name.
         device : str
             As for ``prepare``.
         outputs_info : sequence of (dtype, shape), optional
@@ -156,9 +157,9 @@ class Backend:
         **options
             ``opset_version`` of the node's domain (the newest that onnx knows if not given), and what ``prepare`` takes.
         """
-        from onnx_numba.node_model import node_model
+        from onnx_numba.node_model import feed_of, node_model
 
-        feed = _feed_of_node(node, inputs)
+        feed = feed_of(node, inputs)
         model = node_model(node, feed, outputs_info, options.pop("opset_version", None))
         return cls.run_model(model, feed, device, **options)
 
@@ -196,17 +197,6 @@ class Backend:
         except OnnxNumbaError:
             return False
         return True
-
-
-def _feed_of_node(node: NodeProto, inputs: Any) -> dict[str, Any]:
-    """Inputs by name; a node may use one name twice, and leave optional inputs out by an empty name."""
-    if isinstance(inputs, Mapping):
-        return dict(inputs)
-    names = [name for name in node.input if name]
-    values = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
-    if len(values) != len(names):
-        raise InputError(f"node {node.name or node.op_type!r} has {len(names)} inputs {names}, got {len(values)}")
-    return dict(zip(names, values, strict=True))
 
 
 def get_device() -> str:

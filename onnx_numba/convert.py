@@ -13,6 +13,7 @@ from onnx_numba import decode, schemas
 from onnx_numba.decode import ExternalData, plain_attribute, sparse, tensor, value_type
 from onnx_numba.errors import ModelError, UnsupportedError
 from onnx_numba.ir.graph import GRADIENT, Function, FunctionKey, Graph, Initializer, Node, Value, describe, reads
+from onnx_numba.ir.types import TensorType, ValueType
 from onnx_numba.ops.registry import Registry, builtin
 from onnx_numba.schemas import Schema
 
@@ -125,19 +126,18 @@ def convert_graph(proto: GraphProto, context: Context, outer: Scope | None = Non
     return Graph(inputs, outputs, tuple(initializers), nodes, proto.name)
 
 
-def convert_function(proto: FunctionProto, context: Context, captures: Mapping[str, str] | None = None) -> Function:
-    """A function's body, which sees no names but its own and those in ``captures``."""
+def convert_function(proto: FunctionProto, context: Context) -> Function:
+    """A function's body, which sees no names but its own."""
     key = (schemas.normal_domain(proto.domain), proto.name, proto.overload)
     scope = Scope(context)
     where = f"function {proto.domain}.{proto.name}"
-    outer = {scope.define(name, where): actual for name, actual in (captures or {}).items()}
     inputs = tuple(scope.define(name, where) for name in proto.input)
     nodes = convert_nodes(proto.node, scope, context)
     outputs = []
     for name in proto.output:
         outputs.append(scope.find(name) or "")
     defaults = {a.name: plain_attribute(a, context.files) for a in proto.attribute_proto}
-    return Function(key, inputs, tuple(outputs), defaults, context.opsets, nodes, outer)
+    return Function(key, inputs, tuple(outputs), defaults, context.opsets, nodes)
 
 
 def convert_nodes(protos: Sequence[NodeProto], scope: Scope, context: Context) -> tuple[Node, ...]:
@@ -195,10 +195,29 @@ def _inputs(
         if proto.name in constants and not context.defaults:
             continue
         kind = value_type(proto.type, f"input {proto.name!r}")
+        default = constants.get(proto.name)
+        if default is not None:
+            _check_default(default, kind, proto.name)
+            if not _fits(default, kind):
+                context.notes[f"input {proto.name!r} is a constant, for its initializer has another shape"] = None
+                continue
+            del constants[proto.name]
         name = scope.define(proto.name, f"input {proto.name!r}")
-        default = constants.pop(proto.name, None)
         inputs.append(Value(name, kind, Initializer(name, default.dtype, default.array) if default else None))
     return tuple(inputs)
+
+
+def _check_default(default: Initializer, kind: ValueType | None, name: str) -> None:
+    if kind is not None and not (isinstance(kind, TensorType) and kind.dtype is default.dtype):
+        raise ModelError(f"input {name!r} is declared as {kind}, but its initializer is a tensor({default.dtype.onnx_name})")
+
+
+def _fits(default: Initializer, kind: ValueType | None) -> bool:
+    """Whether a default has the rank and the fixed dims of its input."""
+    if not isinstance(kind, TensorType) or kind.shape is None:
+        return True
+    shape = default.array.shape
+    return len(shape) == len(kind.shape) and all(x == n for x, n in zip(kind.shape, shape, strict=True) if isinstance(x, int))
 
 
 def _output(proto: ValueInfoProto, scope: Scope, graph: str) -> Value:

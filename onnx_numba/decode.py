@@ -68,10 +68,15 @@ class ExternalData:
         if self._base is None:
             hint = "load it from its path, or give directory="
             raise ModelError(f"{what}: its data is in file {location!r}, but the model came from memory; {hint}")
-        path = (self._base / location).resolve()
-        if _leaves(location) or not any(path.is_relative_to(root) for root in self._roots):
+        try:
+            path = (self._base / location).resolve()
+            inside = not _leaves(location) and any(path.is_relative_to(root) for root in self._roots)
+            there = inside and path.is_file()
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{what}: external data location {location[:99]!r} is no name of a file") from error
+        if not inside:
             raise ModelError(f"{what}: external data location {location!r} is not inside the model's directory")
-        if not path.is_file():
+        if not there:
             raise ModelError(f"{what}: external data file {location!r} is missing in {self._base}")
         return path
 
@@ -83,8 +88,8 @@ def _leaves(location: str) -> bool:
 
 
 def _number(text: str, key: str, what: str) -> int:
-    if not text.isdecimal():
-        raise ModelError(f"{what}: external data {key} {text!r} is not a number")
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise ModelError(f"{what}: external data {key} {text[:99]!r} is not a number of bytes")
     return int(text)
 
 
@@ -166,18 +171,30 @@ def _string_array(proto: TensorProto, shape: tuple[int, ...], what: str) -> Arra
 def sparse(proto: SparseTensorProto, files: ExternalData | None, what: str) -> tuple[DType, Array]:
     """A sparse tensor made dense."""
     dtype, values = tensor(proto.values, files, what)
-    _, indices = tensor(proto.indices, files, f"{what} (indices)")
     shape = tuple(proto.dims)
-    dense = np.zeros(shape, dtype.numpy) if dtype.kind != "s" else np.full(shape, "", object)
+    if not shape or min(shape) < 0 or values.ndim != 1:
+        raise ModelError(f"{what}: a sparse tensor of shape {list(shape)} with values of shape {list(values.shape)}")
     try:
-        if indices.ndim == 2:
-            dense[tuple(indices.T)] = values
-        else:
-            dense.reshape(-1)[indices] = values
-    except (IndexError, ValueError) as error:
-        raise ModelError(f"{what}: sparse indices do not fit shape {list(shape)} ({error})") from error
+        dense = np.zeros(shape, dtype.numpy) if dtype.kind != "s" else np.full(shape, "", object)
+    except (MemoryError, ValueError) as error:
+        raise UnsupportedError(f"{what}: a sparse tensor of shape {list(shape)} is more than memory holds as a dense one") from error
+    dense.reshape(-1)[_places(tensor(proto.indices, files, f"{what} (indices)")[1], shape, len(values), what)] = values
     dense.setflags(write=False)
     return dtype, dense
+
+
+def _places(indices: Array, shape: tuple[int, ...], count: int, what: str) -> Array:
+    """Places of a sparse tensor's values among all elements in order: given as such, or as a row of coordinates for each."""
+    if indices.dtype != np.int64 or indices.shape not in ((count,), (count, len(shape))):
+        came = f"{indices.dtype} {list(indices.shape)}"
+        raise ModelError(f"{what}: sparse indices of {came}, int64 [{count}] or [{count}, {len(shape)}] is expected")
+    extents = np.array(shape if indices.ndim == 2 else [np.prod(shape, dtype=np.int64)])
+    if ((indices < 0) | (indices >= extents)).any():
+        raise ModelError(f"{what}: a sparse index is out of the range of shape {list(shape)}")
+    places = np.ravel_multi_index(tuple(indices.T), shape) if indices.ndim == 2 and count else indices.reshape(-1)
+    if (np.diff(places) <= 0).any():
+        raise ModelError(f"{what}: sparse indices do not ascend")
+    return places
 
 
 def name(raw: str | bytes, what: str) -> str:

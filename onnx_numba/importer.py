@@ -79,7 +79,7 @@ def load(source: Source, directory: str | os.PathLike[str] | None = None, regist
     files = ExternalData(path, Path(directory) if directory is not None else None)
     notes: dict[str, None] = {}
     opsets = _opsets(proto, notes)
-    functions = {_key(f): f for f in proto.functions}
+    functions = _functions(proto)
     context = Context(opsets, functions, files, defaults=proto.ir_version >= 4, notes=notes, registry=registry)
     graph = convert_graph(proto.graph, context)
     _check_inputs(graph)
@@ -131,8 +131,14 @@ def _check_inputs(graph: Graph) -> None:
             raise ModelError(f"input {value.name!r} has no type")
 
 
-def _key(proto: FunctionProto) -> FunctionKey:
-    return (schemas.normal_domain(proto.domain), proto.name, proto.overload)
+def _functions(proto: ModelProto) -> dict[FunctionKey, FunctionProto]:
+    functions: dict[FunctionKey, FunctionProto] = {}
+    for function in proto.functions:
+        key = (schemas.normal_domain(function.domain), function.name, function.overload)
+        if functions.setdefault(key, function) is not function:
+            name = f"{function.domain}.{function.name}" + (f", overload {function.overload!r}," if function.overload else "")
+            raise ModelError(f"function {name} is defined a second time")
+    return functions
 
 
 def _called_functions(protos: Mapping[FunctionKey, FunctionProto], model: Context) -> dict[FunctionKey, Function]:

@@ -20,7 +20,7 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.graph import Graph, Initializer, Node, reads
 from onnx_numba.ir.loop import Constant, Object, Program, Tensor, Weight
-from onnx_numba.ir.types import STRING, TensorType, ValueType
+from onnx_numba.ir.types import STRING, TensorType, ValueType, alike
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.registry import Registry, builtin
 from onnx_numba.options import Options
@@ -118,6 +118,9 @@ def _lowered(
             lowering.program.defaults[value.name] = value.default.array
     lowering.graph(graph)
     lowering.program.outputs = [(v.name, lowering.value(v.name)) for v in graph.outputs]
+    for declared, (name, result) in zip(graph.outputs, lowering.program.outputs, strict=True):
+        if declared.type is not None and not alike(declared.type, type_of(result)):
+            raise ModelError(f"output {name!r} is declared as {declared.type}, but is {type_of(result)}")
     lowering.program.decisions = () if choice is None else tuple(choice.taken)
     return lowering.program
 
@@ -254,11 +257,11 @@ class Lowering:
     def _results(self, node: Node, result: Any) -> dict[str, Value]:
         results = result if isinstance(result, tuple) else (result,)
         if len(results) < len([o for o in node.outputs if o]):
-            raise UnsupportedError(f"{node}: {len(node.outputs)} outputs are asked for, {len(results)} are supported")
+            raise UnsupportedError.of(str(node), f"{len(node.outputs)} outputs are asked for, {len(results)} are supported")
         named = {name: value for name, value in zip(node.outputs, results, strict=False) if name}
         missing = [name for name, value in named.items() if value is None]
         if missing:
-            raise UnsupportedError(f"{node}: its output {missing[0]!r} is not supported")
+            raise UnsupportedError.of(str(node), f"its output {missing[0]!r} is not supported")
         return named
 
     def _expanded(self, node: Node, inputs: Sequence[Value | None]) -> str:

@@ -341,7 +341,10 @@ def test_run_node_with_outputs_info_and_opset() -> None:
 
 def test_run_node_without_an_optional_input() -> None:
     node = helper.make_node("Clip", ["x", "", "high"], ["y"])
-    np.testing.assert_array_equal(backend.run_node(node, [X, np.float32(1)])[0], np.minimum(X, 1))
+    for inputs in ([X, np.float32(1)], [X, None, np.float32(1)]):
+        np.testing.assert_array_equal(backend.run_node(node, inputs)[0], np.minimum(X, 1))
+    with pytest.raises(errors.InputError, match="without a name"):
+        backend.run_node(node, [X, X, X])
 
 
 def test_run_node_of_ml_domain_and_bfloat16() -> None:
@@ -351,6 +354,21 @@ def test_run_node_of_ml_domain_and_bfloat16() -> None:
     result = backend.run_node(helper.make_node("Neg", ["x"], ["y"]), x)[0]
     assert result.dtype == x.dtype
     np.testing.assert_array_equal(result, -x)
+
+
+def test_run_node_on_a_map() -> None:
+    node = helper.make_node("DictVectorizer", ["x"], ["y"], domain="ai.onnx.ml", string_vocabulary=["b", "a"])
+    assert backend.run_node(node, [{"a": 1.5}], jit=False)[0].tolist() == [[0, 1.5]]
+    for absent in ({}, None):
+        with pytest.raises(errors.InputError, match="unknown; put the node into a model"):
+            backend.run_node(node, [absent])
+
+
+def test_run_node_with_an_input_twice() -> None:
+    node = helper.make_node("Add", ["a", "a"], ["c"])
+    np.testing.assert_array_equal(backend.run_node(node, [X, X], jit=False)[0], X + X)
+    with pytest.raises(errors.InputError, match="'a' more than once"):
+        backend.run_node(node, [X, BIAS])
 
 
 def test_run_node_refuses_a_wrong_count() -> None:
@@ -427,3 +445,58 @@ def test_lazy_names() -> None:
         assert getattr(onnx_numba, name) is not None
     with pytest.raises(AttributeError, match="nothing"):
         onnx_numba.nothing  # noqa: B018
+
+
+WITH_DEFAULTS = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[n] w, float[3] x, float scale) => (float[m] y) <float[3] w = {10.0, 20.0, 30.0}, float scale = {2.0}> {
+    sum = Add(x, w)  y = Mul(sum, scale) }"""
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_inputs_that_the_model_has_values_for_may_be_given(jit: bool) -> None:
+    rep = backend.prepare(parser.parse_model(WITH_DEFAULTS), jit=jit)
+    x, w, scale = np.array([1, 2, 3], np.float32), np.array([5], np.float32), np.array(3, np.float32)
+    assert [port.name for port in rep.inputs] == ["x"]
+    for inputs in ({"x": x}, [x], x):
+        assert rep.run(inputs)[0].tolist() == [22, 44, 66]
+    assert rep.run({"x": x, "w": w})[0].tolist() == [12, 14, 16]
+    assert rep.run({"x": x, "scale": scale})[0].tolist() == [33, 66, 99]
+    assert rep.run([w, x, scale])[0].tolist() == [18, 21, 24]  # in the order of the graph
+    assert rep.run({"x": x})[0].tolist() == [22, 44, 66]
+    for wrong in ({"x": x, "v": w}, {"w": w}, {"x": x, "w": w.astype(np.float64)}, [w, x, scale, x]):
+        with pytest.raises(errors.InputError):
+            rep.run(wrong)
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_defaults_of_strings(jit: bool) -> None:
+    model = parser.parse_model("""<ir_version: 8, opset_import: ["" : 20]>
+        g (string[n] x, string[n] v, string w) => (string[n] y) { t = StringConcat(x, v)  y = StringConcat(t, w) }""")
+    model.graph.initializer.append(numpy_helper.from_array(np.array(["1", "2"], object), "v"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array("!", object), "w"))
+    rep = backend.prepare(model, jit=jit)
+    x = np.array(["a", "b"], object)
+    assert rep.run([x])[0].tolist() == ["a1!", "b2!"]
+    assert rep.run({"x": x, "w": np.array("?", object)})[0].tolist() == ["a1?", "b2?"]
+
+
+def test_before_ir_4_initializers_are_constants() -> None:
+    model = parser.parse_model(WITH_DEFAULTS)
+    model.ir_version = 3
+    with pytest.raises(errors.InputError, match="unknown input 'w'"):
+        backend.prepare(model, jit=False).run({"x": np.ones(3, np.float32), "w": np.ones(3, np.float32)})
+
+
+def test_a_default_that_contradicts_its_input() -> None:
+    shorter = WITH_DEFAULTS.replace("float[n] w", "float[2] w")
+    assert backend.prepare(parser.parse_model(shorter), jit=False).run(np.zeros(3, np.float32))[0].tolist() == [20, 40, 60]
+    with pytest.raises(errors.ModelError, match=r"input 'w' is declared as tensor\(int64\) n, but its initializer is a tensor\(float\)"):
+        backend.prepare(parser.parse_model(WITH_DEFAULTS.replace("float[n] w", "int64[n] w")), jit=False)
+
+
+def test_the_plan_for_given_defaults_is_in_the_store(tmp_path: Path) -> None:
+    model, inputs = parser.parse_model(WITH_DEFAULTS), {"x": np.zeros(3, np.float32), "w": np.ones(1, np.float32)}
+    first = backend.prepare(model, cache=str(tmp_path)).run(inputs)
+    kept = set(tmp_path.rglob("*"))
+    assert backend.prepare(model, cache=str(tmp_path)).run(inputs)[0].tolist() == first[0].tolist() == [2, 2, 2]
+    assert set(tmp_path.rglob("*")) == kept

@@ -13,7 +13,7 @@ import pytest
 from onnx import parser
 
 import onnx_numba.backend as backend
-from onnx_numba.errors import ExecutionError, OnnxNumbaError
+from onnx_numba.errors import ExecutionError, ModelError, OnnxNumbaError
 
 Array = np.ndarray[Any, Any]
 
@@ -412,3 +412,71 @@ def test_a_demand_on_sizes_leaves_what_is_made_of_weights_alone_to_prepare(jit: 
     assert turned, plan.constants
     with pytest.raises(ExecutionError, match="initial state"):
         rep.run([np.ones((1, 2, 2), np.float32), np.ones((1, 3, 2), np.float32)])
+
+
+@WAYS
+def test_a_scan_over_strings_takes_them_one_by_one(jit: bool) -> None:
+    scan = """g (string s, string[n] x) => (string last, string[n] all) { last, all = Scan (s, x) <num_scan_inputs = 1,
+        scan_input_directions = [1], body = b (string h, string e) => (string next, string o) {
+            next = StringConcat(h, e)  o = Identity(next) }> }"""
+    last, every = prepared(scan, jit=jit).run([np.array("a", object), np.array(["b", "c"], object)])
+    assert (last.item(), every.tolist()) == ("acb", ["ac", "acb"])
+
+
+SCAN_8 = """g (int64[b] lengths, float[b,2] s, float[b,n,2] x) => (float[b,2] last, float[b,n,2] sums) {
+    last, sums = Scan (lengths, s, x) <num_scan_inputs = 1, body = b (float[2] h, float[2] e) => (float[2] next, float[2] o) {
+        next = Add(h, e)  o = Neg(next) }> }"""
+
+
+def test_the_first_scan_with_nothing_to_go_over() -> None:
+    proto = model(SCAN_8)
+    proto.opset_import[0].version = 8
+    rep = backend.prepare(proto, jit=False)
+    x, zeros = np.ones((2, 3, 2), np.float32), np.zeros((2, 2), np.float32)
+    rows = -np.arange(1, 4, dtype=np.float32)[:, None] * np.ones(2, np.float32)
+    check(rep, [np.array([0, 3]), zeros, x], np.array([[0, 0], [3, 3]], np.float32), np.stack([rows * 0, rows]))
+    check(rep, [np.array([0, 0]), zeros, x], zeros, np.zeros_like(x))
+    check(rep, [np.array([0, 0]), zeros, x[:, :0]], zeros, x[:, :0])
+    check(rep, [np.array([], np.int64), zeros[:0], x[:0]], zeros[:0], x[:0])
+    for lengths, state in (([4, 3], zeros), ([-1, 3], zeros), ([3, 3], np.zeros((3, 2), np.float32))):
+        with pytest.raises(OnnxNumbaError):
+            rep.run([np.array(lengths), state, x])
+
+
+ANY_CONDITION = """g (bool[n] c, float[2] x) => (float[2] y) {
+    y = If (c) <then_branch = t () => (float[2] a) { a = Neg(x) }, else_branch = e () => (float[2] b) { b = Exp(x) }> }"""
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_condition_that_is_not_one(count: int) -> None:
+    with pytest.raises(ExecutionError, match=f"If.*the condition has {count} elements, one is expected"):
+        prepared(ANY_CONDITION, jit=False).run([np.ones(count, bool), np.ones(2, np.float32)])
+
+
+BODY = "b (int64 i, bool go, float[2] h) => (bool again, float[2] next) { again = Identity(go)  next = Neg(h) }"
+SCANNED = "b (float[2] h) => (float[2] o) { o = Neg(h) }"
+IF = "y = If (c) <then_branch = t () => (float[2] a) { a = Neg(x) }, else_branch = e (%s) => (%s) { b = Neg(x) k = Neg(x) }>"
+
+
+@pytest.mark.parametrize(
+    ("node", "reason"),
+    [
+        (IF % ("", "float[2] b, float[2] k"), "then_branch has 1 outputs, else_branch 2"),
+        (IF % ("float[2] i", "float[2] b"), "else_branch has 1 inputs, 0 are expected"),
+        (f"y = Loop (m, c) <body = {BODY}>", "the body has 3 inputs, 2 are expected"),
+        (f"y = Loop (m, c, x) <body = {BODY.replace(', float[2] next', '')}>", "the body has 1 outputs, at least 2"),
+        (f"y = Loop (m, c, x) <body = {BODY.replace('bool again', 'float[2] again').replace('(go)', '(h)')}>", "bool. is expected"),
+        (f"y = Loop (m, c, x) <body = {BODY.replace('Identity(go)', 'Less(h, h)')}>", "the condition that the body gives has 2 elements"),
+        (f"y = Loop (i, c, x) <body = {BODY}>", "the trip count has 2 elements"),
+        (f"y = Scan (x) <num_scan_inputs = 0, body = {SCANNED}>", "num_scan_inputs is 0"),
+        (f"y = Scan (x) <num_scan_inputs = 2, body = {SCANNED}>", "num_scan_inputs is 2, of 1 inputs"),
+        (f"y = Scan (x) <num_scan_inputs = 1, scan_input_axes = [1], body = {SCANNED}>", "scan_input_axes 1 is out of range"),
+        (f"y = Scan (z) <num_scan_inputs = 1, scan_output_axes = [-3], body = {SCANNED}>", "scan_output_axes -3 is out of range"),
+        (f"y = Scan (z) <num_scan_inputs = 1, scan_input_directions = [2], body = {SCANNED}>", "each must be 0 or 1"),
+        (f"y = Scan (z) <num_scan_inputs = 1, scan_output_directions = [0, 1], body = {SCANNED}>", "has 2 entries, 1 are expected"),
+        (f"y = Scan (m) <num_scan_inputs = 1, body = {SCANNED}>", "a value of rank 0"),
+    ],
+)
+def test_malformed_nodes_say_what_is_wrong_with_them(node: str, reason: str) -> None:
+    with pytest.raises(ModelError, match=f"node '(If|Loop|Scan)#0'.*{reason}"):
+        prepared(f"g (bool c, int64 m, int64[2] i, float[2] x, float[1,2] z) => (float[n] y) {{ {node} }}", jit=False)

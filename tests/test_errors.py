@@ -552,3 +552,36 @@ def test_mutated_bytes_run_or_raise_our_errors(name: str, changes: list[tuple[fl
         pass  # a model may ask for more than there is
     except BaseException:
         raise AssertionError(f"{name} {changes}: {traceback.format_exc()}") from None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("g (float[3] x) => (int64[3] y) { y = Relu(x) }", r"output 'y' is declared as tensor\(int64\) 3, but is tensor\(float\) 3"),
+        ("g (float[3] x) => (float[3] y) { y = SequenceConstruct(x) }", r"output 'y' is declared as tensor\(float\) 3, but is seq"),
+    ],
+)
+def test_outputs_of_another_type_than_declared(text: str, reason: str) -> None:
+    with pytest.raises(errors.ModelError, match=reason):
+        prepared(text, jit=False)
+
+
+def test_a_function_that_is_there_twice() -> None:
+    twice = '<domain: "local", opset_import: ["" : 21]> f (u) => (v) { v = Neg(u) }'
+    head = '<ir_version: 10, opset_import: ["" : 21, "local" : 1]>'
+    with pytest.raises(errors.ModelError, match=r"function local.f is defined a second time"):
+        backend.prepare(parser.parse_model(f"{head} g (float[3] x) => (float[3] y) {{ y = local.f(x) }} {twice} {twice}"), jit=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("g (seq(float[n]) s, int64[2] p) => (float[n] y) { y = SequenceAt(s, p) }", r"the position is a tensor\(int64\) 2"),
+        ("g (seq(float[n]) s, float p) => (float[n] y) { y = SequenceAt(s, p) }", r"the position is a tensor\(float\)"),
+        ("g (seq(float[n]) s) => (float[n] y) { y = ConcatFromSequence<axis = 0, new_axis = 2>(s) }", "new_axis must be 0 or 1"),
+        ("g (float x) => (seq(float[n]) y) { y = SplitToSequence<axis = 0>(x) }", "a scalar has no axis"),
+    ],
+)
+def test_malformed_nodes_of_sequences(text: str, reason: str) -> None:
+    with pytest.raises(errors.ModelError, match=reason):
+        prepared(text, jit=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -163,6 +164,26 @@ class TestAttributes:
         proto.graph.sparse_initializer.append(linear)
         assert load(proto).graph.initializers[0].array.tolist() == [[0, 5, 0], [0, 0, 7]]
 
+    @pytest.mark.parametrize(
+        ("values", "indices", "shape"),
+        [
+            ([5.0, 7.0], [-1, 1], [2, 3]), ([5.0, 7.0], [1, 6], [2, 3]), ([5.0, 7.0], [3, 1], [2, 3]), ([5.0, 7.0], [1, 1], [2, 3]),
+            ([5.0], [1, 2], [2, 3]), ([5.0, 7.0], [[0, -1], [1, 2]], [2, 3]), ([5.0, 7.0], [[0, 1], [0, 1]], [2, 3]),
+            ([5.0, 7.0], [[0], [1]], [2, 3]), ([5.0], [0.0], [2]), ([5.0], [0], []), ([5.0], [0], [-3]),
+        ],
+    )  # fmt: skip
+    def test_sparse_tensors_that_are_malformed(self, values: list[float], indices: list[Any], shape: list[int]) -> None:
+        given = numpy_helper.from_array(np.array(values, np.float32), "v")
+        sparse = helper.make_sparse_tensor(given, numpy_helper.from_array(np.array(indices), "i"), shape)
+        with pytest.raises(ModelError, match="spars"):
+            load(model_of([helper.make_node("Constant", [], ["y"], sparse_value=sparse)]))
+
+    def test_a_sparse_tensor_that_no_memory_holds(self) -> None:
+        given = numpy_helper.from_array(np.ones(1, np.float32), "v")
+        sparse = helper.make_sparse_tensor(given, numpy_helper.from_array(np.array([0]), "i"), [1 << 40, 1 << 12])
+        with pytest.raises(UnsupportedError, match="more than memory"):
+            load(model_of([helper.make_node("Constant", [], ["y"], sparse_value=sparse)]))
+
     def test_integer_where_a_float_is_declared(self) -> None:
         value = imported("agraph (float[N] x) => (float[N] y) { y = Elu<alpha = 2>(x) }").nodes[0].attributes["alpha"]
         assert value == 2.0 and isinstance(value, float)
@@ -302,6 +323,10 @@ class TestExternalData:
             ({"offset": 20}, "32 bytes, 36 are needed"),
             ({"offset": -4}, "not a number"),
             ({"length": 12}, "12 bytes, but"),
+            ({"location": "we\0ights.bin"}, "no name of a file"),
+            ({"location": "w" * 5000}, "no name of a file"),
+            ({"offset": "\uff18"}, "not a number"),
+            ({"offset": "9" * 5000}, "not a number"),
         ],
     )
     def test_refusals(self, tmp_path: Path, entries: dict[str, object], word: str) -> None:

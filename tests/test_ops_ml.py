@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 from operators import Case, check, model, onnxruntime_outputs
 
 import onnx_numba.backend as backend
+from onnx_numba.errors import ModelError
 
 Array = np.ndarray[Any, Any]
 RNG = np.random.default_rng(14)
@@ -141,10 +143,60 @@ def classifiers() -> list[Case]:
 @pytest.mark.parametrize("case", [*regressors(), *classifiers()], ids=lambda c: c.op)
 def test_forests_agree_with_onnxruntime(case: Case) -> None:
     expected = onnxruntime_outputs(case)
+    if case.attributes.get("classlabels_int64s") == [0, 1] and len(set(case.attributes["class_ids"])) == 2:
+        # onnxruntime takes class 1 as soon as its score is positive, the standard the top class.
+        expected[0] = expected[1].argmax(1)
     got = backend.prepare(model(case, True)).run(list(case.inputs))
     for wanted, value in zip(expected, got, strict=True):
         assert value.dtype == wanted.dtype and value.shape == wanted.shape
         np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_two_classes_with_weights_each() -> None:
+    one_leaf = {
+        "nodes_treeids": [0], "nodes_nodeids": [0], "nodes_featureids": [0], "nodes_values": [0.0], "nodes_modes": ["LEAF"],
+        "nodes_truenodeids": [0], "nodes_falsenodeids": [0], "class_treeids": [0, 0], "class_nodeids": [0, 0], "class_ids": [0, 1],
+        "class_weights": [0.75, 0.25], "classlabels_strings": ["no", "yes"],
+    }  # fmt: skip
+    for base, label, scores in (({}, "no", [0.75, 0.25]), ({"base_values": [1.0, 3.0]}, "yes", [1.75, 3.25])):
+        case = ml("TreeEnsembleClassifier", 1, [X], 2, **one_leaf, **base)
+        got = backend.prepare(model(case, True), jit=False).run([X])
+        assert got[0].tolist() == [label] * len(X)
+        np.testing.assert_allclose(got[1], [scores] * len(X))
+    with pytest.raises(ModelError, match="1 base values for 2 classes"):
+        backend.prepare(model(ml("TreeEnsembleClassifier", 1, [X], 2, **one_leaf, base_values=[1.0]), True), jit=False)
+
+
+def test_categories_that_are_there_twice_have_their_columns() -> None:
+    text = np.array(["a", "b", "c"], object)
+    for x, categories in ((np.array([1, 2, 3]), {"cats_int64s": [1, 2, 1]}), (text, {"cats_strings": ["a", "b", "a"]})):
+        got = backend.prepare(model(ml("OneHotEncoder", 1, [x], **categories), True), jit=False).run([x])
+        assert got[0].tolist() == [[0, 0, 1], [0, 1, 0], [0, 0, 0]]
+
+
+def test_a_number_to_be_replaced_that_the_type_does_not_have() -> None:
+    x = np.array([1, 2], np.int32)
+    case = ml("Imputer", 1, [x], imputed_value_int64s=[7], replaced_value_int64=(1 << 32) + 1)
+    assert backend.prepare(model(case, True), jit=False).run([x])[0].tolist() == [1, 2]
+
+
+MIXED: dict[str, tuple[str, Array, dict[str, Any], str]] = {
+    "type of keys": ("LabelEncoder", np.ones(2, np.float32), {"keys_int64s": [1], "values_int64s": [7]}, "the keys are of type int64"),
+    "keys of strings": ("LabelEncoder", np.ones(2, np.int64), {"keys_strings": ["1"], "values_int64s": [7]}, "the keys are of type string"),
+    "keys twice": ("LabelEncoder", np.ones(2, np.int64), {"keys_int64s": [1], "keys_floats": [1.0], "values_int64s": [7]}, "in 2"),
+    "no values": ("LabelEncoder", np.ones(2, np.int64), {"keys_int64s": [1]}, "values are given in 0 attributes"),
+    "default": ("LabelEncoder", np.ones(2, np.int64), {"keys_int64s": [1], "values_int64s": [7],
+                "default_tensor": helper.make_tensor("d", TensorProto.FLOAT, [1], [0.5])}, "default_tensor is of float32"),
+    "categories": ("OneHotEncoder", np.array(["a"], object), {"cats_int64s": [1]}, "cats_strings is needed"),
+    "imputed": ("Imputer", np.ones(2, np.int32), {"imputed_value_int64s": [1 << 40]}, "are not all of type int32"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_attributes_of_types_that_the_input_has_not(case: str) -> None:
+    op, x, attributes, reason = MIXED[case]
+    with pytest.raises(ModelError, match=f"{op}.*{reason}"):
+        backend.prepare(model(ml(op, 4 if op == "LabelEncoder" else 1, [x], **attributes), True), jit=False)
 
 
 def test_a_forest_runs_as_plain_python() -> None:

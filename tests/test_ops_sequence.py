@@ -94,3 +94,46 @@ def test_strings_are_moved_like_numbers() -> None:
     assert y.tolist() == x.T[:, [1, 0]].tolist()
     assert z.tolist() == [*x.reshape(-1), *x.reshape(-1)]
     assert n.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_a_body_of_sequencemap_means_what_it_means_in_the_model(jit: bool) -> None:
+    """onnx writes SequenceMap as a Loop of opset 17, where ReduceMax has no axes as input and no other domain is known."""
+    text = """<ir_version: 10, opset_import: ["" : 21, "ai.onnx.ml" : 3]>
+    g (seq(float[n,2]) s, float[2] w) => (seq(float[2]) y, seq(float[n,2]) z) {
+        y, z = SequenceMap (s) <body = b (float[n,2] e) => (float[2] o, float[n,2] e) <int64[1] axis = {0}> {
+            m = ReduceMax<keepdims = 0>(e, axis)  p = ai.onnx.ml.Binarizer<threshold = 3.0>(m)  o = Add(p, w) }> }"""
+    x = np.array([[1, 5], [2, 3]], np.float32)
+    y, z = backend.prepare(onnx.parser.parse_model(text), jit=jit).run([[x, x[1:]], np.array([10, 20], np.float32)])
+    assert [item.tolist() for item in y] == [[10, 21], [10, 20]]
+    assert [item.tolist() for item in z] == [x.tolist(), x[1:].tolist()]
+
+
+@pytest.mark.parametrize("split", [np.array(2), np.array([], np.int64)])
+def test_nothing_splits_into_no_pieces(split: np.ndarray) -> None:
+    dims = ", ".join(["0"] * split.ndim)
+    text = f"g (float[n,3] x, int64[{dims}] s) => (seq(float[m,3]) y) {{ y = SplitToSequence<axis = 0>(x, s) }}"
+    (pieces,) = run(text.replace("int64[]", "int64"), ARRAYS[2], split, jit=False)
+    assert pieces == []
+
+
+def map_cast(given: int, made: int, **attributes: Any) -> backend.BackendRep:
+    node = onnx.helper.make_node("CastMap", ["x"], ["y"], domain="ai.onnx.ml", **attributes)
+    kind = onnx.helper.make_map_type_proto(onnx.TensorProto.INT64, onnx.helper.make_tensor_type_proto(given, []))
+    y = onnx.helper.make_tensor_value_info("y", made, [1, None])
+    graph = onnx.helper.make_graph([node], "g", [onnx.helper.make_value_info("x", kind)], [y])
+    return backend.prepare(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("ai.onnx.ml", 1)]), jit=False)
+
+
+@pytest.mark.parametrize(("form", "size", "expected"), [("DENSE", 1, ["0.1", "NaN"]), ("SPARSE", 3, ["0.1", "", "NaN"])])
+def test_numbers_of_a_map_become_text_like_others(form: str, size: int, expected: list[str]) -> None:
+    rep = map_cast(onnx.TensorProto.FLOAT, onnx.TensorProto.STRING, cast_to="TO_STRING", map_form=form, max_map=size)
+    assert rep.run([{2: float("nan"), 0: 0.1}])[0].tolist() == [expected]
+    if form == "SPARSE":
+        with pytest.raises(OnnxNumbaError, match="key -1 is no place"):
+            rep.run([{-1: 2.0}])
+
+
+def test_text_in_a_map_becomes_whole_numbers_that_no_float_holds() -> None:
+    rep = map_cast(onnx.TensorProto.STRING, onnx.TensorProto.INT64, cast_to="TO_INT64")
+    assert rep.run([{1: "9007199254740993", 0: "7"}])[0].tolist() == [[7, 9007199254740993]]

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from onnx_numba import backend, errors
 
@@ -52,3 +52,21 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "re2", None)
     with pytest.raises(errors.UnsupportedError, match=r"RegexFullMatch.*RE2.*onnx-numba\[text\]"):
         matcher("only here")
+
+
+@pytest.mark.parametrize(
+    ("text", "to"),
+    [("1_000", TensorProto.FLOAT), ("1_0", TensorProto.INT64), ("\uff11", TensorProto.INT64), ("300", TensorProto.INT8)],
+)
+def test_what_is_a_number_in_python_alone_is_none(text: str, to: int) -> None:
+    cast = helper.make_node("Cast", ["x"], ["y"], to=to)
+    with pytest.raises(errors.ExecutionError, match="Cast"):
+        backend.run_node(cast, [np.array([text], object)], jit=False)
+
+
+def test_words_are_no_farther_apart_than_a_row_is_long() -> None:
+    node = helper.make_node(
+        "TfIdfVectorizer", ["x"], ["y"], mode="TF", min_gram_length=1, max_gram_length=2, max_skip_count=(1 << 63) - 1,
+        ngram_counts=[0, 2], ngram_indexes=[0, 1, 2], pool_int64s=[1, 2, 1, 2],
+    )  # fmt: skip
+    assert backend.run_node(node, [np.array([1, 3, 3, 2, 1, 2])], jit=False)[0].tolist() == [2, 2, 3]

@@ -121,6 +121,23 @@ def test_values_that_are_no_tensors():
         conform(3, Port("x", MapType(STRING, numbers), object=0))
 
 
+@pytest.mark.parametrize(
+    ("key", "dtype", "value"),
+    [
+        (I64, F32, {"a": 1.0}), (I64, F32, {True: 1.0}), (STRING, F32, {1: 1.0}), (STRING, I64, {"a": 1.5}), (STRING, I64, {"a": 1 << 70}),
+        (STRING, F32, {"a": None}), (STRING, F32, {"a": "1"}), (STRING, STRING, {"a": 1}), (STRING, F32, {"a": [1.0, 2.0]}),
+    ],
+)  # fmt: skip
+def test_maps_of_other_types(key, dtype, value):
+    with pytest.raises(InputTypeError, match=r"'x'"):
+        conform(value, Port("x", MapType(key, TensorType(dtype, ())), object=0))
+
+
+def test_numbers_in_maps():
+    got = conform({np.int64(3): np.array(2), 4: np.float16(0.5), 5: 0.1}, Port("x", MapType(I64, TensorType(F32, ())), object=0))
+    assert got == {3: 2.0, 4: 0.5, 5: float(np.float32(0.1))}
+
+
 def test_shapes():
     port = tensor(rank=2, declared=("batch", 3))
     assert conform(np.zeros((7, 3), "f4"), port).shape == (7, 3)

@@ -156,7 +156,7 @@ def test_choice_and_emptiness() -> None:
     got = rep.run([np.array([True, False, True]), strings("a", "b", "ö"), strings("")])
     assert got.chosen.tolist() == ["a", "", "ö"]
     assert got.filled.tolist() == [[0, 2]]
-    assert got.hot.tolist() == [[1, 0], [0, 1], [0, 0]]
+    assert got.hot.tolist() == [[0, 0, 1], [0, 1, 0], [0, 0, 0]]
 
 
 def test_a_category_that_is_unknown_is_an_error() -> None:

@@ -172,7 +172,7 @@ class Function:
     nodes : tuple of Node
         The body; attributes may be `AttributeRef`.
     captures : mapping
-        For bodies made for one call with a subgraph in it: names in the body and what they are in the call's scope.
+        For a subgraph made a function, see `onnx_numba.passes.inline.expand`: names in it and what they are in the call's scope.
     """
 
     key: FunctionKey

@@ -191,3 +191,13 @@ class MapType:
 
 
 ValueType = TensorType | SequenceType | OptionalType | MapType
+
+
+def alike(one: ValueType, other: ValueType) -> bool:
+    """Whether two types are equal but for the shapes of tensors, and for what may be absent in one of them."""
+    one, other = (kind.element if isinstance(kind, OptionalType) else kind for kind in (one, other))
+    if isinstance(one, TensorType) and isinstance(other, TensorType):
+        return one.dtype is other.dtype
+    if isinstance(one, MapType) and isinstance(other, MapType):
+        return one.key is other.key and alike(one.value, other.value)
+    return isinstance(one, SequenceType) and isinstance(other, SequenceType) and alike(one.element, other.element)

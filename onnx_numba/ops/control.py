@@ -28,6 +28,7 @@ from onnx_numba.ir.loop import BranchCall, LoopCall, Object, Tensor
 from onnx_numba.ir.types import BOOL, I64, STRING, OptionalType, SequenceType, TensorType, ValueType
 from onnx_numba.lower import Choice, LoweredBody, type_of
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.common import normal_axis
 from onnx_numba.ops.deciding import by_shapes
 from onnx_numba.ops.lift import Lifted, lift
 from onnx_numba.ops.outside import Outside
@@ -40,6 +41,11 @@ MAX_GENERALISATIONS = 6
 @op("If", since=1, reviewed=25)
 def if_(b: Builder, condition: Tensor, *, then_branch: Graph, else_branch: Graph) -> tuple[Any, ...]:
     """The branch that the condition chooses; a condition that the model fixes leaves only that branch."""
+    _check_single(b, condition, "the condition")
+    for name, branch in (("then_branch", then_branch), ("else_branch", else_branch)):
+        _check_body(b, branch, 0, len(b.wanted), name)
+    if len(then_branch.outputs) != len(else_branch.outputs):
+        b.fail(f"then_branch has {len(then_branch.outputs)} outputs, else_branch {len(else_branch.outputs)}")
     known = b.constant(condition)
     if known is not None:
         return tuple(b.scope.inline(then_branch if bool(known.reshape(-1)[0]) else else_branch))
@@ -66,8 +72,12 @@ def if_(b: Builder, condition: Tensor, *, then_branch: Graph, else_branch: Graph
 @op("Loop", since=1, reviewed=25)
 def loop(b: Builder, trip: Tensor | None, condition: Tensor | None, *state: Value, body: Graph) -> tuple[Any, ...]:
     """Iterations until the condition fails or the count is reached; scan outputs are stacked."""
+    _check_body(b, body, 2 + len(state), 1 + len(state))
+    _check_single(b, trip, "the trip count")
+    _check_single(b, condition, "the condition")
     head = [_scalar_like(body.inputs[0].type, TensorType(I64, ())), _scalar_like(body.inputs[1].type, TensorType(BOOL, ()))]
     lowered, types = _fixpoint(b, body, head, [type_of(v) for v in state])
+    _check_again(b, lowered.program.outputs[0][1])
     count, going = _number(b, trip), 1 if condition is None else _number(b, condition)
     if going is not None and (trip is None) == (count is None):
         run = _Iterations(lowered, tuple(types), tuple(head), state, (), count, going).results(b)
@@ -92,18 +102,21 @@ def scan(
     scan_output_directions: Sequence[int] | None = None,
 ) -> tuple[Any, ...]:
     """A loop over slices of the scan inputs."""
-    split = len(values) - num_scan_inputs
-    state, scanned = values[:split], values[split:]
-    axes = [a % _rank(b, v) for a, v in zip(scan_input_axes or [0] * num_scan_inputs, scanned, strict=True)]
-    directions = list(scan_input_directions or [0] * num_scan_inputs)
+    state, scanned = _parts(b, values, num_scan_inputs, body)
+    split, count = len(state), len(body.outputs) - len(state)
+    ranks = [_rank(b, v) for v in scanned]
+    given = _each(b, scan_input_axes, num_scan_inputs, "scan_input_axes")
+    axes = [normal_axis(b, a, rank, "scan_input_axes") for a, rank in zip(given, ranks, strict=True)]
+    directions = _directions(b, scan_input_directions, num_scan_inputs, "scan_input_directions")
+    out_directions = _directions(b, scan_output_directions, count, "scan_output_directions")
+    out_given = _each(b, scan_output_axes, count, "scan_output_axes")
     slices = [_without_axis(b, v, a) for v, a in zip(scanned, axes, strict=True)]
     lowered, types = _fixpoint(b, body, [], [type_of(v) for v in state], slices)
     results = lowered.outputs[split:]
     out_axes = [
-        a % (len(t.shape or ()) + 1) if isinstance(t, TensorType) else 0
-        for a, t in zip(scan_output_axes or [0] * len(results), results, strict=True)
+        normal_axis(b, a, len(t.shape or ()) + 1, "scan_output_axes") if isinstance(t, TensorType) else 0
+        for a, t in zip(out_given, results, strict=True)
     ]
-    out_directions = list(scan_output_directions or [0] * len(results))
     tensors = _tensors(scanned)
     if tensors is not None:
         rows = tuple(_reversed(b, _moved(b, v, a, 0), r) for v, a, r in zip(tensors, axes, directions, strict=True))
@@ -126,16 +139,16 @@ def scan_8(
     b: Builder, lengths: Tensor | None, *values: Value, body: Graph, num_scan_inputs: int, directions: Sequence[int] | None = None
 ) -> tuple[Any, ...]:
     """The first form: a batch axis before the sequence axis, and sequence lengths."""
-    split = len(values) - num_scan_inputs
-    state, scanned = values[:split], values[split:]
+    state, scanned = _parts(b, values, num_scan_inputs, body)
+    split = len(state)
+    ways = _directions(b, directions, num_scan_inputs, "directions")
     slices = [_without_axis(b, v, 0, 2) for v in scanned]
     lowered, types = _fixpoint(b, body, [], [_without_axis(b, v, 0) for v in state], slices)
     outer = [_stacked(b, _open(t), 0) for t in types]
     stacked = [_stacked(b, _stacked(b, t, 0), 0) for t in lowered.outputs[split:]]
     return b.host(
         "scan_batched", [lengths, *state, *scanned, *lowered.captures], [*outer, *stacked],
-        body=lowered.program, state=split, scanned=num_scan_inputs, directions=list(directions or [0] * num_scan_inputs),
-        scans=[_empty(t) for t in stacked],
+        body=lowered.program, state=split, scanned=num_scan_inputs, directions=ways, scans=[_empty(t) for t in stacked],
     )  # fmt: skip
 
 
@@ -159,6 +172,9 @@ class _Iterations:
         """The last state, and the stacked rows of results along a first axis; None where there are steps for Python."""
         inputs = _tensors([*self.state, *self.rows, *self.body.captures])
         program = self.body.program
+        again = program.outputs[0][1] if self.head else None
+        if isinstance(again, Tensor) and again.size != 1:
+            return None  # the run sees whether it has one element
         if inputs is None or not all(isinstance(value, Tensor) for _, value, *_ in [*program.inputs, *program.outputs]):
             return None
         return self._at_once(b) or self._in_plan(b, inputs)
@@ -218,6 +234,53 @@ class _Iterations:
         (_, condition), again = self.body.program.inputs[1][:2], self.body.program.outputs[0][1]
         always = isinstance(again, Tensor) and again.content is not None and all(isinstance(c, e.Lit) and c.value for c in again.content)
         return d.dmax(self.count, 0) * self.going if always or again is condition else None
+
+
+def _check_body(b: Builder, body: Graph, inputs: int, outputs: int, name: str = "the body") -> None:
+    """Demand that a body takes so many inputs, and gives at least so many outputs."""
+    if len(body.inputs) != inputs:
+        b.fail(f"{name} has {len(body.inputs)} inputs, {inputs} are expected")
+    if len(body.outputs) < outputs:
+        b.fail(f"{name} has {len(body.outputs)} outputs, at least {outputs} are expected")
+
+
+def _check_single(b: Builder, value: Value | None, what: str) -> None:
+    """Demand one element, of a value whose size is known; for others the step in Python does."""
+    if isinstance(value, Tensor) and isinstance(value.size, int) and value.size != 1:
+        b.fail(f"{what} has {value.size} elements, one is expected")
+
+
+def _check_again(b: Builder, value: Value) -> None:
+    """Demand that what a loop's body says about going on is a truth value."""
+    kind = type_of(value)
+    if not isinstance(kind, TensorType) or kind.dtype is not BOOL:
+        b.fail(f"the condition that the body gives is a {kind}, tensor(bool) is expected")
+    _check_single(b, value, "the condition that the body gives")
+
+
+def _parts(b: Builder, values: Sequence[Value], count: int, body: Graph) -> tuple[tuple[Value, ...], tuple[Value, ...]]:
+    """The state and the scanned values among the inputs of a Scan."""
+    if not 1 <= count <= len(values):
+        b.fail(f"num_scan_inputs is {count}, of {len(values)} inputs")
+    split = len(values) - count
+    _check_body(b, body, len(values), split)
+    return tuple(values[:split]), tuple(values[split:])
+
+
+def _each(b: Builder, given: Sequence[int] | None, count: int, what: str) -> list[int]:
+    """A number for each of ``count`` values, 0 where none are given."""
+    numbers = list(given or [0] * count)
+    if len(numbers) != count:
+        b.fail(f"{what} has {len(numbers)} entries, {count} are expected")
+    return numbers
+
+
+def _directions(b: Builder, given: Sequence[int] | None, count: int, what: str) -> list[int]:
+    """For each of ``count`` values 0, or 1 for a way from the end."""
+    ways = _each(b, given, count, what)
+    if not set(ways) <= {0, 1}:
+        b.fail(f"{what} are {ways}, each must be 0 or 1")
+    return ways
 
 
 def _captured(body: LoweredBody) -> Outside:
@@ -351,7 +414,8 @@ def _rank(b: Builder, value: Value) -> int:
 
 
 def _without_axis(b: Builder, value: Value, axis: int, count: int = 1) -> ValueType:
-    _rank(b, value)
+    if _rank(b, value) < count:
+        b.fail(f"a value of rank {_rank(b, value)} is to be taken apart along {count} axes")
     type_ = type_of(value)
     assert isinstance(type_, TensorType) and type_.shape is not None
     return TensorType(type_.dtype, (*type_.shape[:axis], *type_.shape[axis + count :]))

@@ -55,8 +55,14 @@ def imputer(
         b.fail(f"there are no values to put into an input of type {x.dtype.onnx_name}")
     if len(given) != 1:
         b.require_equal(len(given), x.shape[-1] if x.rank else 1, "imputed values")
-    values = b.weight(np.array(given, x.dtype.numpy))
     replaced = replaced_value_float if x.dtype.is_float else replaced_value_int64
+    if not x.dtype.is_float:
+        least, greatest = x.dtype.limits
+        if min(given) < least or max(given) > greatest:
+            b.fail(f"imputed values {list(given)} are not all of type {x.dtype.onnx_name}")
+        if not least <= replaced <= greatest:
+            return b.copy(x)
+    values = b.weight(np.array(given, x.dtype.numpy))
 
     def element(v: Expr, w: Expr) -> Expr:
         missing = e.unary("isnan", v) if replaced != replaced else e.eq(v, replaced)
@@ -115,23 +121,32 @@ def one_hot_encoder(
     b: Builder, x: Tensor | Object, *, cats_int64s: Sequence[int] | None = None, cats_strings: Sequence[str] | None = None,
     zeros: int,
 ) -> Any:  # fmt: skip
-    """1 at the place of each element's category along a new last axis; without ``zeros`` an unknown one is an error."""
+    """1 at the place of each element's category along a new last axis, the last one if it is there twice.
+
+    Without ``zeros`` an unknown category is an error.
+    """
+    categories: Sequence[Any] | None = cats_strings if is_string(x) else cats_int64s
+    if not categories:
+        kind = x.type if isinstance(x, Object) else f"tensor({x.dtype.onnx_name})"
+        b.fail(f"{'cats_strings' if is_string(x) else 'cats_int64s'} is needed for an input of type {kind}")
+    last = {category: place for place, category in enumerate(categories)}
+    count = len(categories)
     if is_string(x):
-        names = list(dict.fromkeys(cats_strings or ()))
-        return _one_hot(b, lookup(b, x, names), len(names), bool(zeros))
-    numbers = tensor(b, x)
-    if not cats_int64s:
-        b.fail(f"cats_int64s is needed for an input of type {numbers.dtype.onnx_name}")
-    keys = b.cast(numbers, I64)
-    count = len(cats_int64s)
-    categories = b.weight(np.array(cats_int64s, np.int64))
-    if zeros:
-        return b.compute((*x.shape, count), lambda *i: _flag(e.eq(keys[i[:-1]], categories[(i[-1],)])), F32)  # type: ignore[union-attr]
+        places = lookup(b, x, list(last))
+        if len(last) < count:
+            table = b.weight(np.array([*last.values(), count], np.int64))
+            places = b.map(lambda p: table[(p,)], places, dtype=I64)
+        return _one_hot(b, places, count, bool(zeros))
+    keys = b.cast(tensor(b, x), I64)
+    column = b.weight(np.array(categories, np.int64))
+    if zeros and len(last) == count:
+        return b.compute((*keys.shape, count), lambda *i: _flag(e.eq(keys[i[:-1]], column[(i[-1],)])), F32)
 
     def place(p: tuple[Dim, ...], r: tuple[Dim, ...]) -> Expr:
-        return where(e.eq(keys[p], categories[(r[0],)]), e.dimval(r[0]), count)
+        return where(e.eq(keys[p], column[(r[0],)]), e.dimval(r[0]), -1)
 
-    return _one_hot(b, b.reduction("min", keys.shape, (count,), place, I64), count, False)
+    found = b.reduction("max", keys.shape, (count,), place, I64)
+    return _one_hot(b, b.map(lambda p: where(p < 0, e.lit(count, I64), p), found), count, bool(zeros))
 
 
 def _one_hot(b: Builder, places: Tensor, count: int, zeros: bool) -> Tensor:
@@ -161,14 +176,19 @@ def label_encoder(
     default_int64: int = -1, default_float: float = -0.0,
 ) -> Any:  # fmt: skip
     """Elements replaced by what a table has for them, else by a default; NaN is a key like others."""
-    keys = _column(keys_tensor, keys_strings, keys_int64s, keys_floats)
-    values = _column(values_tensor, values_strings, values_int64s, values_floats)
-    if keys is None or values is None or len(keys) != len(values):
-        b.fail("keys and values must be given, as many of the ones as of the others")
+    keys = _column(b, "keys", keys_tensor, keys_strings, keys_int64s, keys_floats)
+    values = _column(b, "values", values_tensor, values_strings, values_int64s, values_floats)
+    if len(keys) != len(values):
+        b.fail(f"{len(keys)} keys and {len(values)} values are given, as many of the ones as of the others are expected")
+    given, taken = dtype_of(keys.dtype), STRING if is_string(x) else tensor(b, x).dtype
+    if given is not taken:
+        b.fail(f"the keys are of type {given and given.onnx_name}, the input is a tensor({taken.onnx_name})")
     dtype = dtype_of(values.dtype)
     assert dtype is not None
     default: Any = {"s": default_string, "f": default_float}.get(dtype.kind, default_int64)
     if default_tensor is not None and default_tensor.size:
+        if default_tensor.dtype != values.dtype:
+            b.fail(f"default_tensor is of {default_tensor.dtype}, the values are of {values.dtype}")
         default = default_tensor.reshape(-1)[0]
     places, column = _places(b, x, keys, values, default)
     if dtype is STRING:
@@ -177,17 +197,20 @@ def label_encoder(
     return b.map(lambda p: table[(p,)], places, dtype=dtype)
 
 
-def _column(table: Array | None, *columns: Sequence[Any] | None) -> Array | None:
-    if table is not None and table.size:
-        return table.reshape(-1)
+def _column(b: Builder, what: str, table: Array | None, *columns: Sequence[Any] | None) -> Array:
+    """The one column that is given of a table in several types."""
     types: tuple[Any, ...] = (object, np.int64, np.float32)
-    return next((np.array(c, t) for c, t in zip(columns, types, strict=True) if c), None)
+    given = [np.array(c, t) for c, t in zip(columns, types, strict=True) if c]
+    given += [table.reshape(-1)] if table is not None and table.size else []
+    if len(given) != 1:
+        b.fail(f"{what} are given in {len(given)} attributes, one of {what}_* is expected")
+    return given[0]
 
 
 def _places(b: Builder, x: Tensor | Object, keys: Array, values: Array, default: Any) -> tuple[Tensor, list[Any]]:
     """For each element the place of its value in a column: the values of distinct keys, of NaN among numbers, and the default."""
     pairs = list(zip(keys.tolist(), values.tolist(), strict=True))
-    table: dict[Any, Any] = {key: value for key, value in reversed(pairs) if key == key and isinstance(key, str) == is_string(x)}
+    table: dict[Any, Any] = {key: value for key, value in reversed(pairs) if key == key}
     if is_string(x):
         return lookup(b, x, list(table)), [*table.values(), default]
     numbers = tensor(b, x)
@@ -226,6 +249,8 @@ def category_mapper(
 @op("CastMap", since=1, domain=ML)
 def cast_map(b: Builder, x: Object, *, cast_to: str, map_form: str, max_map: int) -> Any:
     """A map from int64 to a row of numbers or strings."""
+    if not isinstance(x.type, MapType) or not isinstance(x.type.value, TensorType):
+        b.fail(f"the input must be a map to numbers or strings, not {x.type}")
     kinds = {"TO_FLOAT": "f32", "TO_STRING": "string", "TO_INT64": "i64"}
     if cast_to not in kinds or map_form not in ("DENSE", "SPARSE") or (map_form == "SPARSE" and max_map < 1):
         b.fail(f"cast_to {cast_to!r} with map_form {map_form!r} and max_map {max_map} is not allowed")
@@ -234,7 +259,7 @@ def cast_map(b: Builder, x: Object, *, cast_to: str, map_form: str, max_map: int
     fill: Any = "" if dtype is STRING else 0
     return b.host(
         "cast_map", [x], [tensor_type(dtype, (1, None if dense else max_map))],
-        dense=dense, size=max_map, fill=fill, dtype=dtype.name,
+        dense=dense, size=max_map, fill=fill, dtype=dtype.name, given=x.type.value.dtype.name,
     )  # fmt: skip
 
 
@@ -246,8 +271,8 @@ def dict_vectorizer(
     vocabulary: Sequence[Any] = string_vocabulary or int64_vocabulary or ()
     if not isinstance(x.type, MapType) or not isinstance(x.type.value, TensorType):
         b.fail(f"the input must be a map, not {x.type}")
-    dtype = x.type.value.dtype
-    if not vocabulary:
-        b.fail("there is no vocabulary")
+    dtype, key = x.type.value.dtype, x.type.key
+    if not vocabulary or bool(string_vocabulary) != (key is STRING):
+        b.fail(f"the input's keys are of type {key.onnx_name}, and there is no vocabulary of it")
     shape = (1, len(vocabulary))
     return b.host("dict_vectorizer", [x], [tensor_type(dtype, shape)], vocabulary=list(vocabulary), dtype=dtype.name)

@@ -136,7 +136,8 @@ def tree_ensemble_classifier(
     if not count:
         b.fail("there are no class labels")
     base = _numbers(base_values, base_values_as_tensor)
-    if base and len(base) != count and (len(base), count) != (1, 2):
+    each = count != 2 or len(forest.given) > 1
+    if base and len(base) != count and (each or len(base) != 1):
         b.fail(f"{len(base)} base values for {count} classes")
     scores, seen = walk(b, rows(b, x), forest, count, "SUM", _threshold_type(x))
     if count == 1:
@@ -144,10 +145,10 @@ def tree_ensemble_classifier(
         if classlabels_strings:
             winner = b.full(winner.shape, 0, I64)
         return labels_of(b, winner, (0, 1), classlabels_strings), b.cast(result, F32)
-    if count > 2:
+    if each:
         winner, result = _many(b, scores, seen, base, post_transform)
     else:
-        case = Binary(len(forest.given) == 1, all(w >= 0 for w in weights), base, post_transform)
+        case = Binary(bool(weights) and min(weights) >= 0, base, post_transform)
         winner, result = case.outputs(b, scores, [_seen(forest, seen, k) for k in (0, 1)])
     return labels_of(b, winner, classlabels_int64s, classlabels_strings), b.cast(result, F32)
 
@@ -162,7 +163,11 @@ def _seen(forest: Forest, seen: Tensor, target: int) -> Callable[[Dim], Expr]:
 
 
 def _many(b: Builder, scores: Tensor, seen: Tensor, base: Sequence[float], transform: str) -> tuple[Tensor, Tensor]:
-    """Three classes or more: the first greatest of those that have a score."""
+    """Each class has weights of its own: the first greatest of those that have a score.
+
+    Of two classes onnxruntime takes the second as soon as its score is positive, though the standard says "the top class"; and of base
+    values it uses one for both, though they are to be added to the score of each.
+    """
     if base:
         scores = b.map(lambda v, w: v + w, scores, b.weight(np.array(base, scores.dtype.numpy)))
         candidates = scores
@@ -172,15 +177,10 @@ def _many(b: Builder, scores: Tensor, seen: Tensor, base: Sequence[float], trans
 
 
 class Binary:
-    """Two classes.
-
-    The standard lets a model of two classes give weights to one of them only, and leaves open what follows; the rules here are
-    onnxruntime's, but for labels: where both classes have weights, onnxruntime gives 0 and 1 whatever the labels are.
+    """Two classes, of which one alone has weights: the standard allows it and leaves open what follows; the rules are onnxruntime's.
 
     Attributes
     ----------
-    one : bool
-        All weights are of one class.
     positive : bool
         No weight is negative.
     base : sequence of float
@@ -189,8 +189,7 @@ class Binary:
         The transformation of scores.
     """
 
-    def __init__(self, one: bool, positive: bool, base: Sequence[float], transform: str) -> None:
-        self.one = one
+    def __init__(self, positive: bool, base: Sequence[float], transform: str) -> None:
         self.positive = positive
         self.base = base
         self.transform = transform
@@ -205,7 +204,7 @@ class Binary:
         def label(i: Dim) -> Expr:
             zero, one = pair(i)
             weight = where(seen[1](i), one, where(seen[0](i), zero, 0.0))
-            return e.cast(weight > (0.5 if self.one and self.positive else 0.0), I64)
+            return e.cast(weight > (0.5 if self.positive else 0.0), I64)
 
         def score(i: Dim, column: int) -> Expr:
             zero, one = pair(i)
@@ -244,7 +243,7 @@ class Binary:
             return probit(score) if column == 0 else e.lit(0.0, score.dtype)
         if self.transform == "LOGISTIC":
             return logistic(-score if column == 0 else score)
-        if self.one and self.positive:
+        if self.positive:
             return 1.0 - score if column == 0 else score
         return -score if column == 0 else score
 

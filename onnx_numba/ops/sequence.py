@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.loop import Object, Tensor
-from onnx_numba.ir.types import BOOL, I64, OptionalType, SequenceType, TensorType, ValueType
+from onnx_numba.ir.types import BOOL, I32, I64, OptionalType, SequenceType, TensorType, ValueType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import AnyShape, normal_axis, shape_of, tensor_type
 from onnx_numba.ops.create import dtype_by_number
@@ -49,6 +49,13 @@ def _without_names(kind: ValueType) -> ValueType:
     return kind
 
 
+def _check_position(b: Builder, position: Value | None) -> None:
+    """Demand a single whole number; where only the run knows how many there are, the step does."""
+    kind = None if position is None else type_of(position)
+    if isinstance(kind, TensorType) and (kind.dtype not in (I32, I64) or any(isinstance(x, int) and x != 1 for x in kind.shape or ())):
+        b.fail(f"the position is a {kind}, a scalar of int32 or int64 is expected")
+
+
 @op("SequenceConstruct", since=11)
 def sequence_construct(b: Builder, *xs: Value) -> Object:
     """A sequence of the inputs."""
@@ -68,12 +75,14 @@ def sequence_empty(b: Builder, *, dtype: int | None = None) -> Object:
 @op("SequenceAt", since=11)
 def sequence_at(b: Builder, sequence: Object, position: Tensor) -> Value:
     """The element at a position."""
+    _check_position(b, position)
     return b.host("sequence_at", [sequence, position], [element_type(b, sequence)])[0]
 
 
 @op("SequenceInsert", since=11)
 def sequence_insert(b: Builder, sequence: Object, item: Value, position: Tensor | None = None) -> Object:
     """The sequence with one more element."""
+    _check_position(b, position)
     kind = SequenceType(joined(b, element_type(b, sequence), _without_names(type_of(item))))
     return b.host("sequence_insert", [sequence, item, position], [kind])[0]
 
@@ -81,6 +90,7 @@ def sequence_insert(b: Builder, sequence: Object, item: Value, position: Tensor 
 @op("SequenceErase", since=11)
 def sequence_erase(b: Builder, sequence: Object, position: Tensor | None = None) -> Object:
     """The sequence without one element."""
+    _check_position(b, position)
     return b.host("sequence_erase", [sequence, position], [SequenceType(element_type(b, sequence))])[0]
 
 
@@ -98,6 +108,8 @@ def split_to_sequence(b: Builder, x: Value, split: Tensor | None = None, *, axis
     if not isinstance(kind, TensorType):
         b.fail(f"a tensor is expected, {kind} came")
     if shape is not None:
+        if not shape:
+            b.fail("a scalar has no axis to split")
         axis = normal_axis(b, axis, len(shape))
         piece: AnyShape = () if split is None and not keepdims else (None,)
         known = tuple(n if isinstance(n, int) else None for n in shape)
@@ -112,6 +124,8 @@ def _split(b: Builder, x: Value, split: Tensor | None, kind: ValueType, axis: in
 @op("ConcatFromSequence", since=11)
 def concat_from_sequence(b: Builder, sequence: Object, *, axis: int, new_axis: int) -> Value:
     """All elements side by side along an axis, or stacked along a new one."""
+    if new_axis not in (0, 1):
+        b.fail(f"new_axis must be 0 or 1, not {new_axis}")
     kind = element_type(b, sequence)
     if not isinstance(kind, TensorType):
         b.fail(f"a sequence of tensors is expected, one of {kind} came")

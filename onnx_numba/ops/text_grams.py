@@ -100,10 +100,11 @@ def _counted(b: Builder, words: Tensor, items: int, columns: dict[Gram, int], wi
     targets = np.array([column for _, column in longer] or [0], np.int64)
     sizes = np.array(sorted({len(gram) for gram, _ in longer}) or [0], np.int64)
     rows, row = (d.product(words.shape[:-1]), words.shape[-1]) if words.rank else (1, 1)
+    steps = d.dmax(d.dmin(skips, row), 0) + 1  # no two words of a row are farther apart
     (counts,) = b.template(
         count_grams, [words, *(b.weight(table) for table in (single, slots, stops, flat, targets, sizes))],
         [(I32, (*words.shape[:-1], width))], total=rows, grain=GRAIN,
-        constants={"START": HASH_START}, dims=(row, width, items, len(slots) - 1, len(sizes) if longer else 0, skips + 1),
+        constants={"START": HASH_START}, dims=(row, width, items, len(slots) - 1, len(sizes) if longer else 0, steps),
     )  # fmt: skip
     return counts
 

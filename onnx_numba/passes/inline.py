@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from onnx_numba import schemas
 from onnx_numba.errors import ModelError
 from onnx_numba.ir.graph import AttributeRef, Function, FunctionKey, Graph, Node, Value
 from onnx_numba.ir.types import ValueType
@@ -62,13 +63,37 @@ def expand(node: Node, input_types: Sequence[ValueType | None]) -> Graph | None:
     Graph or None
         Its nodes read the names in ``node.inputs`` and write those in ``node.outputs``; all other names are unique in the model.
     """
-    function = schema_function(node, input_types)
+    calling, functions = _calling(node)
+    function = schema_function(calling, input_types)
     if function is None:
         return None
     types = dict(zip(node.inputs, input_types, strict=False))
     inputs = tuple(Value(name, kind) for name, kind in types.items() if name)
     outputs = tuple(Value(name) for name in node.outputs if name)
-    return remove_dead_code(Graph(inputs, outputs, (), instantiate(node, function), node.name))
+    graph = Graph(inputs, outputs, (), instantiate(node, function), node.name)
+    return remove_dead_code(inline(graph, functions) if functions else graph)
+
+
+def _calling(node: Node) -> tuple[Node, dict[FunctionKey, Function]]:
+    """The node with each of its subgraphs made a function, and a call of it in its place.
+
+    The body that onnx makes is written for an opset of its own, in which the subgraph's nodes would mean something else. ::
+
+        SequenceMap (xs) <body = (x) => (y) { t = Abs(x) y = Neg(t) }>   becomes
+        SequenceMap (xs) <body = (x) => (»body0) { »body0 = ».body(x) }>   with   ».body (x) => (y) { t = Abs(x) y = Neg(t) }
+    """
+    bodies, functions = {}, {}
+    for name, body in node.bodies.items():
+        inputs, outputs = tuple(v.name for v in body.inputs), tuple(v.name for v in body.outputs)
+        results = tuple(f"»{name}{k}" for k in range(len(outputs)))  # a body may give an input as it is, or a value twice
+        call = Node(name, "»", 0, 0, inputs, results, name=node.name)
+        constants = [Node("Constant", "", 13, 13, (), (c.name,), {"value": c.array}, c.name) for c in body.initializers]
+        captures = {outer: outer for outer in body.captures}
+        nodes = (*constants, *body.nodes)
+        functions[call.key] = Function(call.key, inputs, outputs, {}, schemas.newest_opsets(), nodes, captures)
+        values = tuple(replace(value, name=result) for value, result in zip(body.outputs, results, strict=True))
+        bodies[name] = replace(body, outputs=values, initializers=(), nodes=(call,))
+    return replace(node, bodies=bodies), functions
 
 
 def instantiate(node: Node, function: Function) -> tuple[Node, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 from onnx import FunctionProto
@@ -10,14 +10,16 @@ from onnx import FunctionProto
 from onnx_numba import schemas
 from onnx_numba.convert import Context, convert_function, opset_versions
 from onnx_numba.encode import encode_node, encode_type
-from onnx_numba.ir.graph import Function, Node
+from onnx_numba.ir.graph import Function, FunctionKey, Node
 from onnx_numba.ir.types import ValueType
-from onnx_numba.passes.rename import rename_node
 from onnx_numba.schemas import Schema
 
 
 def schema_function(node: Node, input_types: Sequence[ValueType | None]) -> Function | None:
-    """The body of a node's operator for these input types; None where the standard gives none."""
+    """The body of a node's operator for these input types; None where the standard gives none.
+
+    Subgraphs of the node may be made of calls of functions only, which its body then has.
+    """
     schema = schemas.find(node.op, node.domain, node.opset)
     if schema is None or schema.since_version != node.since_version:
         return None
@@ -38,24 +40,23 @@ def is_function(node: Node) -> bool:
 
 
 def _function_for(node: Node, input_types: Sequence[ValueType | None], schema: Schema) -> Function | None:
-    """A body that onnx makes for this node; names that its subgraphs capture are told apart from the body's own by a mark."""
-    marked = {name: f"»{name}" for body in node.bodies.values() for name in body.captures}
+    """A body that onnx makes for this node."""
     # onnx makes no body for a SequenceMap that leaves out outputs; what nobody reads is removed later.
-    outputs = tuple(name or f"»{k}" for k, name in enumerate(node.outputs))
-    called = replace(rename_node(node, lambda name: marked.get(name, name)), inputs=node.inputs, outputs=outputs)
+    called = replace(node, outputs=tuple(name or f"»{k}" for k, name in enumerate(node.outputs)))
     types = [encode_type(kind).SerializeToString() for kind in input_types]
     version = _version(schema.onnx.context_dependent_function_opset_versions, node)
     encoded = schema.onnx.get_context_dependent_function_with_opset_version(
         version, encode_node(called).SerializeToString(), types
     )
-    return _function(encoded, schema, {mark: name for name, mark in marked.items()}) if encoded else None
+    return _function(encoded, schema, [inner.key for body in node.bodies.values() for inner in body.nodes]) if encoded else None
 
 
-def _function(encoded: bytes, schema: Schema, captures: dict[str, str] | None = None) -> Function:
+def _function(encoded: bytes, schema: Schema, calls: Container[FunctionKey] = ()) -> Function:
+    """The body; ``calls`` are of functions."""
     proto = FunctionProto.FromString(encoded)
     # Bodies of operators outside the standard's own domain say nothing about it; they come from this release of onnx.
     opsets = {"": schemas.newest_opsets()[""], **opset_versions(proto.opset_import, {})}
-    function = convert_function(proto, Context(opsets), captures)
+    function = convert_function(proto, Context(opsets, calls))
     defaults = {name: spec.default for name, spec in schema.attributes.items() if spec.default is not None}
     return replace(function, defaults={**defaults, **function.defaults})
 

@@ -18,7 +18,7 @@ Params = Mapping[str, Any]
 def if_(params: Params, condition: Any, *captures: Any) -> tuple[Any, ...]:
     """Run one of two bodies."""
     split = params["split"]
-    if bool(np.asarray(condition).reshape(-1)[0]):
+    if _single(condition, "the condition"):
         return params["then"](*captures[:split])
     return params["otherwise"](*captures[split:])
 
@@ -27,15 +27,15 @@ def loop(params: Params, trip: Any, condition: Any, *values: Any) -> tuple[Any, 
     """Run a body until its condition fails or the count is reached."""
     body, count = params["body"], params["state"]
     state, captures = [_kept(v) for v in values[:count]], values[count:]
-    limit = None if trip is None else int(np.asarray(trip).reshape(-1)[0])
-    going = True if condition is None else bool(np.asarray(condition).reshape(-1)[0])
+    limit = None if trip is None else int(_single(trip, "the trip count"))
+    going = True if condition is None else bool(_single(condition, "the condition"))
     shapes = [(1,) * rank for rank in params["ranks"]]
     collected: list[list[Any]] = [[] for _ in params["scans"]]
     number = 0
     while going and (limit is None or number < limit):
         counter = np.full(shapes[0], number, np.int64)
         again, *results = body(counter, np.full(shapes[1], going, np.bool_), *state, *captures)
-        going = bool(np.asarray(again).reshape(-1)[0])
+        going = bool(_single(again, "the condition that the body gives"))
         state = results[:count]
         for items, item in zip(collected, results[count:], strict=True):
             items.append(item)
@@ -57,18 +57,25 @@ def scan(params: Params, *values: Any) -> tuple[Any, ...]:
 
 
 def scan_batched(params: Params, lengths: Any, *values: Any) -> tuple[Any, ...]:
-    """Scan of version 8: per batch entry, over as many steps as its length says; shorter outputs are padded with zeros."""
+    """Scan of version 8: per batch entry, over as many steps as its length says; shorter outputs are filled up."""
     count, scanned = params["state"], params["scanned"]
-    inputs, captures = values[count : count + scanned], values[count + scanned :]
+    first, inputs, captures = values[:count], values[count : count + scanned], values[count + scanned :]
+    batch, steps = inputs[0].shape[:2]
+    if any(len(v) != batch for v in first) or any(v.shape[:2] != (batch, steps) for v in inputs):
+        raise ValueError(f"inputs of shapes {[v.shape for v in (*first, *inputs)]} do not have the same batch, or length")
+    limits = [steps] * batch if lengths is None else lengths.tolist()
+    if len(limits) != batch or not all(0 <= n <= steps for n in limits):
+        raise ValueError(f"sequence lengths {limits}, one from 0 to {steps} for each of {batch} batch entries is expected")
     states: list[list[Any]] = []
-    outputs: list[list[Any]] = []
-    for entry in range(len(inputs[0])):
-        steps = inputs[0].shape[1] if lengths is None else int(lengths[entry])
-        sequences = [_slices(v[entry][:steps], 0, r) for v, r in zip(inputs, params["directions"], strict=True)]
-        state, collected = _over(params["body"], [_kept(v[entry]) for v in values[:count]], sequences, captures, len(params["scans"]))
+    outputs: list[list[list[Any]]] = []
+    for entry, limit in enumerate(limits):
+        sequences = [_slices(_at(v, entry)[:limit], 0, r) for v, r in zip(inputs, params["directions"], strict=True)]
+        state, collected = _over(params["body"], [_kept(_at(v, entry)) for v in first], sequences, captures, len(params["scans"]))
         states.append(state)
-        outputs.append([_padded(items, inputs[0].shape[1]) for items in collected])
-    return (*(np.stack(column) for column in zip(*states, strict=True)), *(np.stack(column) for column in zip(*outputs, strict=True)))
+        outputs.append(collected)
+    last = [np.stack([state[k] for state in states]) if states else initial.copy() for k, initial in enumerate(first)]
+    stacked = [_filled([entry[k] for entry in outputs], steps, empty) for k, empty in enumerate(params["scans"])]
+    return (*last, *stacked)
 
 
 def _over(
@@ -83,9 +90,23 @@ def _over(
     return state, collected
 
 
+def _single(value: Any, what: str) -> Any:
+    """The only element of a tensor."""
+    array = np.asarray(value)
+    if array.size != 1:
+        raise ValueError(f"{what} has {array.size} elements, one is expected")
+    return array.reshape(-1)[0]
+
+
+def _at(value: Any, position: int) -> Any:
+    """An entry along the first axis, an array even where that is a single string."""
+    return value[position : position + 1].reshape(value.shape[1:])
+
+
 def _slices(value: Any, axis: int, reverse: int) -> list[Any]:
     moved = np.moveaxis(value, axis, 0)
-    return [np.ascontiguousarray(part).reshape(part.shape) for part in (moved[::-1] if reverse else moved)]
+    order = range(len(moved))
+    return [np.ascontiguousarray(part).reshape(part.shape) for part in (_at(moved, k) for k in (reversed(order) if reverse else order))]
 
 
 def _stack(items: list[Any], empty: tuple[str, tuple[int, ...]], axis: int) -> Any:
@@ -95,9 +116,15 @@ def _stack(items: list[Any], empty: tuple[str, tuple[int, ...]], axis: int) -> A
     return np.zeros(shape, DTYPES[name].numpy)
 
 
-def _padded(items: list[Any], steps: int) -> Any:
-    missing = [np.zeros_like(items[0])] * (steps - len(items))
-    return np.stack([*items, *missing])
+def _filled(entries: list[list[Any]], steps: int, empty: tuple[str, tuple[int, ...]]) -> Any:
+    """Per batch entry its rows, and after them rows of zeros, or of empty strings, up to ``steps``."""
+    name, shape = empty
+    shapes = [row.shape for rows in entries for row in rows]
+    dtype = DTYPES[name]
+    fill = np.full((shapes or [shape[2:]])[0], "" if dtype.kind == "s" else 0, dtype.numpy)
+    if not entries or not steps:
+        return np.zeros((len(entries), steps, *fill.shape), dtype.numpy)
+    return np.stack([np.stack([*rows, *[fill] * (steps - len(rows))]) for rows in entries])
 
 
 def _kept(value: Any) -> Any:

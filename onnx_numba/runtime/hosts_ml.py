@@ -9,6 +9,7 @@ import numpy as np
 
 from onnx_numba.native.layout import BUILD_ITEMS, BUILD_MAPS
 from onnx_numba.runtime.host import factory, of_objects
+from onnx_numba.runtime.hosts_text import string_from_numbers, string_to_numbers
 
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Any]
@@ -64,17 +65,25 @@ def _array(values: list[Any], kind: np.dtype[Any]) -> Array:
 
 def cast_map(params: Params, x: Mapping[int, Any]) -> tuple[Array]:
     """A map's values in the order of its keys, or at places given by them, as a row."""
+    keys = sorted(x)
     if params["dense"]:
-        values = [x[key] for key in sorted(x)]
-    else:
-        values = [x.get(key, params["fill"]) for key in range(params["size"])]
-    return (_cast_row(values, params["dtype"]),)
+        return (_cast([x[key] for key in keys], params["given"], params["dtype"]).reshape(1, -1),)
+    if keys and keys[0] < 0:
+        raise ValueError(f"key {keys[0]} is no place in a row")
+    places = [key for key in keys if key < params["size"]]
+    row = np.full((1, params["size"]), params["fill"], _storage(params["dtype"]))
+    row[0, places] = _cast([x[key] for key in places], params["given"], params["dtype"])
+    return (row,)
 
 
-def _cast_row(values: list[Any], dtype: str) -> Array:
-    if dtype == "string":
-        return _array([v if isinstance(v, str) else str(v) for v in values], np.dtype(object)).reshape(1, -1)
-    return np.array([float(v) for v in values]).astype(_storage(dtype)).reshape(1, -1)
+def _cast(values: list[Any], given: str, dtype: str) -> Array:
+    """Values of one element type as another, like Cast."""
+    array = _array(values, _storage(given))
+    if given == dtype:
+        return array
+    if given == "string":
+        return string_to_numbers({"dtype": dtype}, array)[0]
+    return string_from_numbers({}, array)[0] if dtype == "string" else array.astype(_storage(dtype))
 
 
 def dict_vectorizer(params: Params, x: Mapping[Any, Any]) -> tuple[Array]:

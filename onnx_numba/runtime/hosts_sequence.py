@@ -20,7 +20,9 @@ Params = Mapping[str, Any]
 
 def _position(position: Array | None, length: int, what: str, default: int, beyond: int = 0) -> int:
     """A position in a sequence, counted from the front; ``beyond`` more than its length are allowed."""
-    index = default if position is None else int(np.asarray(position).reshape(-1)[0])
+    if position is not None and position.size != 1:
+        raise ValueError(f"{what}: a position of {position.size} elements, one is expected")
+    index = default if position is None else int(position.reshape(-1)[0])
     if not -length <= index < length + beyond:
         raise ValueError(f"{what}: position {index} in a sequence of {length}")
     return index + length if index < 0 else index
@@ -64,6 +66,8 @@ def split_to_sequence(params: Params, x: Array, split: Array | None = None) -> t
     if split is None:
         pieces = [np.take(x, [k], axis) for k in range(extent)]
         return ([np.array(p if params["keepdims"] else np.squeeze(p, axis)) for p in pieces],)
+    if split.ndim > 1:
+        raise ValueError(f"SplitToSequence: sizes of rank {split.ndim}, a scalar or a vector is expected")
     if split.ndim == 0:
         size = int(split)
         if size <= 0:
@@ -73,7 +77,8 @@ def split_to_sequence(params: Params, x: Array, split: Array | None = None) -> t
         sizes = [int(s) for s in split]
         if sum(sizes) != extent or any(s < 0 for s in sizes):
             raise ValueError(f"SplitToSequence: pieces of {sizes} of a dim of {extent}")
-    return ([np.array(p) for p in np.split(x, np.cumsum(sizes)[:-1], axis)],)
+    borders = np.cumsum(sizes)
+    return ([np.array(p) for p in np.split(x, borders[:-1], axis)] if sizes else [],)
 
 
 def concat_from_sequence(params: Params, sequence: Sequence[Array]) -> tuple[Array]:

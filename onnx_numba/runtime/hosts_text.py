@@ -35,27 +35,42 @@ def _text(value: Any) -> str:
 
 def string_to_numbers(params: Params, x: Array) -> tuple[Array]:
     """Text as numbers; integers may be written as floats, NaN and infinities by their usual names."""
-    kind = DTYPES[params["dtype"]].numpy
-    if kind.kind in "iu":
+    dtype = DTYPES[params["dtype"]]
+    if dtype.is_int:
         convert: Callable[[str], Any] = _integer
-    elif kind.kind == "b":
-        convert = _truth
     else:
-        convert = float
+        convert = _truth if dtype.kind == "b" else _real
     numbers = list(map(convert, x.reshape(-1).tolist()))
-    return (np.array(numbers, np.float64 if kind.kind not in "iub" else kind).astype(kind).reshape(x.shape),)
+    if dtype.is_int:
+        least, greatest = dtype.limits
+        beyond = next((number for number in numbers if not least <= number <= greatest), None)
+        if beyond is not None:
+            raise ValueError(f"{beyond} is outside the range of {dtype.onnx_name}, {least} to {greatest}")
+    made = np.array(numbers, object if dtype.is_int else np.float64)
+    return (made.astype(dtype.numpy).reshape(x.shape),)
+
+
+def _plain(text: str) -> str:
+    """The text, which must not be a number in Python alone: with underscores between its digits, or with digits of other scripts."""
+    if "_" in text or not text.isascii():
+        raise ValueError(f"could not convert string to float: {text!r}")
+    return text
+
+
+def _real(text: str) -> float:
+    return float(_plain(text))
 
 
 def _integer(text: str) -> int:
     try:
-        return int(text)
+        return int(_plain(text))
     except ValueError:
-        return int(float(text))
+        return int(_real(text))
 
 
 def _truth(text: str) -> bool:
     named = {"": False, "false": False, "true": True}.get(text.strip().lower())
-    return float(text) != 0 if named is None else named
+    return _real(text) != 0 if named is None else named
 
 
 def _each(function: Callable[[Any], Any], x: Array) -> Array:
