@@ -75,14 +75,24 @@ def feeds(case: Case) -> list[Array]:
     return [x for k, x in enumerate(case.inputs) if x is not None and k not in case.constants]
 
 
-def onnxruntime_outputs(case: Case) -> list[Array]:
-    """What onnxruntime makes of the case."""
+def onnxruntime_outputs(case: Case, threads: int = 0) -> list[Array]:
+    """What onnxruntime makes of the case, with as many threads as there are cores or with so many."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options.log_severity_level, options.intra_op_num_threads = 4, threads
+    options.add_session_config_entry("session.x64quantprecision", "1")  # or constants of bytes saturate where there is no VNNI
     session = onnxruntime.InferenceSession(model(case, False).SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run(None, dict(zip((i.name for i in session.get_inputs()), feeds(case), strict=True)))
+
+
+def reference_outputs(case: Case) -> list[Array]:
+    """What onnx's interpreter makes of the case."""
+    from onnx.reference import ReferenceEvaluator
+
+    made = model(case, False)
+    outputs: list[Array] = ReferenceEvaluator(made).run(None, dict(zip((i.name for i in made.graph.input), feeds(case), strict=True)))
+    return outputs
 
 
 def check(case: Case, expected: Sequence[Array], rtol: float = 1e-5, atol: float = 1e-6, interpreted: bool = True) -> None:

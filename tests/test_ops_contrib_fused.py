@@ -175,13 +175,7 @@ def test_quantised_lstm_of_many_units() -> None:
 
 def _one_thread(case: Case) -> list[Array]:
     """What onnxruntime gives with one thread: with more it quantises the state of parts of the batch."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 4, 1
-    session = onnxruntime.InferenceSession(model(case, False).SerializeToString(), options, providers=["CPUExecutionProvider"])
-    given = [x for k, x in enumerate(case.inputs) if x is not None and k not in case.constants]
-    return session.run(None, dict(zip((i.name for i in session.get_inputs()), given, strict=True)))
+    return onnxruntime_outputs(case, threads=1)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

@@ -99,7 +99,8 @@ CASES = [
     case("QLinearAveragePool", POOL, kernel_shape=[6, 7]),
     case(
         "QLinearConv",
-        [IMAGE, scale(0.02), zero(IMAGE, 7), i8(4, 7, 3, 2), scale(0.01), zero(Z, 0), scale(0.5), zero(IMAGE, 99)],
+        # Weights of 7 bits: without VNNI, onnxruntime adds two products in 16 bits.
+        [IMAGE, scale(0.02), zero(IMAGE, 7), i8(4, 7, 3, 2) // 2, scale(0.01), zero(Z, 0), scale(0.5), zero(IMAGE, 99)],
         (1, 2, 3, 4, 5, 6, 7),
         channels_last=1,
         pads=[1, 1, 1, 0],

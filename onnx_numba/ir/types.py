@@ -42,6 +42,10 @@ class DType:
     bits: int
     compute: str
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A type out of the store is the one that this process has: types are compared by identity."""
+        return _named, (self.name,)
+
     @property
     def numpy(self) -> np.dtype[Any]:
         """The NumPy dtype of arrays handed to and from users."""
@@ -94,6 +98,11 @@ _NUMPY = {
     "bool": "?", "i8": "i1", "i16": "i2", "i32": "i4", "i64": "i8", "u8": "u1", "u16": "u2", "u32": "u4", "u64": "u8",
     "f16": "f2", "f32": "f4", "f64": "f8", "c64": "c8", "c128": "c16", "string": "O",
 }  # fmt: skip
+
+
+def _named(name: str) -> DType:
+    return DTYPES[name]
+
 
 DTYPES: dict[str, DType] = {
     name: DType(name, onnx, onnx_name, kind, bits, compute)

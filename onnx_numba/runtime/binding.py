@@ -77,7 +77,24 @@ def _value(value: Any, kind: ValueType, what: str) -> Any:
     assert isinstance(kind, MapType)
     if not isinstance(value, Mapping):
         raise InputTypeError(f"{what}: expected a mapping for {kind}, got {type(value).__name__}")
-    return dict(value)
+    allowed: Any = str if kind.key.kind == "s" else (int, np.integer)
+    wrong = next((key for key in value if not isinstance(key, allowed) or isinstance(key, bool)), None)
+    if wrong is not None:
+        raise InputTypeError(f"{what}: key {wrong!r} of a {kind} is no {kind.key.onnx_name}")
+    return {key: _entry(item, kind.value, f"{what}[{key!r}]") for key, item in value.items()}
+
+
+def _entry(value: Any, kind: ValueType, what: str) -> Any:
+    """A value of a map; numbers have the types of Python or NumPy that callers happen to have."""
+    if not isinstance(kind, TensorType):
+        return _value(value, kind, what)
+    if kind.dtype.kind == "s":
+        array = _strings(np.asarray(value), what)
+    else:
+        array = _converted(value, kind.dtype, what)
+    if array.ndim:
+        raise InputTypeError(f"{what}: expected one {kind.dtype.onnx_name}, got an array of shape {list(array.shape)}")
+    return array.item()
 
 
 def _tensor(value: Any, dtype: DType, what: str) -> Array:
