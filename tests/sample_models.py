@@ -118,6 +118,7 @@ SAMPLES: dict[str, Sample] = {
         lambda r: [f32(r, 37).astype(np.float16), f32(r, 37).astype(ml_dtypes.bfloat16)],
         lambda _: {"zero": np.array(0)},
     ),
+    "math16": Sample(_math("float16"), lambda r: [(np.abs(r.standard_normal(100)) / 4).astype(np.float16)]),
     "math32": Sample(_math("float"), lambda r: [np.abs(f32(r, 100)) / 4]),
     "math64": Sample(_math("double"), lambda r: [np.abs(r.standard_normal(100)) / 4]),
     "integers": Sample(

@@ -28,7 +28,7 @@ from onnx_numba.compile.store import Store
 from onnx_numba.options import Options
 from onnx_numba.pipeline import Build
 from onnx_numba.prepare import PreparedModel
-from onnx_numba.target import TARGETS, Target, host_target
+from onnx_numba.target import LEVELS, TARGETS, Target, host_target
 
 MODELS = {"iris": iris, **{name: sample.model for name, sample in SAMPLES.items()}}
 ELSEWHERE = {name: target for name, target in TARGETS.items() if target.triple != host_target().triple}
@@ -68,6 +68,15 @@ def test_elsewhere(name: str, target: Target) -> None:
     for digest, data in objects.items():
         check_symbols(data, target, symbol_of(digest))
         assert undefined_symbols(data) <= ALLOWED[target.system]
+
+
+@pytest.mark.parametrize("level", ["x86-64-v3", "x86-64-v4"])
+@pytest.mark.parametrize("name", ["half", "math16"])
+def test_half_precision_where_only_conversions_are_instructions(name: str, level: str) -> None:
+    """From and to float32, that is: from float64 it takes a function of the compiler's library."""
+    target, made = Target(TARGETS["x86-64"].triple, level, LEVELS[level]), artefact(name)
+    for digest, data in compile_module(made.source, kernels(made), target, Store()).items():
+        check_symbols(data, target, symbol_of(digest))
 
 
 @pytest.mark.parametrize("name", due("ONNX_NUMBA_GENERIC"))

@@ -202,6 +202,6 @@ def _pow_f32(x: Any, y: Any) -> Any:
 
 RECORDS: tuple[Record, ...] = (
     *(overloaded(name, _NARROW[name], _WIDE[name]) for name in _NARROW),
-    through_f64("asinh", _asinh), through_f64("acosh", _acosh), through_f64("atanh", _atanh),
+    through_f64("asinh", _asinh, odd=True), through_f64("acosh", _acosh), through_f64("atanh", _atanh, odd=True),
     overloaded("pow_", _pow_f32, _pow_f64),
 )  # fmt: skip

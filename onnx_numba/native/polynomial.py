@@ -12,7 +12,7 @@ import numpy as np
 
 from onnx_numba.native.emit import call, index_value, is_int, numba_type, suffix
 from onnx_numba.native.registry import Function, Intrinsic, Overloaded, function, overloaded
-from onnx_numba.native.scalar import f32, f64, fma
+from onnx_numba.native.scalar import abs_, copysign, f32, f64, fma
 
 
 class Format(NamedTuple):
@@ -82,11 +82,19 @@ def table(name: str, words: list[int]) -> Intrinsic:
     return Intrinsic(name, twin, typing, emit)
 
 
-def through_f64(name: str, wide: Function) -> Overloaded:
-    """One name for a float64 function and its use for float32, where it is right but for the last rounding."""
+def through_f64(name: str, wide: Function, odd: bool = False) -> Overloaded:
+    """One name for a float64 function and its use for float32, where it is right but for the last rounding.
+
+    An ``odd`` function is computed of the magnitude: a float64's sign on a number that is then rounded to float16 has LLVM round that
+    float64 to float16 as well, for which most processors lack an instruction.
+    """
 
     @function
     def narrow(x: Any) -> Any:
         return f32(wide(f64(x)))
 
-    return overloaded(name, narrow, wide)
+    @function
+    def with_sign(x: Any) -> Any:
+        return copysign(f32(wide(f64(abs_(x)))), x)
+
+    return overloaded(name, with_sign if odd else narrow, wide)
