@@ -1,4 +1,4 @@
-"""Inputs with defaults: some exporters list every weight as an input that callers could replace, though none ever does."""
+"""Inputs with defaults: some exporters list every weight as an input that callers could replace, though few ever do."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Conv:
     fill : bool
         Whether the padding consists of the one element of a buffer; else of zeros.
     plain : bool
-        Whether the input is read as it is, which `reads_plainly` tells.
+        Whether the input is read as it is: where it can be, by `reads_plainly`, and has few uses, by `uses_little`.
     in_scratch : bool
         Whether the output is only ever seen by the epilogue: blocks of it then lie in the worker's scratch and there is no
         buffer for it.
