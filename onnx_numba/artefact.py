@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from onnx_numba.ir.plan import Kernel, Plan
+from onnx_numba.record import record
 
 Array = np.ndarray[Any, Any]
 Served = tuple[tuple[str, str, str, int, str], ...]
 ALIGNMENT = 64
 
 
-@dataclass(frozen=True)
+@record
 class Artefact:
     """A compiled model.
 

@@ -15,6 +15,7 @@ from onnx_numba.errors import ModelError, UnsupportedError
 from onnx_numba.ir.graph import GRADIENT, Function, FunctionKey, Graph, Initializer, Node, Value, describe, reads
 from onnx_numba.ir.types import TensorType, ValueType
 from onnx_numba.ops.registry import Registry, builtin
+from onnx_numba.record import record
 from onnx_numba.schemas import Schema
 
 
@@ -149,7 +150,7 @@ def convert_nodes(protos: Sequence[NodeProto], scope: Scope, context: Context) -
     return _sorted([_node(header, scope, context) for header in headers])
 
 
-@dataclass(frozen=True)
+@record
 class _Header:
     """What a node is, before its values are looked at."""
 
@@ -251,7 +252,7 @@ def _node(header: _Header, scope: Scope, context: Context) -> Node:
 
 
 def _schema(header: _Header, context: Context) -> Schema | None:
-    if header.domain in schemas.newest_opsets() and header.domain not in context.opsets:
+    if schemas.newest_opset(header.domain) is not None and header.domain not in context.opsets:
         raise ModelError(f"{header}: the model imports no opset of domain {header.domain or 'ai.onnx'}")
     op, domain, opset = header.proto.op_type, header.domain, header.opset
     if schemas.find(op, domain, opset) is None:

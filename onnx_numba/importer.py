@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,11 +17,12 @@ from onnx_numba.errors import ModelError
 from onnx_numba.ir.graph import Function, FunctionKey, Graph
 from onnx_numba.ops.registry import Registry
 from onnx_numba.passes.inline import inline
+from onnx_numba.record import record
 
 Source: TypeAlias = ModelProto | bytes | bytearray | memoryview | str | os.PathLike[str]
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Model:
     """An imported model.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,8 @@ from onnx_numba.ops.registry import Registry, builtin
 from onnx_numba.options import Options
 from onnx_numba.passes.inline import expand
 from onnx_numba.passes.schema_functions import is_function
-from onnx_numba.schemas import newest_opsets
+from onnx_numba.record import record
+from onnx_numba.schemas import newest_opset
 from onnx_numba.segment import EMBEDDED, Segment, unranked
 
 Value = Tensor | Object
@@ -125,7 +125,7 @@ def _lowered(
     return lowering.program
 
 
-@dataclass(frozen=True)
+@record
 class LoweredBody:
     """A subgraph as a program.
 
@@ -286,7 +286,7 @@ class Lowering:
 
     def _missing(self, node: Node) -> str:
         """Why a node has neither an implementation nor a body."""
-        if node.domain in newest_opsets():
+        if newest_opset(node.domain) is not None:
             return "no implementation, and the standard gives no function body for it"
         near = self.registry.nearest(node.domain, node.op)
         return "there is no such operator among those known of its domain" + (f"; did you mean {near!r}?" if near else "")

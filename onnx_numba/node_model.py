@@ -65,9 +65,8 @@ def node_model(
 
 
 def _opset_imports(node: NodeProto, version: int | None) -> list[Any]:
-    newest = schemas.newest_opsets()
     domain = schemas.normal_domain(node.domain)
-    versions = {"": newest[""], domain: version or newest.get(domain, 1)}
+    versions = {"": schemas.newest_opset(""), domain: version or schemas.newest_opset(domain) or 1}
     return [helper.make_opsetid(name, number) for name, number in versions.items()]
 
 

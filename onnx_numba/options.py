@@ -5,16 +5,17 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
 from onnx_numba.errors import OptionError
+from onnx_numba.record import record
 
 _ACCURACIES = ("fast", "strict")
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """Options of a prepared model.
 

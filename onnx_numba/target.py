@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import platform
 import sys
-from dataclasses import dataclass
 
 from onnx_numba.errors import OptionError
+from onnx_numba.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Target:
     """A triple, a CPU and its features, as LLVM spells them; part of every store key.
 

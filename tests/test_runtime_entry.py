@@ -15,9 +15,9 @@ import runtime_plans as plans
 from runtime_plans import Builder, chain, values
 
 from onnx_numba.errors import ExecutionError, InputError, InputTypeError
+from onnx_numba.ir.abi import BUILD_ITEMS, BUILD_MAPS
 from onnx_numba.ir.plan import Port
 from onnx_numba.ir.types import F32, I64, STRING, MapType, SequenceType, TensorType
-from onnx_numba.native.layout import BUILD_ITEMS, BUILD_MAPS
 from onnx_numba.options import Options
 from onnx_numba.runtime import entry
 from onnx_numba.runtime.host import HOST, of_objects

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnx_numba import backend, errors
-from onnx_numba.native.layout import SMALL_OUTPUT
+from onnx_numba.ir.abi import SMALL_OUTPUT
 from onnx_numba.runtime.program import REFUSED
 
 ML = "ai.onnx.ml"

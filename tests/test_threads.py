@@ -18,8 +18,8 @@ import runtime_plans as plans
 from runtime_plans import Builder, chain, values
 
 from onnx_numba.errors import ExecutionError
+from onnx_numba.ir.abi import P_SLEEPING, P_STARTED, P_WORKERS, S_CHUNKS, S_MODE
 from onnx_numba.ir.plan import BAD_VALUE, CANCELLED
-from onnx_numba.native.layout import P_SLEEPING, P_STARTED, P_WORKERS, S_CHUNKS, S_MODE
 from onnx_numba.options import Options
 from onnx_numba.runtime import threads
 from onnx_numba.runtime.session import Session

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.loop import Tensor
+from onnx_numba.record import record
 
 
-@dataclass(frozen=True)
+@record
 class KernelSource:
     """One generated function.
 

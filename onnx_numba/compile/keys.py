@@ -19,7 +19,7 @@ _ENVIRONMENT = (
 )  # fmt: skip
 
 _ROOT = Path(__file__).resolve().parent.parent
-_COMPILER = ("native", "compile", "target.py", "ir/plan.py")
+_COMPILER = ("native", "compile", "target.py", "ir/abi.py", "ir/plan.py")
 """The parts of this package that decide what object a given kernel source becomes."""
 
 

@@ -14,10 +14,10 @@ import struct
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from onnx_numba.errors import CompileError
+from onnx_numba.record import record
 from onnx_numba.target import Target, host_target
 
 
@@ -28,7 +28,7 @@ class ObjectError(CompileError):
 # Symbol tables
 
 
-@dataclass(frozen=True)
+@record
 class Symbols:
     """The external symbols of one object, without the platform's prefix."""
 

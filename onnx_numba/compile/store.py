@@ -23,8 +23,9 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from onnx_numba.record import record
 
 FORMAT = 1
 """Version of the layout below the store's directory."""
@@ -46,7 +47,7 @@ class _Damaged(Exception):
     """An entry does not hold what its metadata says."""
 
 
-@dataclass(frozen=True)
+@record
 class StoreEntry:
     """One stored key: what it is of, its bytes on disk, and when it was last used (seconds since the epoch)."""
 

@@ -13,10 +13,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from onnx_numba.record import record
 from onnx_numba.target import Target
 
 PER_PROCESS = 16
@@ -25,7 +26,7 @@ PER_PROCESS = 16
 _TIMEOUT = 600.0
 
 
-@dataclass(frozen=True)
+@record
 class Job:
     """Functions to compile: their symbols and C signatures by name, in a source that defines them all."""
 

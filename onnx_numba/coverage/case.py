@@ -12,19 +12,21 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnx_numba.record import record
+
 Array = np.ndarray[Any, Any]
 IR_VERSION = 10
 """One file format for all: it says nothing about what an operator means."""
 
 
-@dataclass(frozen=True)
+@record
 class Const:
     """An input that is an initializer of the model: axes, shapes and the like."""
 
     value: Any
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Case:
     """A model of one node and the values of its inputs.
 

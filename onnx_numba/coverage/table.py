@@ -6,7 +6,6 @@ It is computed, never written down: a small model of each is lowered, and its pr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from onnx_numba.coverage.case import Case, short
@@ -19,6 +18,7 @@ from onnx_numba.options import Options
 from onnx_numba.passes.dce import remove_dead_code
 from onnx_numba.passes.defaults import freeze_defaults
 from onnx_numba.passes.gradient import expand_gradients
+from onnx_numba.record import record
 
 KINDS = ("map", "reduce", "template", "composition", "host")
 """How a case is served: by elementwise expressions and views alone, with one reduction, with one algorithm of its own, with several of
@@ -27,7 +27,7 @@ these or bodies that the plan runs, or with a step in Python."""
 REFUSED = "refused"
 
 
-@dataclass(frozen=True)
+@record
 class Row:
     """One type of one type constraint (``-`` where a version has none), and how a model in which it occurs is served."""
 

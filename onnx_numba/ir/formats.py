@@ -6,11 +6,12 @@ Sources: IEEE 754 (float16), the OCP 8-bit Floating Point and Microscaling Forma
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
+from onnx_numba.record import record
 
-@dataclass(frozen=True)
+
+@record
 class Format:
     """A sign (but for scales), an exponent and a fraction, from the highest bit down.
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
 from onnx_numba.ir.types import ValueType
+from onnx_numba.record import record
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Given:
     """Narrower types of some inputs, and values of others.
 

@@ -14,17 +14,18 @@ Nothing here changes after it is made: passes build new graphs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from onnx_numba.ir.types import DType, ValueType
+from onnx_numba.record import record
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Initializer:
     """A constant of the model.
 
@@ -43,7 +44,7 @@ class Initializer:
     array: np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Value:
     """An input or output of a graph as the model declares it.
 
@@ -62,7 +63,7 @@ class Value:
     default: Initializer | None = None
 
 
-@dataclass(frozen=True)
+@record
 class AttributeRef:
     """Stands, inside a function, for the attribute of this name of the node that calls the function."""
 
@@ -77,7 +78,7 @@ FunctionKey = tuple[str, str, str]
 """Domain, name and overload of a function."""
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Node:
     """One application of an operator.
 
@@ -126,7 +127,7 @@ class Node:
         return describe(self.name, self.op, self.domain, self.opset)
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Graph:
     """A model's graph, or a subgraph of a node such as If or Loop."""
 
@@ -155,7 +156,7 @@ class Graph:
         return replace(self, nodes=nodes)
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Function:
     """The body of an operator written in terms of others, model-local or from a schema.
 

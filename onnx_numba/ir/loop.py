@@ -26,25 +26,26 @@ from onnx_numba.ir.dims import Dim, Sym, product
 from onnx_numba.ir.expr import Expr, Load, as_index, values_in
 from onnx_numba.ir.plan import Reason
 from onnx_numba.ir.types import DType, ValueType
+from onnx_numba.record import record
 
 Shape = tuple[Dim | int, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Input:
     """The graph's input number ``index``."""
 
     index: int
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Weight:
     """Entry ``index`` of the program's weights."""
 
     index: int
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Map:
     """Element at ``vars`` is ``expr``."""
 
@@ -52,14 +53,14 @@ class Map:
     expr: Expr
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Reshape:
     """The elements of ``source`` in row-major order."""
 
     source: Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Contraction:
     """What a reduction computes when a tuned template could: ``kind`` is ``matmul`` or ``conv``; ``params`` its static attributes.
 
@@ -76,7 +77,7 @@ class Contraction:
         return self.kind == "tuned"
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Reduce:
     """Element at ``vars`` folds ``expr`` over ``rvars`` by ``kind``: sum prod max min and or argmax argmin argmax_last argmin_last.
 
@@ -92,7 +93,7 @@ class Reduce:
     hint: Contraction | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Concat:
     """``parts`` one after the other along ``axis``; ``offsets`` says where each begins."""
 
@@ -101,7 +102,7 @@ class Concat:
     axis: int
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class TemplateCall:
     """A kernel written as a Python function with the kernel signature; see `onnx_numba.ops.builder.Builder.template`.
 
@@ -120,7 +121,7 @@ class TemplateCall:
     inplace: int | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class KernelCall:
     """A kernel given as text: ``source(name)`` is a function of that name with the kernel signature.
 
@@ -136,7 +137,7 @@ class KernelCall:
     scratch: Dim | int = 0
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class HostCall:
     """A step in Python: ``function`` of `onnx_numba.runtime.host`, on tensors and objects (None where an optional input is absent)."""
 
@@ -145,7 +146,7 @@ class HostCall:
     params: dict[str, Any]
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class LoopCall:
     """Iterations of a body: while ``going`` is not 0 and fewer than ``count`` (None: no such limit) are done.
 
@@ -164,7 +165,7 @@ class LoopCall:
     rows: int
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class BranchCall:
     """One of two bodies: the first unless ``condition`` is 0.
 
@@ -196,7 +197,7 @@ def bodies_of(call: Call) -> tuple[Program, ...]:
     return call.bodies if isinstance(call, BranchCall) else ()
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Result:
     """Output ``index`` of a call."""
 
@@ -207,7 +208,7 @@ class Result:
 Definition = Input | Weight | Map | Reshape | Reduce | Concat | Result
 
 
-@dataclass(frozen=True)
+@record
 class ElementSource:
     """A run-time dim read from element ``index`` of an integer tensor, for the nodes that ``origin`` names."""
 
@@ -216,21 +217,21 @@ class ElementSource:
     origin: str
 
 
-@dataclass(frozen=True)
+@record
 class AxisSource:
     """A run-time dim that is the extent of an axis of an input or of a host step's result."""
 
     axis: int
 
 
-@dataclass(frozen=True)
+@record
 class DimSource:
     """A run-time dim that is computed from others; a short name for a long expression."""
 
     value: Dim
 
 
-@dataclass(frozen=True)
+@record
 class Check:
     """A condition on dims that only the run can decide: ``a == b``, else status ``code``, for the reason given."""
 
@@ -332,7 +333,7 @@ class Object:
         return f"{self.name}: {self.type}"
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Constant:
     """A Python value known from the model: an array of strings, an empty sequence."""
 

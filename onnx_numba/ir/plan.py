@@ -46,10 +46,11 @@ Example: a relu over an input of shape [n]::
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from onnx_numba.ir.types import ValueType
+from onnx_numba.record import record
 
 ABI = 3
 """Version of instruction encoding, kernel signature and context layout; part of every store key."""
@@ -81,7 +82,7 @@ CTX_STATUS, CTX_INDEX, CTX_CANCEL, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_WORKER = 
 CTX_WORDS = 8
 
 
-@dataclass(frozen=True)
+@record
 class Port:
     """A graph input or output, or a host step's.
 
@@ -98,7 +99,7 @@ class Port:
     optional: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class HostStep:
     """A Python step: ``function`` names an entry of ``onnx_numba.runtime.host``, called as f(params, *inputs) → tuple of outputs.
 
@@ -113,7 +114,7 @@ class HostStep:
     params: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@record
 class Kernel:
     """One compiled function of the generated module: its name there and the digest of its canonical source."""
 
@@ -121,7 +122,7 @@ class Kernel:
     digest: str
 
 
-@dataclass(frozen=True)
+@record
 class Reason:
     """What a check demands, for people: of which nodes, and in words, among which ``{a}`` and ``{b}`` stand for what was compared.
 
@@ -133,7 +134,7 @@ class Reason:
     decision: int = 0
 
 
-@dataclass(frozen=True)
+@record
 class Plan:
     """A scheduled model; see the module's docstring.
 

@@ -6,16 +6,17 @@ bits and fewer are computed as float32, integers of 4 and 2 bits as those of 8. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from onnx_numba.record import record
 
 if TYPE_CHECKING:
     from onnx_numba.ir.dims import Dim
 
 
-@dataclass(frozen=True)
+@record
 class DType:
     """One element type.
 
@@ -156,7 +157,7 @@ def dtype_of(array_dtype: np.dtype[Any]) -> DType | None:
     return None
 
 
-@dataclass(frozen=True)
+@record
 class TensorType:
     """A tensor: element type and shape; ``shape`` is None while even the rank is unknown."""
 
@@ -168,7 +169,7 @@ class TensorType:
         return f"tensor({self.dtype.onnx_name}) {shape}"
 
 
-@dataclass(frozen=True)
+@record
 class SequenceType:
     """A sequence of values of one type."""
 
@@ -178,7 +179,7 @@ class SequenceType:
         return f"seq({self.element})"
 
 
-@dataclass(frozen=True)
+@record
 class OptionalType:
     """A value that may be absent."""
 
@@ -188,7 +189,7 @@ class OptionalType:
         return f"optional({self.element})"
 
 
-@dataclass(frozen=True)
+@record
 class MapType:
     """A map from keys of one element type to values."""
 

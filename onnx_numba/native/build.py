@@ -1,13 +1,12 @@
 """Outputs that are Python objects, made by compiled code: maps from class to score, and strings.
 
-They are made of a tensor and a table of objects, as the words ``B_…`` of ``onnx_numba.native.layout`` say. What is odd (a position
+They are made of a tensor and a table of objects, as the words ``B_…`` of ``onnx_numba.ir.abi`` say. What is odd (a position
 outside the table, say) is left to the step's Python function, which has words for it.
 """
 
 from __future__ import annotations
 
-from onnx_numba.native.address import call_c, call_real, words_at
-from onnx_numba.native.layout import (
+from onnx_numba.ir.abi import (
     A_DATA,
     B_BUFFER,
     B_COUNT,
@@ -38,6 +37,7 @@ from onnx_numba.native.layout import (
     S_BUFS,
     S_SLOTS,
 )
+from onnx_numba.native.address import call_c, call_real, words_at
 from onnx_numba.native.memory import POINTERS, atomic_load
 from onnx_numba.native.strings import text
 

@@ -15,13 +15,14 @@ operand alone. So ``[-3, 5] @ [7, -2] == -31`` is ``[125, 133] @ [7, -2] - [128,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from onnx_numba.native.emit import call
 from onnx_numba.native.vector import VectorEmitter
+from onnx_numba.record import record
 from onnx_numba.target import Target
 
 BYTES = 4
@@ -34,7 +35,7 @@ FIRST_NUMBER = 2
 """Smaller numbers say how floats are multiplied and added."""
 
 
-@dataclass(frozen=True)
+@record
 class Dot:
     """How words are multiplied.
 

@@ -6,14 +6,12 @@ makes small outputs through NumPy's C API, maps and strings through CPython's, a
 has touched nothing; the general path in Python then does everything and finds the words for what is wrong. What the runner leaves for
 (large outputs, growth, Python steps, errors) is served by Python through a callback, and the run goes on.
 
-Objects are numbers here, their addresses. All words are described in ``onnx_numba.native.layout``.
+Objects are numbers here, their addresses. All words are described in ``onnx_numba.ir.abi``.
 """
 
 from __future__ import annotations
 
-from onnx_numba.native.address import call_c, words_at
-from onnx_numba.native.build import build
-from onnx_numba.native.layout import (
+from onnx_numba.ir.abi import (
     A_DATA,
     A_DIMS,
     A_DTYPE,
@@ -95,6 +93,8 @@ from onnx_numba.native.layout import (
     SMALL_INPUT,
     SMALL_OUTPUT,
 )
+from onnx_numba.native.address import call_c, words_at
+from onnx_numba.native.build import build
 from onnx_numba.native.memory import POINTERS, atomic_load
 from onnx_numba.native.mode import choose, judge
 from onnx_numba.native.strings import all_strings, forget, readable

@@ -5,12 +5,12 @@ a chunk may not be given a processor. So a state remembers the time per chunk of
 way is tried now and then, to notice that things have changed: rarely while the pool is better, since a try then costs a slow
 run. Results do not depend on it, as chunks are the same either way.
 
-The functions are compiled by numba; words are named in ``onnx_numba.native.layout``.
+The functions are compiled by numba; words are named in ``onnx_numba.ir.abi``.
 """
 
 from __future__ import annotations
 
-from onnx_numba.native.layout import S_CHUNKS, S_MODE, S_POOL, S_RATE, S_RUNS, S_TRIED
+from onnx_numba.ir.abi import S_CHUNKS, S_MODE, S_POOL, S_RATE, S_RUNS, S_TRIED
 
 _RETRY = 16
 """Every so many runs the pool is tried again while the caller alone is better."""

@@ -11,14 +11,12 @@ every platform has and which needs no GIL. No wake-up is lost: a worker says tha
 more, the caller stores the ticket and then looks for sleepers. A worker begins asleep, since only who is woken is kept off the
 caller's processor.
 
-The functions are compiled by numba; words are named in ``onnx_numba.native.layout``.
+The functions are compiled by numba; words are named in ``onnx_numba.ir.abi``.
 """
 
 from __future__ import annotations
 
-from onnx_numba.ir.plan import CTX_INDEX, CTX_STATUS
-from onnx_numba.native.address import call_c
-from onnx_numba.native.layout import (
+from onnx_numba.ir.abi import (
     CTX_STRIDE,
     LOCK_ADDRESS,
     LOCK_ASLEEP,
@@ -55,6 +53,8 @@ from onnx_numba.native.layout import (
     S_CTX,
     S_DIMS,
 )
+from onnx_numba.ir.plan import CTX_INDEX, CTX_STATUS
+from onnx_numba.native.address import call_c
 from onnx_numba.native.memory import POINTERS, atomic_add, atomic_load, atomic_store, call_kernel, cas, pause
 
 i64_p = next(record for record in POINTERS if record.name == "i64_p")

@@ -14,18 +14,18 @@ of them private helpers in no such tuple; the compiler types and lowers each by 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import FunctionType
 from typing import Any
 
 import numpy as np
+
+from onnx_numba.record import record
 
 Twin = Callable[..., Any]
 Typing = Callable[..., Any]
 Emit = Callable[[Any, Any, Any, Any], Any]
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Intrinsic:
     """A name with an LLVM emitter.
 
@@ -52,19 +52,19 @@ class Intrinsic:
         return self.twin(*args)
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Function:
     """A name written in Python over other records; it must be inlined where it is called, else loops around it stay scalar."""
 
     name: str
-    python: FunctionType
+    python: Any  # a function of Python; by its own type, which has `__get__`, type checkers would take the field for a descriptor
 
     def __call__(self, *args: Any) -> Any:
         """Run it as Python."""
         return self.python(*args)
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Overloaded:
     """A name with one `Function` per floating type of its first argument: variants are keyed ``f32`` and ``f64``."""
 
@@ -76,7 +76,7 @@ class Overloaded:
         return self.variants["f64" if isinstance(args[0], (np.float64, float)) else "f32"].python(*args)
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Preferred:
     """A name for an instruction that not every machine has.
 

@@ -1,22 +1,13 @@
 """The plan runner: executes instruction words until Python is needed.
 
 ``run(state)`` goes on at the word ``S_PC`` and returns why it stopped, one of ``LEFT_…``; ``S_OPERAND`` says with what, and the
-same call resumes. It is compiled by numba; the words are described in ``onnx_numba.native.layout`` and
+same call resumes. It is compiled by numba; the words are described in ``onnx_numba.ir.abi`` and
 ``onnx_numba.runtime.assembler``.
 """
 
 from __future__ import annotations
 
-from onnx_numba.ir.plan import (
-    BAD_VALUE,
-    BROADCAST,
-    CANCELLED,
-    CTX_INDEX,
-    CTX_STATUS,
-    DIVISION_BY_ZERO,
-    OVERFLOW,
-)
-from onnx_numba.native.layout import (
+from onnx_numba.ir.abi import (
     CTX_STRIDE,
     LARGEST_PRODUCT,
     LEFT_END,
@@ -82,6 +73,15 @@ from onnx_numba.native.layout import (
     S_SLOTS,
     S_STATUS,
     S_THREADS,
+)
+from onnx_numba.ir.plan import (
+    BAD_VALUE,
+    BROADCAST,
+    CANCELLED,
+    CTX_INDEX,
+    CTX_STATUS,
+    DIVISION_BY_ZERO,
+    OVERFLOW,
 )
 from onnx_numba.native.memory import POINTERS, atomic_load, call_kernel, memcpy
 from onnx_numba.native.pool import region

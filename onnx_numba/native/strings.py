@@ -5,8 +5,7 @@ What is odd (a lone surrogate, an array that lies in pieces) is left to the step
 
 from __future__ import annotations
 
-from onnx_numba.native.address import bytes_at, call_c, halves_at, words_at
-from onnx_numba.native.layout import (
+from onnx_numba.ir.abi import (
     A_DATA,
     A_DIMS,
     A_DTYPE,
@@ -47,6 +46,7 @@ from onnx_numba.native.layout import (
     S_SLOTS,
     SMALL_OUTPUT,
 )
+from onnx_numba.native.address import bytes_at, call_c, halves_at, words_at
 from onnx_numba.native.memory import POINTERS, atomic_load, memcpy
 
 _pointers = {record.name: record for record in POINTERS}

@@ -19,7 +19,7 @@ round the product.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,10 +28,11 @@ import numpy as np
 from onnx_numba.native.dot import FIRST_NUMBER, Dot, DotEmitter, dot_add, dot_for, plain_dot_for
 from onnx_numba.native.registry import Intrinsic
 from onnx_numba.native.vector import VectorEmitter, multiply_add, outlined, pointer_typing
+from onnx_numba.record import record
 from onnx_numba.target import Target
 
 
-@dataclass(frozen=True)
+@record
 class Tile:
     """The shape of a register tile: ``rows`` × ``vectors`` vectors of ``lanes`` elements.
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from onnx_numba.record import record
+
 Ranges = tuple[tuple[int, int], ...]
 """Code points from the first to the last number of each pair."""
 
@@ -27,7 +29,7 @@ class NotPlain(Exception):
     """The expression has something that automata here do not do."""
 
 
-@dataclass(frozen=True)
+@record
 class Automaton:
     """What matches: from state 0 a character leads on by its class; the longest way to an accepting state counts.
 

@@ -12,7 +12,6 @@ asks for it: that of Python where a result leaves or a step in Python needs it, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from onnx_numba.ir.loop import Constant, Object, Shape, Tensor
 from onnx_numba.ir.types import BOOL, I64, STRING, U8, DType, TensorType
 from onnx_numba.native.characters import HASH_START, hash_step
 from onnx_numba.ops.builder import Builder
+from onnx_numba.record import record
 from onnx_numba.templates.characters import equal_text, hash_text, lookup_text
 
 Array = np.ndarray[Any, Any]
@@ -33,7 +33,7 @@ LOOKUP_GRAIN = 512
 """Strings that a chunk of a lookup takes."""
 
 
-@dataclass(frozen=True)
+@record
 class Text:
     """Strings as numbers.
 
@@ -110,7 +110,7 @@ def encoded(strings: Sequence[str]) -> tuple[Array, Array]:
 # ---- tables
 
 
-@dataclass(frozen=True)
+@record
 class Table:
     """Distinct strings by which others are found: weights of the model; see `onnx_numba.native.characters`."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
@@ -14,13 +12,14 @@ from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import require_shape
 from onnx_numba.ops.contrib_few_bits import unpacked
 from onnx_numba.ops.quant import quantised
+from onnx_numba.record import record
 
 Extent = Dim | int
 _MIDDLE = 8
 """What is added to a number of 4 bits to be stored without a sign."""
 
 
-@dataclass(frozen=True)
+@record
 class Storage:
     """How a cache holds the heads of keys or values ``[batch, head, place, element]``.
 
@@ -88,7 +87,7 @@ def storage(
     return Storage(dtype, scale, packed=scale is not None and bits == 4)
 
 
-@dataclass(frozen=True)
+@record
 class Window:
     """A cache of ``capacity`` places of which the last ``size`` positions of a sequence are always there."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
@@ -19,11 +17,12 @@ from onnx_numba.ops.norm import root_mean_square
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import natural_index, scalar, settle
 from onnx_numba.ops.softmax import softmax_over
+from onnx_numba.record import record
 
 Extent = Dim | int
 
 
-@dataclass(frozen=True)
+@record
 class _Lengths:
     """Of each sequence ``[batch]``, in int64: how many keys there are after this step, how many were before, how many queries count.
 

@@ -17,7 +17,6 @@ what it returns is of a more general type, it is lowered again for that, until n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from onnx_numba.ir import dims as d
@@ -33,6 +32,7 @@ from onnx_numba.ops.deciding import by_shapes
 from onnx_numba.ops.lift import Lifted, lift
 from onnx_numba.ops.outside import Outside
 from onnx_numba.ops.registry import op
+from onnx_numba.record import record
 
 Value = Tensor | Object
 MAX_GENERALISATIONS = 6
@@ -152,7 +152,7 @@ def scan_8(
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@record
 class _Iterations:
     """What Loop and Scan have in common.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,6 +17,7 @@ from onnx_numba.ops.matmul import contract, product
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import elements, is_strings, settle, strings_too
 from onnx_numba.ops.window import Window, window
+from onnx_numba.record import record
 
 Extent = Dim | int
 Index = tuple[Dim, ...]
@@ -134,7 +134,7 @@ def _columns(b: Builder, x: Tensor, w: Tensor, group: int) -> Tensor:
     return b.reshape(product(b, left, right), (x.shape[0], w.shape[1] * group, *w.shape[2:], *x.shape[2:]))
 
 
-@dataclass(frozen=True)
+@record
 class _Spread:
     """One axis along which windows of the output are added up: input extent, window, step, dilation, and what is cut off before."""
 

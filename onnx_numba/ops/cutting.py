@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from onnx_numba.native.characters import ASCII
 from onnx_numba.ops.automaton import Automaton, automaton, one_character
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.characters import Text, encoded
+from onnx_numba.record import record
 from onnx_numba.templates.characters import match_text
 from onnx_numba.templates.cutting import cut_at_spaces, cut_at_text, cut_by_automaton, cut_characters
 
@@ -27,7 +28,7 @@ GRAIN = 64
 """Strings that a chunk takes."""
 
 
-@dataclass(frozen=True)
+@record
 class Cut:
     """A way to cut strings: a kernel of `onnx_numba.templates.cutting`, with what it needs of its own."""
 

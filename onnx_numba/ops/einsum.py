@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from onnx_numba.ir.dims import Dim, product
 from onnx_numba.ir.expr import Expr
@@ -18,12 +17,13 @@ from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import wide
 from onnx_numba.ops.matmul import matrix_product
 from onnx_numba.ops.registry import op
+from onnx_numba.record import record
 
 Extent = Dim | int
 Index = tuple[Dim, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Factor:
     """A tensor and the labels of its axes."""
 

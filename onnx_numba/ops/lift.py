@@ -15,7 +15,6 @@ state changes, or with algorithms that have no index for the iteration (template
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
@@ -24,9 +23,10 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Check, Concat, Definition, ElementSource, Input, Map, Object, Program, Reduce, Reshape, Tensor, Weight
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.outside import Outside, Table, UnknownOutside
+from onnx_numba.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Lifted:
     """A tensor of the body outside of it; where it ``varies``, its first axis counts the iterations."""
 

@@ -9,17 +9,17 @@ bit of the member that it equals, and a set is a mask for each word that has mem
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from onnx_numba.ops.ml_forest import Forest
+from onnx_numba.record import record
 
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
+@record
 class Codes:
     """Words of codes, and masks of sets.
 

@@ -12,13 +12,14 @@ has millions of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from onnx_numba.errors import ModelError
+from onnx_numba.record import record
 
 Array = np.ndarray[Any, Any]
 
@@ -29,7 +30,7 @@ LEAF, LESS, MEMBER = 0, 1, 2
 """Kinds of nodes."""
 
 
-@dataclass(frozen=True)
+@record
 class Forest:
     """Nodes of all trees.
 

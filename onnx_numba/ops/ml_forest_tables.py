@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from onnx_numba.ops.ml_codes import Codes
 from onnx_numba.ops.ml_forest import LEAF, LESS, MEMBER, Forest, distinct
 from onnx_numba.ops.ml_steps import Steps
+from onnx_numba.record import record
 from onnx_numba.templates.trees import GROUP, LANES
 
 Array = np.ndarray[Any, Any]
@@ -21,7 +21,7 @@ LEAF_BITS = {"i4": 22, "i8": 51}
 # ---- columns
 
 
-@dataclass(frozen=True)
+@record
 class Columns:
     """What tests read: a feature, a feature with NaN replaced by what passes the test, or, after these, a word of a code.
 
@@ -58,7 +58,7 @@ class Columns:
 # ---- tests of trees with few leaves
 
 
-@dataclass(frozen=True)
+@record
 class Spans:
     """Leaves of trees in order: those below a node are side by side.
 
@@ -99,7 +99,7 @@ def kept(forest: Forest) -> Array:
     return np.where(forest.kind == MEMBER, forest.yes, forest.no)
 
 
-@dataclass(frozen=True)
+@record
 class Tests:
     """Tests by tree, kind and word of leaves, as arrays that start with one entry per test; operands are bits, of numbers or masks."""
 
@@ -154,7 +154,7 @@ def _words(values: Array, bits: int) -> Array:
 # ---- nodes
 
 
-@dataclass(frozen=True)
+@record
 class Nodes:
     """Nodes as records.
 

@@ -12,11 +12,12 @@ import numpy as np
 
 from onnx_numba.ops.ml_codes import Codes
 from onnx_numba.ops.ml_forest import LESS, MEMBER, Forest
+from onnx_numba.record import record
 
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
+@record
 class Steps:
     """The forest, whose nodes may hang on several others.
 

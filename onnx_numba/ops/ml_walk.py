@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from onnx_numba.ops.ml_codes import Codes
 from onnx_numba.ops.ml_forest import LEAF, Forest
 from onnx_numba.ops.ml_forest_tables import LEAF_BITS, Columns, Spans, Tests, nodes, spans, tests
 from onnx_numba.ops.ml_steps import by_steps
+from onnx_numba.record import record
 from onnx_numba.templates.trees import LANES, MOST_WORDS, score_forest
 
 Array = np.ndarray[Any, Any]
@@ -123,7 +123,7 @@ def _no_tests(dtype: DType) -> Tests:
     return Tests(none, none, word, none, word)
 
 
-@dataclass(frozen=True)
+@record
 class _Weights:
     """Weights of numbered leaves; if every leaf has the same number of them, that is ``width``, else 0."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
@@ -14,11 +13,12 @@ from onnx_numba.ir.types import BOOL, F64, I64, DType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import normal_axes, normal_axis, wide
 from onnx_numba.ops.registry import op
+from onnx_numba.record import record
 
 Inner = Callable[[Expr], Expr]
 
 
-@dataclass(frozen=True)
+@record
 class Axes:
     """What is reduced: ``known`` axes, or else a 0-or-1 ``flags`` entry per axis and the number of axes that are set."""
 

@@ -27,7 +27,6 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from types import ModuleType
 from typing import Any, TypeVar
@@ -36,13 +35,14 @@ from onnx_numba import schemas
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Node
 from onnx_numba.ops.signature import schema_of
+from onnx_numba.record import record
 from onnx_numba.schemas import Schema
 
 Lowering = TypeVar("Lowering", bound=Callable[..., Any])
 _MARK = "__onnx_operators__"
 
 
-@dataclass(frozen=True)
+@record
 class Implementation:
     """A function that lowers an operator, in schema versions from ``since`` to ``reviewed``."""
 
@@ -137,11 +137,11 @@ class Registry:
     def __init__(self, functions: Iterable[Callable[..., Any]] = ()) -> None:
         table: dict[tuple[str, str], list[Implementation]] = {}
         for function in functions:
-            for record in getattr(function, _MARK, ()):
-                versions = table.setdefault((record.domain, record.op), [])
-                if any(other.since == record.since for other in versions):
-                    raise ValueError(f"{record.domain or 'ai.onnx'}.{record.op} since {record.since} is implemented twice")
-                versions.append(record)
+            for mark in getattr(function, _MARK, ()):
+                versions = table.setdefault((mark.domain, mark.op), [])
+                if any(other.since == mark.since for other in versions):
+                    raise ValueError(f"{mark.domain or 'ai.onnx'}.{mark.op} since {mark.since} is implemented twice")
+                versions.append(mark)
         self._table = {key: sorted(versions, key=lambda r: r.since) for key, versions in table.items()}
 
     def lookup(self, domain: str, name: str, since_version: int) -> Implementation | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import wraps
 from typing import Any
 
@@ -22,12 +22,13 @@ from onnx_numba.ops.common import by_parts
 from onnx_numba.ops.gradient import DOMAIN
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import elements, is_strings, settle, strings_too, wrap_axes
+from onnx_numba.record import record
 
 Extent = Dim | int
 Index = tuple[Dim, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Rules:
     """How elements of the output are found in the input; the attributes of Resize, but for ``round``, the nearest neighbour."""
 
@@ -45,7 +46,7 @@ class Rules:
         return 2 if self.mode == "cubic" else 1
 
 
-@dataclass(frozen=True)
+@record
 class Axis:
     """One axis that is resized: its number, its extents before and after, their ratio, and the part of it that is taken."""
 

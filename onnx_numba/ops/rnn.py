@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from onnx_numba.ir import expr as e
@@ -17,6 +16,7 @@ from onnx_numba.ops.common import require_shape
 from onnx_numba.ops.matmul import gemm
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import natural_index
+from onnx_numba.record import record
 from onnx_numba.templates import rnn as kernels
 
 Extent = Dim | int
@@ -31,7 +31,7 @@ _DEFAULTS: dict[str, tuple[float | None, float | None]] = {
 }  # fmt: skip
 """Activations with the defaults of the parameters that they take."""
 
-@dataclass(frozen=True)
+@record
 class Activation:
     """One of the standard's activations, by its name in small letters; parameters that it does not take are 0."""
 
@@ -40,7 +40,7 @@ class Activation:
     beta: float
 
 
-@dataclass(frozen=True)
+@record
 class Cell:
     """What the attributes of a recurrent operator say.
 
@@ -88,7 +88,7 @@ def cell_of(
     return Cell(gates, backward, each, clip if clip else math.inf, bool(layout))
 
 
-@dataclass(frozen=True)
+@record
 class Inputs:
     """The tensors of a recurrent operator in the type that it computes in, time first."""
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ops.builder import Builder
+from onnx_numba.record import record
 
 Extent = Dim | int
 
 
-@dataclass(frozen=True)
+@record
 class Window:
     """Window sizes, steps and padding along the spatial axes, and how many windows there are.
 

@@ -16,7 +16,7 @@ A Loop and a SequenceMap give sequences of rows, whose lengths may differ.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,11 +24,12 @@ from onnx_numba.ir.graph import Graph, Node, Value
 from onnx_numba.ir.types import BOOL, F64, I64, DType, SequenceType, TensorType
 from onnx_numba.passes.derivatives import Call, Term, Writer
 from onnx_numba.passes.derivatives.chance import RANDOM, dropped, may_train
+from onnx_numba.record import record
 
 _ROW = TensorType(F64, (None,))  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
+@record
 class _Draw:
     """A row of what has been drawn: its name, and whether its length may differ from one time to the next."""
 
@@ -36,7 +37,7 @@ class _Draw:
     varies: bool
 
 
-@dataclass(frozen=True)
+@record
 class _Split:
     """Nodes that give what they draw, the same nodes given it, and what that is."""
 

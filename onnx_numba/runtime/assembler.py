@@ -1,6 +1,6 @@
 """From a plan's instruction tuples to the int64 words that the native runner executes.
 
-Every instruction is one word for the operation (``onnx_numba.native.layout.OPCODES``) followed by its operands as they stand in
+Every instruction is one word for the operation (``onnx_numba.ir.abi.OPCODES``) followed by its operands as they stand in
 the tuple, except that
 
 * ``load`` and ``store`` name their element type by a number of ``LOAD_TYPES``;
@@ -14,18 +14,18 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_numba.errors import ModelError
+from onnx_numba.ir.abi import LOAD_TYPES, OPCODES
 from onnx_numba.ir.plan import OPS, Plan
-from onnx_numba.native.layout import LOAD_TYPES, OPCODES
+from onnx_numba.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Assembly:
     """The words of a plan and how they map back to it.
 

@@ -16,9 +16,9 @@ import numpy as np
 from numba import cuda
 
 from onnx_numba.compile.cuda import argument_types, parameters
+from onnx_numba.ir.abi import LEFT_END, LEFT_OUT
 from onnx_numba.ir.plan import BAD_VALUE, Plan
 from onnx_numba.native.cuda import NO_FAILURE, failure
-from onnx_numba.native.layout import LEFT_END, LEFT_OUT
 from onnx_numba.runtime.device import Device, is_simulated
 from onnx_numba.runtime.interpreter import Interpreter, resolve
 

@@ -7,15 +7,15 @@ import importlib.util
 import os
 import re
 import sys
-from dataclasses import dataclass
 from functools import cache
 
 from onnx_numba.errors import DeviceError
+from onnx_numba.record import record
 
 _LIBRARIES = {"win32": "nvcuda.dll", "darwin": None}
 
 
-@dataclass(frozen=True)
+@record
 class Device:
     """A device: its kind, ``CPU`` or ``CUDA``, and its index among those of the kind."""
 

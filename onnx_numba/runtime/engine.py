@@ -6,7 +6,6 @@ import ctypes
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from onnx_numba.ir.plan import Plan
 from onnx_numba.options import Options
+from onnx_numba.record import record
 from onnx_numba.runtime.assembler import assemble, resolve
 from onnx_numba.runtime.entry import ANY_ARGUMENTS, ONE_ARGUMENT, RUN_TEXT, Entry, MethodDef, fits, method, usable
 from onnx_numba.runtime.program import refuse
@@ -36,7 +36,7 @@ _FUNCTIONS = {
 """Functions of each module of ``onnx_numba.native`` that are called from outside, with their C signatures."""
 
 
-@dataclass(frozen=True)
+@record
 class NativeCode:
     """The runtime's machine code, callable from Python without the GIL; the library keeps it loaded."""
 

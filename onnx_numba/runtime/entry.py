@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnx_numba.errors import OutOfMemoryError
-from onnx_numba.ir.plan import OPS, HostStep, Plan, Port
-from onnx_numba.ir.types import F32, I64, TensorType
-from onnx_numba.native.layout import (
+from onnx_numba.ir.abi import (
     A_DATA,
     A_DIMS,
     A_DTYPE,
@@ -104,6 +102,8 @@ from onnx_numba.native.layout import (
     OUT_WORDS,
     SERVE_VALUE,
 )
+from onnx_numba.ir.plan import OPS, HostStep, Plan, Port
+from onnx_numba.ir.types import F32, I64, TensorType
 from onnx_numba.runtime.program import REFUSED, Program, lone_objects
 from onnx_numba.runtime.state import State, address_of, words
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_numba.native.layout import BUILD_ITEMS, BUILD_MAPS
+from onnx_numba.ir.abi import BUILD_ITEMS, BUILD_MAPS
 from onnx_numba.runtime.host import factory, of_objects
 from onnx_numba.runtime.hosts_text import string_from_numbers, string_to_numbers
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_numba.native.layout import BUILD_TEXT
+from onnx_numba.ir.abi import BUILD_TEXT
 from onnx_numba.runtime.host import of_objects
 
 Array = np.ndarray[Any, Any]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_numba.ir.abi import LARGEST_PRODUCT, LEFT_END, LEFT_ERROR, LEFT_HOST, LEFT_OUT
 from onnx_numba.ir.plan import (
     BAD_VALUE,
     BROADCAST,
@@ -26,7 +27,6 @@ from onnx_numba.ir.plan import (
     Plan,
 )  # fmt: skip
 from onnx_numba.ir.types import DTYPES
-from onnx_numba.native.layout import LARGEST_PRODUCT, LEFT_END, LEFT_ERROR, LEFT_HOST, LEFT_OUT
 from onnx_numba.runtime.assembler import resolve
 from onnx_numba.runtime.outputs import aligned_block
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from onnx_numba.errors import BranchError, ExecutionError, ModelError, OnnxNumbaError, OutOfMemoryError
+from onnx_numba.ir.abi import LEFT_END, LEFT_ERROR, LEFT_OUT
 from onnx_numba.ir.plan import OTHER_BRANCH, STATUS_TEXT, HostStep, Plan, Port
 from onnx_numba.ir.types import MapType, SequenceType, TensorType
-from onnx_numba.native.layout import LEFT_END, LEFT_ERROR, LEFT_OUT
+from onnx_numba.record import record
 from onnx_numba.runtime.assembler import steps_of
 from onnx_numba.runtime.binding import conform, readable
 from onnx_numba.runtime.frame import Frame
@@ -36,7 +36,7 @@ MAX_IDLE_FRAMES = 16
 """Frames kept for later runs; only so many concurrent runs find their memory allocated already."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """Where a port's value lies in a frame, worked out once."""
 
@@ -53,7 +53,7 @@ class Place:
         return cls(port.name, port.buffer, -1 if port.object is None else port.object, port.dims, dtype)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Step:
     """A Python step, ready to be called."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from onnx_numba.errors import DeferredError
 from onnx_numba.ir.given import Given
 from onnx_numba.ir.types import TensorType, ValueType
+from onnx_numba.record import record
 from onnx_numba.runtime.fork import on_fork
 from onnx_numba.runtime.host import Host
 
@@ -49,7 +49,7 @@ Facts = tuple[tuple[Any, ...], ...]
 """Per input of a segment what is known of it: ``("rank", n)``, ``("shape", dims)``, ``("value", dims, bytes)`` or nothing."""
 
 
-@dataclass(frozen=True)
+@record
 class Level:
     """How much is taken for known: all shapes or only ranks, and of tensors of up to `SMALL` elements the values that ``values`` says."""
 
@@ -61,7 +61,7 @@ LEVELS = (Level(False, "none"), Level(True, "none"), Level(False, "whole"), Leve
 """From the most general one; the lengths of small vectors of whole numbers, which may become ranks, are known in all."""
 
 
-@dataclass(frozen=True)
+@record
 class _Form:
     """A segment prepared for some facts, and the positions of the inputs that it takes."""
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_numba.ir.plan import CTX_CANCEL, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_STATUS, CTX_WORKER, Plan
-from onnx_numba.native.layout import (
+from onnx_numba.ir.abi import (
     CTX_STRIDE,
     LEFT_END,
     LEFT_GROW,
@@ -43,6 +42,7 @@ from onnx_numba.native.layout import (
     S_THREADS,
     STATE_WORDS,
 )
+from onnx_numba.ir.plan import CTX_CANCEL, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_STATUS, CTX_WORKER, Plan
 from onnx_numba.runtime.assembler import Assembly
 from onnx_numba.runtime.outputs import aligned_block
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_numba.native.layout import (
+from onnx_numba.ir.abi import (
     LOCK_ADDRESS,
     LOCK_ASLEEP,
     LOCK_AVOIDED,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from onnx_numba.codegen import contraction, cpu, cuda, template
 from onnx_numba.codegen.kernel import KernelSource
 from onnx_numba.ir.loop import HostCall, KernelCall, Program, TemplateCall, Tensor, bodies_of
 from onnx_numba.ir.plan import Plan
+from onnx_numba.record import record
 from onnx_numba.schedule.blocks import in_blocks
 from onnx_numba.schedule.fold import Evaluate, fold
 from onnx_numba.schedule.fuse import fuse
@@ -19,7 +20,7 @@ from onnx_numba.schedule.tune import tune
 from onnx_numba.target import Target
 
 
-@dataclass(frozen=True)
+@record
 class Scheduled:
     """A plan, the kernels of it and of its subgraphs with the nodes that each serves."""
 

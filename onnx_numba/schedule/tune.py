@@ -15,7 +15,7 @@ import functools
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from onnx_numba.ir import dims as d
@@ -27,6 +27,7 @@ from onnx_numba.ir.types import I32, DType
 from onnx_numba.native.dot import BYTES
 from onnx_numba.native.plane import has_masks
 from onnx_numba.native.tile import Tile, byte_tile, tile_shape
+from onnx_numba.record import record
 from onnx_numba.schedule.expand import linear, loads, root, unravel, view_checks
 from onnx_numba.target import Target
 from onnx_numba.templates.conv import Conv, conv_tile, pack_filters_source, reads_plainly, uses_little
@@ -42,7 +43,7 @@ FEW_ROWS = 3
 """So few rows are not worth packing the right operand, unless that is done while preparing."""
 
 
-@dataclass(frozen=True)
+@record
 class Body:
     """The tuned kernel of a contraction.
 
@@ -69,7 +70,7 @@ class Body:
     rows: int
 
 
-@dataclass(frozen=True)
+@record
 class View:
     """Elements of a stored tensor at a stride per axis."""
 

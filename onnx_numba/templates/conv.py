@@ -21,10 +21,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from onnx_numba.ir.dims import ceildiv, dmax, dmin, product
 from onnx_numba.native.tile import Tile, tile_shape, word_tile
+from onnx_numba.record import record
 from onnx_numba.target import Target
 from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue, packing_source
 
@@ -45,7 +46,7 @@ MOST_STRIDE = 16
 """Rows with larger strides are laid out element by element: of what vectors would load, too little is used."""
 
 
-@dataclass(frozen=True)
+@record
 class Conv:
     """What is fixed in the code of a convolution.
 

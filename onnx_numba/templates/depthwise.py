@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from onnx_numba.ir.dims import product
 from onnx_numba.native.plane import has_masks
 from onnx_numba.native.tile import tile_shape
+from onnx_numba.record import record
 from onnx_numba.target import Target
 from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue
 
@@ -22,7 +22,7 @@ MOST_TAPS = 64
 MOST_STRIDE = 4
 
 
-@dataclass(frozen=True)
+@record
 class Depthwise:
     """What is fixed in the code of a depthwise convolution.
 

@@ -17,18 +17,18 @@ matrix, with the other sign, and C starts from it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from onnx_numba.ir.dims import Dim, ceildiv
 from onnx_numba.native.dot import BYTES, FLIP
 from onnx_numba.native.tile import Tile
+from onnx_numba.record import record
 
 Extent = Dim | int
 
 ELEMENT_BYTES = {"f32": 4, "f64": 8, "i32": 4}
 
 
-@dataclass(frozen=True)
+@record
 class Gemm:
     """What is fixed in the code of a product.
 
@@ -106,7 +106,7 @@ class Gemm:
         return batch * ((m + self.block_rows - 1) // self.block_rows) * ((n + self.block_columns - 1) // self.block_columns)
 
 
-@dataclass(frozen=True)
+@record
 class Block:
     """Names of the variables that an epilogue may use: the element (i, j) of C is ``block[(i - i0) * pitch + (j - j0)]``.
 

@@ -17,7 +17,7 @@ the iterations are given is kept in sequences.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,9 +28,10 @@ from onnx_numba.passes.dce import remove_dead_code
 from onnx_numba.passes.derivatives.bodies import Adjoints, Differentiate, Differentiation, again, by_name, opened, or_zeros, shaped
 from onnx_numba.passes.derivatives.table import Call
 from onnx_numba.passes.derivatives.terms import Body, Term, Writer
+from onnx_numba.record import record
 
 
-@dataclass(frozen=True)
+@record
 class _Form:
     """How the body of a Loop or Scan is called.
 
@@ -223,7 +224,7 @@ def _in_loop(call: Call, form: _Form, turned: _Turned, state: Sequence[int]) -> 
     return w.add("Loop", [numbers.size, None, *first], len(first), bodies={"body": remove_dead_code(body)})
 
 
-@dataclass(frozen=True)
+@record
 class _Turned:
     """The body of the loop in reverse.
 

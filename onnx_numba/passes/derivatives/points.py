@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from itertools import product
 
@@ -19,6 +18,7 @@ from onnx_numba.ops.common import wide
 from onnx_numba.passes.derivatives.table import Call, composed
 from onnx_numba.passes.derivatives.terms import Argument, Term
 from onnx_numba.passes.derivatives.windows import spatial, windows_over
+from onnx_numba.record import record
 
 Tap = tuple[Term, Term | None]
 """The number of an element along an axis, as a float, and its weight, if that is not 1."""
@@ -194,7 +194,7 @@ def _roi_align(c: Call) -> Sequence[Term | None]:
     return [greatest.at(count > 0)]
 
 
-@dataclass(frozen=True)
+@record
 class _Points:
     """The points of regions along an axis.
 

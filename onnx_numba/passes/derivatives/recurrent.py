@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
@@ -16,6 +15,7 @@ from onnx_numba.ops.rnn import Activation, Cell, cell_of
 from onnx_numba.passes.derivatives.shape import lines
 from onnx_numba.passes.derivatives.table import Call, composed
 from onnx_numba.passes.derivatives.terms import Argument, Body, Term
+from onnx_numba.record import record
 
 _ACTIVATIONS: dict[str, Callable[[Term, Activation], Term]] = {
     "relu": lambda x, f: x.writer("Relu", x),
@@ -127,7 +127,7 @@ def _recurrent(c: Call, gates: int, defaults: Sequence[str], step: Step, states:
     return [result.cast_like(c.xs[0]) for result in (every, *last)]
 
 
-@dataclass(frozen=True)
+@record
 class _Inputs:
     """The inputs in the type that is computed in, time first; ``state`` has the axis of directions."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -12,9 +12,10 @@ from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Node
 from onnx_numba.ops.gradient import DOMAIN
 from onnx_numba.passes.derivatives.terms import Term, Writer
+from onnx_numba.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Call:
     """A node to differentiate.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +13,7 @@ from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Graph, Initializer, Node, Value
 from onnx_numba.ir.types import F64, DType, OptionalType, SequenceType, TensorType, ValueType
 from onnx_numba.ops.gradient import DOMAIN, adjoint_type
+from onnx_numba.record import record
 
 Array = np.ndarray[Any, Any]
 
@@ -37,7 +37,7 @@ class Known(Protocol):
         """What is known in a graph within this one, which has these constants."""
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class Term:
     """A value; arithmetic broadcasts as ONNX does, and numbers take the value's element type."""
 
@@ -242,7 +242,7 @@ class Writer:
         self, op: str, domain: str, inputs: tuple[str, ...], outputs: tuple[str, ...], attributes: dict[str, Any],
         bodies: Mapping[str, Graph],
     ) -> None:  # fmt: skip
-        opset = schemas.newest_opsets().get(domain, 1)
+        opset = schemas.newest_opset(domain) or 1
         schema = schemas.find(op, domain, opset)
         name = f"{self._prefix}/{op}#{self._count}"
         since = schema.since_version if schema else 1

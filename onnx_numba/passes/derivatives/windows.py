@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from onnx_numba.passes.derivatives.table import Call
 from onnx_numba.passes.derivatives.terms import Term
+from onnx_numba.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Windows:
     """How a convolution's windows lie: where the first begins, before the first element, is a tensor; see `windows_over`."""
 
