@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from onnx_numba.native.exponential import EXPONENTIALS
-from onnx_numba.native.polynomial import polynomial
+from onnx_numba.native.polynomial import F32, F64, polynomial, signing
 from onnx_numba.native.registry import Record, function, overloaded
-from onnx_numba.native.scalar import abs_, copysign, fma, select
+from onnx_numba.native.scalar import abs_, fma, select
 
 # Below 0, and down to where erfc is an eighth of an epsilon, exp is a normal number.
+_signed_f32, _signed_f64 = signing(F32), signing(F64)
 _exp_f32, _exp_f64 = EXPONENTIALS["f32"]["exp_near"], EXPONENTIALS["f64"]["exp_near"]
 
 _BORDER_F32, _END_F32, _ONE_F32 = np.float32(0.925), np.float32(3.95), np.float32(1)
@@ -46,18 +47,18 @@ _far_f64 = polynomial(
 def _erf_f32(x: Any) -> Any:
     size = abs_(x)
     a = select(size > _END_F32, _END_F32, size)
-    near = fma(x, _near_f32(x * x), x)
+    near = fma(size, _near_f32(x * x), size)
     far = _ONE_F32 - _exp_f32(a * _far_f32(a))
-    return select(size < _BORDER_F32, near, copysign(far, x))
+    return _signed_f32(select(size < _BORDER_F32, near, far), x)
 
 
 @function
 def _erf_f64(x: Any) -> Any:
     size = abs_(x)
     a = select(size > _END_F64, _END_F64, size)
-    near = fma(x, _near_f64(x * x), x)
+    near = fma(size, _near_f64(x * x), size)
     far = _ONE - _exp_f64(-a * a) * _far_f64((a - _TWO) / (a + _TWO)) / (_ONE + _TWO * a)
-    return select(size < _ONE, near, copysign(far, x))
+    return _signed_f64(select(size < _ONE, near, far), x)
 
 
 RECORDS: tuple[Record, ...] = (overloaded("erf", _erf_f32, _erf_f64),)

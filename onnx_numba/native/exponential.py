@@ -17,7 +17,7 @@ import numpy as np
 
 from onnx_numba.native.emit import call, numba_type, suffix
 from onnx_numba.native.integer import isub, shl, shr
-from onnx_numba.native.polynomial import F32, F64, Format, polynomial
+from onnx_numba.native.polynomial import F32, F64, Format, polynomial, signing
 from onnx_numba.native.registry import Function, Intrinsic, Preferred, Record, function, intrinsic, overloaded
 from onnx_numba.native.scalar import abs_, bits_of, copysign, float_of, fma, select
 
@@ -29,6 +29,7 @@ class _Constants(NamedTuple):
     ln2: tuple[float, float]  # high and low part
     curve: Intrinsic  # (exp(r) - 1 - r) / r**2
     exp: Intrinsic  # exp(r), by the same coefficients
+    exp_of_negative: Intrinsic  # exp(-r)
     low: float  # exp is 0 from here down, exp and cosh infinite from high on
     high: float
     low2: float  # the same for exp2
@@ -43,8 +44,9 @@ class _Constants(NamedTuple):
     share: int  # 2**share * exp(x) is a normal number from -sure to faint
 
 
-def _curves(real: Any, *coefficients: float) -> tuple[Intrinsic, Intrinsic]:
-    return polynomial(real, *coefficients), polynomial(real, 1.0, 1.0, *coefficients)
+def _curves(real: Any, *coefficients: float) -> tuple[Intrinsic, Intrinsic, Intrinsic]:
+    exp = (1.0, 1.0, *coefficients)
+    return polynomial(real, *coefficients), polynomial(real, *exp), polynomial(real, *(c * (-1) ** k for k, c in enumerate(exp)))
 
 
 _F32 = _Constants(
@@ -67,9 +69,9 @@ _F64 = _Constants(
 )  # fmt: skip
 
 
-def _remainder(c: _Constants) -> Function:
-    """``y - n ln 2``."""
-    ln2_high, ln2_low = (c.format.real(part) for part in c.ln2)
+def _remainder(c: _Constants, sign: int = 1) -> Function:
+    """``y - n ln 2``, or with a sign of -1 ``y + n ln 2``."""
+    ln2_high, ln2_low = (c.format.real(sign * part) for part in c.ln2)
 
     @function
     def remainder(y: Any, n: Any) -> Any:
@@ -78,11 +80,14 @@ def _remainder(c: _Constants) -> Function:
     return remainder
 
 
-def _exp_near(c: _Constants, power: int) -> Function:
-    """``exp(x) * 2**power`` where that is a normal number, or 0 because the bits of its power of two are 0."""
-    real, fraction, exp = c.format.real, c.format.whole(c.format.fraction), c.exp
-    shift, log2_e = real(c.format.magic + c.format.bias + power), real(np.log2(np.e))
-    remainder = _remainder(c)
+def _exp_near(c: _Constants, power: int, sign: int = 1) -> Function:
+    """``exp(sign * x) * 2**power`` where that is a normal number, or 0 because the bits of its power of two are 0.
+
+    The sign is in the constants: the negative of a clamped x would take three instructions for one.
+    """
+    real, fraction, exp = c.format.real, c.format.whole(c.format.fraction), c.exp if sign == 1 else c.exp_of_negative
+    shift, log2_e = real(c.format.magic + c.format.bias + power), real(sign * np.log2(np.e))
+    remainder = _remainder(c, sign)
 
     @function
     def exp_near(x: Any) -> Any:
@@ -229,20 +234,21 @@ def _hyperbolics(c: _Constants) -> dict[str, Function]:
 
 def _sigmoids(c: _Constants) -> dict[str, Function]:
     """tanh, as ``expm1(2 x) / (expm1(2 x) + 2)``, and sigmoid, as ``u / (u + u exp(-x))`` with a unit that keeps all of it normal."""
-    real = c.format.real
+    real, signed = c.format.real, signing(c.format)
     flat, faint, sure, unit, two = real(c.flat), real(-c.faint), real(c.sure), real(2.0**c.share), real(2)
-    expm1_near, exp_shared = _expm1_near(c, 0), _exp_near(c, c.share)
+    expm1_near, decay = _expm1_near(c, 0), _exp_near(c, c.share, -1)
 
     @function
     def tanh(x: Any) -> Any:
-        size = abs_(x)
-        t = expm1_near(two * select(size > flat, flat, size))
-        return copysign(t / (t + two), x)
+        y = select(x < -flat, -flat, x)
+        t = expm1_near(two * select(y > flat, flat, y))
+        # The quotient has the sign of x but where x is -0.
+        return signed(t / (t + two), x)
 
     @function
     def sigmoid(x: Any) -> Any:
         y = select(x < faint, faint, x)
-        return unit / (unit + exp_shared(-select(y > sure, sure, y)))
+        return unit / (unit + decay(select(y > sure, sure, y)))
 
     return {"tanh": tanh, "sigmoid": sigmoid}
 

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onnx_numba.native.emit import call, index_value, is_int, numba_type, suffix
+from onnx_numba.native.integer import iand, ior
 from onnx_numba.native.registry import Function, Intrinsic, Overloaded, function, overloaded
-from onnx_numba.native.scalar import abs_, copysign, f32, f64, fma
+from onnx_numba.native.scalar import abs_, bits_of, copysign, f32, f64, float_of, fma
 
 
 class Format(NamedTuple):
@@ -80,6 +81,17 @@ def table(name: str, words: list[int]) -> Intrinsic:
         return builder.load(builder.gep(constant, [i64(0), index]))
 
     return Intrinsic(name, twin, typing, emit)
+
+
+def signing(c: Format) -> Function:
+    """``signed(value, x)``: a value with the sign of ``x``, where it has none yet or that one; an instruction less than copysign."""
+    sign = c.real(-0.0).view(c.whole)
+
+    @function
+    def signed(value: Any, x: Any) -> Any:
+        return float_of(ior(bits_of(value), iand(bits_of(x), sign)))
+
+    return signed
 
 
 def through_f64(name: str, wide: Function, odd: bool = False) -> Overloaded:
