@@ -13,7 +13,9 @@ from __future__ import annotations
 from onnx_numba.ir.abi import S_CHUNKS, S_MODE, S_POOL, S_RATE, S_RUNS, S_TRIED
 
 _RETRY = 16
-"""Every so many runs the pool is tried again while the caller alone is better."""
+"""Every so many runs, or more seldom, the pool is tried again while the caller alone is better."""
+_PRICE = 32
+"""Those trials take at most one part in so many of all runs' time: where the pool takes far longer they are as much rarer."""
 _TRIAL = 1_000_000
 """Nanoseconds of runs of either way before they are compared."""
 _FEWEST, _MOST = 2, 4
@@ -36,7 +38,8 @@ def choose(state):  # type: ignore[no-untyped-def]
         # Powers of two: ever more rarely.
         state[S_MODE] = 0 if number & (number - 1) == 0 else 1
     else:
-        state[S_MODE] = 1 if number % _RETRY == 0 else 0
+        lost = state[S_RATE + 1] - state[S_RATE]
+        state[S_MODE] = 1 if number % max(_RETRY, _PRICE * lost // state[S_RATE]) == 0 else 0
     return 0
 
 
