@@ -84,6 +84,18 @@ def test_nan_counts_as_greatest_and_ties_go_to_the_first() -> None:
     check(Case("TopK", 11, [x, i64(6)], {"largest": 0}, (1,), outputs=2), smallest)
 
 
+@pytest.mark.parametrize("largest", [0, 1])
+@pytest.mark.parametrize("rise", [-1, 0, 1])
+def test_long_lanes(largest: int, rise: int) -> None:
+    """More elements than are looked at one by one, rising, falling or neither, with equal ones and NaN among them."""
+    x = np.round(f32(3, 500) * 20 + rise * np.arange(500, dtype=np.float32))
+    x[1, RNG.integers(0, 500, 5)] = np.nan
+    k = 37
+    keys = np.where(np.isnan(x), np.inf, x) * (-1 if largest else 1)
+    order = np.argsort(keys, axis=1, kind="stable")[:, :k]
+    check(Case("TopK", 11, [x, i64(k)], {"largest": largest}, (1,), outputs=2), [np.take_along_axis(x, order, 1), order])
+
+
 def test_more_than_there_is_is_an_error() -> None:
     case = Case("TopK", 11, [f32(2, 3), i64(4)], {}, outputs=2)
     with pytest.raises(OnnxNumbaError):

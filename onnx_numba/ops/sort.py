@@ -28,7 +28,8 @@ def _top(b: Builder, x: Tensor, count: Dim | int, axis: int, largest: int) -> tu
     values, places = b.template(
         top_k, [b.cast(x, kind)], [(kind, shape), (I64, shape)],
         total=d.product(x.shape[:axis]) * inner, dims=(extent, inner, count),
-        grain=d.dmax(1, d.floordiv(_CHUNK, d.dmax(extent, 1))), types={"X": kind}, constants={"LARGEST": bool(largest)},
+        grain=d.dmax(1, d.floordiv(_CHUNK, d.dmax(extent, 1))), types={"X": kind},
+        constants={"LARGEST": bool(largest), "DENSE": inner == 1},
     )  # fmt: skip
     return b.cast(values, x.dtype), places
 
