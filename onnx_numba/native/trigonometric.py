@@ -16,7 +16,7 @@ import numpy as np
 from onnx_numba.native.integer import iadd, iand, imul, ior, isub, shl, shr
 from onnx_numba.native.polynomial import F64, polynomial, table, through_f64
 from onnx_numba.native.registry import Record, function, overloaded
-from onnx_numba.native.scalar import abs_, bits_of, copysign, f32, f64, fma, i64, select, sqrt, u64
+from onnx_numba.native.scalar import abs_, bits_of, copysign, f32, f64, float_of, fma, i64, select, sqrt, u64
 
 _HALF_PI, _HALF_PI_2 = np.float64(1.5707963267948966), np.float64(6.123233995736766e-17)
 _HALF_PI_3 = np.float64(-1.4973849048591698e-33)
@@ -215,22 +215,28 @@ def _tan(x: Any) -> Any:
 # 2**-35 and 2**-38, as above
 _sin_curve_f32 = polynomial(np.float64, -0.16666666663630159, 0.008333331787426065, -0.00019840039856392, 2.724389073159956e-06)
 _cos_curve_f32 = polynomial(np.float64, 0.04166666666413259, -0.00138888875989612, 2.4800561162181e-05, -2.7295912657355e-07)
-_FIRST_EXPONENT_F32 = np.int64(150 - 62)
+# By biased exponent, 2/pi times the unit of its last bit, modulo 4: in units of 2**-62, and the 32 bits that follow.
+_DIGITS, _DIGIT_BITS = int(_TWO_OVER_PI_DIGITS, 16), 4 * len(_TWO_OVER_PI_DIGITS)
+_units_high, _units_low = (
+    table(name, [(_DIGITS << e >> _DIGIT_BITS + 150 - more) % 2**bits for e in range(256)])
+    for name, more, bits in (("two_over_pi_high", 62, 64), ("two_over_pi_low", 94, 32))
+)
 _EXPONENT_MASK_F32, _FRACTION_MASK_F32, _HIDDEN_F32 = np.int64(0xFF), np.int64((1 << 23) - 1), np.int64(1 << 23)
 _FRACTION_BITS_F32 = np.int64(23)
 _ZERO_F32, _ONE_F32 = np.float32(0), np.float32(1)
 _UNIT = np.float64(2.0**-62 * np.pi / 2)
+_TURN = np.uint64(2**62 - 1)
+_AT_2_52, _AT_2_84 = (np.float64(2.0**n).view(np.uint64) for n in (52, 84))
+_UPPER_SURPLUS = np.float64(2.0**84 + 2.0**61 + 2.0**52)
 
 
 @function
 def _large_high_f32(x: Any) -> Any:
     """The product of a large float32 (as float64) with 2/pi modulo 4, in units of 2**-62 and within two of them."""
     bits = i64(bits_of(f32(x)))
-    start = isub(iand(shr(bits, _FRACTION_BITS_F32), _EXPONENT_MASK_F32), _FIRST_EXPONENT_F32)
-    start = select(start < _I0, _I0, start)
-    word, shift = shr(start, _I6), u64(iand(start, _I63))
+    e = iand(shr(bits, _FRACTION_BITS_F32), _EXPONENT_MASK_F32)
     m = u64(ior(iand(bits, _FRACTION_MASK_F32), _HIDDEN_F32))
-    return iadd(imul(m, _window(word, shift)), shr(imul(m, shr(_window(word + _I1, shift), _U32)), _U32))
+    return iadd(imul(m, _units_high(e)), shr(imul(m, _units_low(e)), _U32))
 
 
 @function
@@ -243,9 +249,11 @@ def _quadrant_f32(x: Any) -> Any:
 def _remainder_f32(x: Any) -> Any:
     n = fma(x, _TWO_OVER_PI, _MAGIC) - _MAGIC
     near = fma(-n, _HALF_PI_2, fma(-n, _HALF_PI, x))
-    high = _large_high_f32(x)
-    turns = isub(high, shl(shr(iadd(high, _ROUND), _U62), _U62))
-    return select(x > _LARGE, f64(i64(turns)) * _UNIT, near)
+    # The distance to the nearest multiple of pi/2 and 2**61 more: 62 bits, which become a float in two halves, as AVX2 has no
+    # instruction for all.
+    turns = iand(iadd(_large_high_f32(x), _ROUND), _TURN)
+    upper = float_of(i64(ior(shr(turns, _U32), _AT_2_84))) - _UPPER_SURPLUS
+    return select(x > _LARGE, (upper + float_of(i64(ior(iand(turns, _LOW32), _AT_2_52)))) * _UNIT, near)
 
 
 @function
