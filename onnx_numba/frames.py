@@ -34,13 +34,12 @@ def feed_of(frame: Any, ports: tuple[Port, ...]) -> dict[str, Any]:
     if len(ports) == 1 and names != wanted and _rank(ports[0]) in (None, 2):
         return {wanted[0]: frame}
     unknown = [name for name in names if name not in wanted]
-    missing = [port.name for port in ports if port.name not in names and not port.optional]
+    missing = [port.name for port in ports if port.name not in names]
     if unknown or missing:
         problem = f"has no column for {missing}" if missing else f"has columns {unknown} that are no inputs"
         raise InputError(f"the DataFrame {problem}; the model's inputs are {wanted}, the columns {names}")
     columns = dict(zip(names, frame.columns, strict=True))
-    present = [port for port in ports if port.name in columns]
-    return {port.name: frame[columns[port.name] if _rank(port) == 1 else [columns[port.name]]] for port in present}
+    return {port.name: frame[columns[port.name] if _rank(port) == 1 else [columns[port.name]]] for port in ports}
 
 
 def _rank(port: Port) -> int | None:

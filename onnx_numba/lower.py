@@ -113,9 +113,7 @@ def _lowered(
     for value in graph.inputs:
         if value.type is None:
             raise ModelError(f"input {value.name!r} has no type; give it one in the model")
-        lowering.env[value.name] = lowering.builder.input(value.name, value.type, lowering.dims, optional=value.default is not None)
-        if value.default is not None:
-            lowering.program.defaults[value.name] = value.default.array
+        lowering.env[value.name] = lowering.builder.input(value.name, value.type, lowering.dims)
     lowering.graph(graph)
     lowering.program.outputs = [(v.name, lowering.value(v.name)) for v in graph.outputs]
     for declared, (name, result) in zip(graph.outputs, lowering.program.outputs, strict=True):

@@ -252,7 +252,7 @@ def test_random_values() -> None:
         Port("words", TensorType(STRING), declared=("n",)),
         Port("numbers", TensorType(I64), declared=()),
         Port("maps", SequenceType(MapType(I64, TensorType(F32)))),
-        Port("maybe", OptionalType(TensorType(F32)), optional=True),
+        Port("maybe", OptionalType(TensorType(F32))),
     )
     made = values.random_inputs(ports, {"n": 4})
     assert made["floats"].shape == (values.RANDOM_EXTENT, 3)

@@ -210,19 +210,6 @@ def test_weights_are_read_where_they_lie(make, tmp_path):
     np.testing.assert_array_equal(session.run({})[0], 2 * values(300))
 
 
-def test_a_default_input_is_a_weight_until_given(make):
-    b = Builder()
-    x = b.input("x", optional=True)
-    b.constants[x.buffer] = 0
-    y = b.output("y", dims=x.dims)
-    b.emit("out", 0)
-    b.call(plans.double, b.tiles(x.dims[0]), (x.buffer, y.buffer), (x.dims[0],))
-    session = make(b.plan(), [values(5)])
-    for _ in range(2):
-        np.testing.assert_array_equal(session.run([])[0], 2 * values(5))
-        np.testing.assert_array_equal(session.run([values(9)])[0], 2 * values(9))
-
-
 def swap(params, x, missing):
     assert missing is None
     return (x[::-1] * np.float32(params["factor"]),)

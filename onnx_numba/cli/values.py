@@ -21,7 +21,7 @@ import numpy as np
 from onnx_numba.errors import InputError, InputTypeError
 from onnx_numba.ir.formats import FORMATS
 from onnx_numba.ir.plan import Port
-from onnx_numba.ir.types import DTYPES, DType, MapType, SequenceType, TensorType, ValueType, dtype_of
+from onnx_numba.ir.types import DTYPES, DType, MapType, OptionalType, SequenceType, TensorType, ValueType, dtype_of
 
 Shape = tuple[int | str | None, ...] | None
 
@@ -261,7 +261,8 @@ def random_inputs(ports: tuple[Port, ...], dims: Mapping[str, int], seed: int = 
         Seed of the generator.
     """
     generator = np.random.default_rng(seed)
-    return {port.name: _random(port.name, port.type, shape_of(port), dims, generator) for port in ports if not port.optional}
+    needed = [port for port in ports if not isinstance(port.type, OptionalType)]
+    return {port.name: _random(port.name, port.type, shape_of(port), dims, generator) for port in needed}
 
 
 def _random(name: str, kind: ValueType, shape: Shape, dims: Mapping[str, int], generator: np.random.Generator) -> Any:

@@ -347,11 +347,10 @@ class Program:
     ``filled`` are the numbers of inputs that are taken to have elements, ``otherwise`` is the same graph for when they have none.
     """
 
-    inputs: list[tuple[str, Tensor | Object, tuple[int | str | None, ...] | None, bool]] = field(default_factory=list)
+    inputs: list[tuple[str, Tensor | Object, tuple[int | str | None, ...] | None]] = field(default_factory=list)
     outputs: list[tuple[str, Tensor | Object]] = field(default_factory=list)
     values: list[Tensor | Object] = field(default_factory=list)
     weights: list[np.ndarray[Any, Any]] = field(default_factory=list)
-    defaults: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     served: list[tuple[str, str, str, int, str]] = field(default_factory=list)
     filled: set[int] = field(default_factory=set)
     otherwise: Program | None = None

@@ -96,7 +96,6 @@ class Port:
     dims: tuple[int, ...] = ()
     object: int | None = None
     declared: tuple[int | str | None, ...] | None = None
-    optional: bool = False
 
 
 @record

@@ -192,7 +192,7 @@ class Builder:
             self._names[value] = d.dim(Sym(f"d{self._count}", source=DimSource(value), signed=not d.at_least_zero(value)))
         return self._names[value]
 
-    def input(self, name: str, type_: ValueType, dims: dict[str, Sym], optional: bool = False) -> Tensor | Object:
+    def input(self, name: str, type_: ValueType, dims: dict[str, Sym]) -> Tensor | Object:
         """The next graph input; equal names of dims are one symbol."""
         index = len(self.program.inputs)
         value: Tensor | Object
@@ -206,7 +206,7 @@ class Builder:
                 value = self.define(type_.dtype, shape, Input(index), name=name)
         else:
             value = self._object(name, type_, Input(index))
-        self.program.inputs.append((name, value, declared, optional))
+        self.program.inputs.append((name, value, declared))
         return value
 
     def _input_shape(self, name: str, index: int, declared: Sequence[int | str | None], dims: dict[str, Sym]) -> Shape:

@@ -61,7 +61,7 @@ class _Lifter(Outside):
         super().__init__()
         self._b, self._count, self._given = b, count, given
         self.made: dict[Tensor, Lifted] = {}
-        for (_, value, _, _), outer in zip(body.inputs, given, strict=True):
+        for (_, value, _), outer in zip(body.inputs, given, strict=True):
             if isinstance(value, Tensor) and isinstance(outer, Lifted):
                 self.same(value.shape, outer.tensor.shape[outer.varies :])
 

@@ -26,13 +26,10 @@ def in_order(inputs: Any, ports: Sequence[Port]) -> list[Any]:
         return _by_name(inputs, ports)
     if not isinstance(inputs, list | tuple):
         inputs = [inputs]
-    needed = sum(not port.optional for port in ports)
-    if not needed <= len(inputs) <= len(ports):
-        count = str(needed) if needed == len(ports) else f"{needed} to {len(ports)}"
-        raise InputError(f"expected {count} inputs ({_names(ports)}), got {len(inputs)}; a list holds one entry per input")
-    values = [*inputs, *[None] * (len(ports) - len(inputs))]
-    _refuse_missing(values, ports)
-    return values
+    if len(inputs) != len(ports):
+        raise InputError(f"expected {len(ports)} inputs ({_names(ports)}), got {len(inputs)}; a list holds one entry per input")
+    _refuse_missing(inputs, ports)
+    return list(inputs)
 
 
 def _by_name(inputs: Mapping[str, Any], ports: Sequence[Port]) -> list[Any]:
@@ -47,7 +44,7 @@ def _by_name(inputs: Mapping[str, Any], ports: Sequence[Port]) -> list[Any]:
 
 def _refuse_missing(values: Sequence[Any], ports: Sequence[Port]) -> None:
     for value, port in zip(values, ports, strict=True):
-        if value is None and not port.optional and not isinstance(port.type, OptionalType):
+        if value is None and not isinstance(port.type, OptionalType):
             raise InputError(f"input {port.name!r} is missing; this model's inputs are {_names(ports)}")
 
 

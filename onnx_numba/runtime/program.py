@@ -198,9 +198,7 @@ class Program:
             shape = getattr(value, "shape", ())
         else:
             if value is None:
-                if buffer not in self._constants:
-                    return
-                value = self._constants[buffer]
+                return
             frame.bind(buffer, value)
             shape = value.shape
         for slot, extent in zip(place.dims, shape, strict=False):

@@ -242,19 +242,16 @@ class Planner:
         )  # fmt: skip
 
     def _input(self, index: int) -> Port:
-        name, value, declared, optional = self.program.inputs[index]
+        name, value, declared = self.program.inputs[index]
         if isinstance(value, Object):
             shape = value.type.shape if isinstance(value.type, TensorType) else None
             slots = self._input_dims(name, shape or ())
-            return Port(name, _named(value.type), object=self.object(value), dims=slots, declared=declared, optional=optional)
+            return Port(name, _named(value.type), object=self.object(value), dims=slots, declared=declared)
         slots = self._input_dims(name, value.shape)
         buffer = self.new_buffer(value.dtype.name)
         self._buffers[value] = buffer
-        if name in self.program.defaults:
-            self.program.weights.append(self.program.defaults[name])
-            self.constants[buffer] = len(self.program.weights) - 1
         self._ready.add(value)
-        return Port(name, _tensor_type(value.dtype, value.shape), buffer, slots, declared=declared, optional=optional)
+        return Port(name, _tensor_type(value.dtype, value.shape), buffer, slots, declared=declared)
 
     def _input_dims(self, name: str, shape: Shape) -> tuple[int, ...]:
         """A slot for each extent of an input; those of one name must be equal."""
