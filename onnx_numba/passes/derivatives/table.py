@@ -73,8 +73,9 @@ CONSTANT = frozenset({
     "And", "ArgMax", "ArgMin", "Bernoulli", "Binarizer", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor",
     "CategoryMapper", "Ceil", "Constant", "ConstantOfShape", "Equal", "EyeLike", "Floor", "Greater", "GreaterOrEqual", "Hardmax", "IsInf",
     "IsNaN", "LabelEncoder", "Less", "LessOrEqual", "MelWeightMatrix", "Multinomial", "NonMaxSuppression", "NonZero", "Not",
-    "OneHotEncoder", "Or", "QuantizeLinear", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Round", "Shape",
-    "Sign", "Size", "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor", "Xor",
+    "OneHotEncoder", "Or", "QuantizeLinear", "RandomNormal", "RandomNormalLike", "RandomUniform",
+    "RandomUniformLike", "Round", "Shape", "Sign", "Size", "TreeEnsemble", "TreeEnsembleClassifier",
+    "TreeEnsembleRegressor", "Xor",
 })  # fmt: skip
 """Operators whose results do not change where their inputs change a little, or have no derivative at all."""
 
@@ -82,7 +83,7 @@ EXAMPLES: Mapping[str, int] = {"CastLike": 1, "FilledInside": 0, "Forget": 0, "S
 """Operators with an input that only its type or shape counts of, and its position."""
 
 
-DOMAINS = ("", DOMAIN, "ai.onnx.ml")
+DOMAINS = ("", DOMAIN, "ai.onnx.ml", "ai.onnx.preview.training")
 """Those that the tables are of; no two of them have an operator of the same name."""
 
 _MARK = "__derivative_of__"
