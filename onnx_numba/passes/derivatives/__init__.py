@@ -5,6 +5,7 @@ from onnx_numba.passes.derivatives import (
     elementwise,
     learned,
     linear,
+    machines,
     optimisers,
     points,
     pooling,
@@ -19,7 +20,7 @@ from onnx_numba.passes.derivatives.table import CONSTANT, DOMAINS, EXAMPLES, Cal
 from onnx_numba.passes.derivatives.terms import Term, Writer
 
 _FAMILIES = (
-    chance, elementwise, learned, linear, optimisers, points, pooling, recurrent, reduce, sampling, sequence, shape, spectral,
+    chance, elementwise, learned, linear, machines, optimisers, points, pooling, recurrent, reduce, sampling, sequence, shape, spectral,
 )  # fmt: skip
 RULES = {op: (1, function) for op, function in elementwise.UNARY.items()} | collected("rule", _FAMILIES)
 COMPOSED = collected("composed", _FAMILIES)

@@ -73,8 +73,8 @@ CONSTANT = frozenset({
     "And", "ArgMax", "ArgMin", "Bernoulli", "Binarizer", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor",
     "CategoryMapper", "Ceil", "Constant", "ConstantOfShape", "Equal", "EyeLike", "Floor", "Greater", "GreaterOrEqual", "Hardmax", "IsInf",
     "IsNaN", "LabelEncoder", "Less", "LessOrEqual", "MelWeightMatrix", "Multinomial", "NonMaxSuppression", "NonZero", "Not",
-    "OneHotEncoder", "Or", "QuantizeLinear", "RandomNormal", "RandomNormalLike", "RandomUniform",
-    "RandomUniformLike", "Round", "Shape", "Sign", "Size", "TreeEnsemble", "TreeEnsembleClassifier",
+    "OneHotEncoder", "Or", "QLinearConv", "QLinearMatMul", "QuantizeLinear", "RandomNormal", "RandomNormalLike", "RandomUniform",
+    "RandomUniformLike", "Round", "Shape", "Sign", "Size", "TfIdfVectorizer", "TreeEnsemble", "TreeEnsembleClassifier",
     "TreeEnsembleRegressor", "Xor",
 })  # fmt: skip
 """Operators whose results do not change where their inputs change a little, or have no derivative at all."""
