@@ -102,6 +102,14 @@ def test_a_second_derivative_by_integers() -> None:
     np.testing.assert_array_equal(run(text, np.array([2, 3]))[0], [12, 18])
 
 
+def test_the_size_of_a_grid_has_no_derivative() -> None:
+    text = """g (float[1,2,3] x, int64[4] n) => (float[1,2,3] d, double[4] e) { y = AffineGrid(x, n)
+        d, e = Gradient<xs=["x", "n"], y="y">(x, n) }"""
+    d, e = run(text, np.ones((1, 2, 3), np.float32), np.array([1, 1, 2, 2]))
+    np.testing.assert_allclose(d[0], [[0, 0, 4]] * 2, atol=1e-6)
+    np.testing.assert_array_equal(e, np.zeros(4))
+
+
 @pytest.mark.parametrize(("source", "target", "kind"), [("float16", "bfloat16", 16), ("bfloat16", "float16", 10)])
 def test_bits_of_another_float(source: str, target: str, kind: int) -> None:
     """The slope is that between neighbours, on one side or the other, in both types."""

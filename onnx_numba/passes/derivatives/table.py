@@ -79,8 +79,8 @@ CONSTANT = frozenset({
 })  # fmt: skip
 """Operators whose results do not change where their inputs change a little, or have no derivative at all."""
 
-EXAMPLES: Mapping[str, int] = {"CastLike": 1, "FilledInside": 0, "Forget": 0, "SumTo": 1, "ResizeMatrix": 0}
-"""Operators with an input that only its type or shape counts of, and its position."""
+EXAMPLES: Mapping[str, int] = {"AffineGrid": 1, "CastLike": 1, "FilledInside": 0, "Forget": 0, "SumTo": 1, "ResizeMatrix": 0}
+"""Operators with an input that has no derivative since only its type or shape counts, or it states a shape, and its position."""
 
 
 DOMAINS = ("", DOMAIN, "ai.onnx.ml", "ai.onnx.preview.training")
