@@ -110,6 +110,14 @@ def test_the_size_of_a_grid_has_no_derivative() -> None:
     np.testing.assert_array_equal(e, np.zeros(4))
 
 
+def test_sizes_that_are_floats_have_no_derivative() -> None:
+    text = """g (float[3] x, float[2] n) => (float[3] d, float[2] e) { y, z = Split<axis=0>(x, n)
+        d, e = Gradient<xs=["x", "n"], y="z">(x, n) }"""
+    d, e = backend.prepare(parsed(text, 1), jit=False).run([np.ones(3, np.float32), np.array([1, 2], np.float32)])
+    np.testing.assert_array_equal(d, [0, 1, 1])
+    np.testing.assert_array_equal(e, [0, 0])
+
+
 @pytest.mark.parametrize(("source", "target", "kind"), [("float16", "bfloat16", 16), ("bfloat16", "float16", 10)])
 def test_bits_of_another_float(source: str, target: str, kind: int) -> None:
     """The slope is that between neighbours, on one side or the other, in both types."""

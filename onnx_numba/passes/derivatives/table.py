@@ -79,7 +79,7 @@ CONSTANT = frozenset({
 })  # fmt: skip
 """Operators whose results do not change where their inputs change a little, or have no derivative at all."""
 
-EXAMPLES: Mapping[str, int] = {"AffineGrid": 1, "CastLike": 1, "FilledInside": 0, "Forget": 0, "SumTo": 1, "ResizeMatrix": 0}
+EXAMPLES: Mapping[str, int] = {"AffineGrid": 1, "CastLike": 1, "FilledInside": 0, "Forget": 0, "ResizeMatrix": 0, "Split": 1, "SumTo": 1}
 """Operators with an input that has no derivative since only its type or shape counts, or it states a shape, and its position."""
 
 
