@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from gradients import agrees, drawing, parsed, refused, run
+from gradients import agrees, drawing, parsed, run
 
 import onnx_numba.backend as backend
 
@@ -91,10 +91,38 @@ def test_old_dropout(opset: int, attributes: str, trains: bool, outputs: str) ->
     assert bool(np.any(y == 0)) is trains
 
 
-def test_rows_that_a_scan_cannot_keep() -> None:
-    text = """g (double[2] x, bool[3] w) => (double[2] d) {
-        y = Scan(x, w) <num_scan_inputs=1, body = b (double[2] s, bool i) => (double[2] o) {
-            o = If(i) <then_branch = a () => (double[2] f) { u = RandomUniformLike(s) f = Mul(s, u) },
-                else_branch = e () => (double[2] g0) { g0 = Exp(s) }> }>
-        d = Gradient<xs=["x"], y="y">(x) }"""
-    assert "draws random numbers" in refused(text)
+def branches(shape: str = "double[2]") -> str:
+    """An If that makes ``o`` of ``p``, both of a shape, whose branches draw a number for each element and three numbers."""
+    return f"""o = If(i) <then_branch = a () => ({shape} f) {{ u = RandomUniformLike<seed=3.0>(p) f = Mul(p, u) }},
+        else_branch = e () => ({shape} g0) {{ v = RandomNormal<seed=2.0, shape=[3], dtype=11>()
+            k1 = Constant<value=int64 {{1}}>() h = Gather(v, k1) m = Mul(p, h) g0 = Exp(m) }}>"""
+
+
+@pytest.mark.parametrize("layout", [
+    "", "scan_input_directions=[1, 0], scan_output_directions=[1],", "scan_input_axes=[0, 1], scan_output_axes=[-1],",
+    "scan_output_axes=[1],",
+])  # fmt: skip
+def test_branches_of_a_scan_draw_differently(layout: str) -> None:
+    shape = (2, 3) if "input_axes" in layout else (3, 2)
+    text = f"""g (double[2] x, double[{shape[0]},{shape[1]}] w, bool[3] c) => (double z, double[2] d, double[a,b] e) {{
+        y, q = Scan(x, c, w) <num_scan_inputs=2, {layout} body = b (double[2] s, bool i, double[2] r) => (double[2] o, double[2] l) {{
+            p = Mul(s, r) {branches()} l = Sin(o) }}>
+        w0 = Constant<value_floats=[0.5, -1.5, 0.25, 2.0, 1.0, -0.75]>() w1 = Cast<to=11>(w0) k = Shape(q) w2 = Reshape(w1, k)
+        m = Mul(q, w2) m0 = ReduceSum<keepdims=0>(m) m1 = ReduceSum<keepdims=0>(y) z = Add(m0, m1)
+        d, e = Gradient<xs=["x", "w"], zs=["c"], y="z">(x, w, c) }}"""
+    agrees(text, [f64(2), f64(*shape), np.array([True, False, True])], [0, 1])
+
+
+def test_a_scan_that_draws_differently_in_a_loop() -> None:
+    drawn = f"""c0 = Constant<value=bool[3] {{1, 0, 1}}>()
+        z = Scan(c0, p) <num_scan_inputs=2, body = sc (bool i, double p) => (double o) {{ {branches("double")} }}>"""
+    agrees(LOOP.replace("BODY", drawn), [np.int64(2), f64(3), f64(3)], [1, 2])
+
+
+def test_a_scan_over_a_batch_that_draws_differently() -> None:
+    text = f"""g (int64[3] n, double[3,2] x, double[3,4,2] w, bool[3,4] c) => (double[3,4,2] y, double[3,2] d, double[3,4,2] e) {{
+        q, r = Scan(n, x, w, c) <num_scan_inputs=2, body = b (double[2] s, double[2] t, bool i) => (double[2] z, double[2] l) {{
+            p = Mul(s, t) {branches()} z = Sigmoid(o) l = Add(z, t) }}>
+        a = Unsqueeze<axes=[1]>(q) y = Mul(a, r) d, e = Gradient<xs=["x", "w"], zs=["n", "c"], y="y">(x, w, n, c) }}"""
+    chosen = np.array([[True, False, True, False], [False] * 4, [True, True, False, True]])
+    agrees(text, [np.array([4, 1, 3]), f64(3, 2), f64(3, 4, 2), chosen], [1, 2], opset=8)

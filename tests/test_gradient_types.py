@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from gradients import run
+from gradients import parsed, run
+
+import onnx_numba.backend as backend
 
 
 @pytest.mark.parametrize(("kind", "y"), [
@@ -98,3 +100,51 @@ def test_a_second_derivative_by_integers() -> None:
     text = """g (int64[2] x) => (float16[2] e) { h = Mul(x, x) y = Mul(h, x) d = Gradient<xs=["x"], y="y">(x)
         e = Gradient<xs=["x"], y="d">(x) }"""
     np.testing.assert_array_equal(run(text, np.array([2, 3]))[0], [12, 18])
+
+
+def test_the_size_of_a_grid_has_no_derivative() -> None:
+    text = """g (float[1,2,3] x, int64[4] n) => (float[1,2,3] d, double[4] e) { y = AffineGrid(x, n)
+        d, e = Gradient<xs=["x", "n"], y="y">(x, n) }"""
+    d, e = run(text, np.ones((1, 2, 3), np.float32), np.array([1, 1, 2, 2]))
+    np.testing.assert_allclose(d[0], [[0, 0, 4]] * 2, atol=1e-6)
+    np.testing.assert_array_equal(e, np.zeros(4))
+
+
+def test_sizes_that_are_floats_have_no_derivative() -> None:
+    text = """g (float[3] x, float[2] n) => (float[3] d, float[2] e) { y, z = Split<axis=0>(x, n)
+        d, e = Gradient<xs=["x", "n"], y="z">(x, n) }"""
+    d, e = backend.prepare(parsed(text, 1), jit=False).run([np.ones(3, np.float32), np.array([1, 2], np.float32)])
+    np.testing.assert_array_equal(d, [0, 1, 1])
+    np.testing.assert_array_equal(e, [0, 0])
+
+
+@pytest.mark.parametrize(("source", "target", "kind"), [("float16", "bfloat16", 16), ("bfloat16", "float16", 10)])
+def test_bits_of_another_float(source: str, target: str, kind: int) -> None:
+    """The slope is that between neighbours, on one side or the other, in both types."""
+    x = np.array([1.0, -2.5, 0.0, 6e-6, 2.0], source)
+    text = f'g ({source}[5] x) => ({target}[5] y, double[5] d) {{ y = BitCast<to={kind}>(x) d = Gradient<xs=["x"], y="y">(x) }}'
+    y, d = backend.prepare(parsed(text, 26), jit=False).run([x])
+    assert y.tobytes() == x.tobytes()
+    near = x.view(np.uint16) ^ 1
+    rise, run = (near.view(v.dtype).astype(float) - v.astype(float) for v in (y, x))
+    np.testing.assert_array_equal(d, (rise / run).astype(source).astype(float))
+
+
+def test_bits_where_the_next_number_is_none() -> None:
+    """448 is the greatest float8e4m3fn, whose slope is that below it; an infinity has no neighbours."""
+    x = np.array([448.0, np.inf], np.float32)
+    text = """g (float[2] x) => (double[1] d, double[1] e) { a, b = Split<num_outputs=2>(x) c = Cast<to=17>(a) h = Cast<to=10>(b)
+        y = BitCast<to=18>(c) z = BitCast<to=16>(h) d = Gradient<xs=["c"], y="y">(c) e = Gradient<xs=["h"], y="z">(h) }"""
+    d, e = backend.prepare(parsed(text, 26), jit=False).run([x])
+    np.testing.assert_array_equal((d, e), [[0.5], [0]])
+
+
+def test_bits_of_integers_and_floats() -> None:
+    text = """g (int8[3] x, float[3] w, int32[3] k) => (float[3] d, float[3] e, float[3] f) { a = BitCast<to=2>(x) b = Cast<to=1>(a)
+        i = BitCast<to=6>(w) c = Cast<to=1>(i) o = BitCast<to=1>(w) h = BitCast<to=1>(k) s = Sum(c, o, h) y = Mul(b, s)
+        d, e, f = Gradient<xs=["x", "w", "k"], y="y">(x, w, k) }"""
+    x, w, k = np.array([1, -2, 3], np.int8), np.array([1.0, -2.0, 0.5], np.float32), np.array([1, 2, 3], np.int32)
+    d, e, f = backend.prepare(parsed(text, 26), jit=False).run([x, w, k])
+    np.testing.assert_array_equal(d, w.view(np.int32).astype(np.float32) + w + k.view(np.float32))
+    np.testing.assert_array_equal(e, x.view(np.uint8))
+    np.testing.assert_array_equal(f, [0, 0, 0])

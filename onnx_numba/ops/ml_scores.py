@@ -17,6 +17,10 @@ from onnx_numba.ops.softmax import softmax_over
 
 TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 """Transformations by the number that TreeEnsemble gives them."""
+WINITZKI = 0.147
+"""The number that fits his approximation of the inverse of the error function."""
+PI = 3.14159
+"""As the approximation has it."""
 
 
 def check_transform(b: Builder, name: str) -> None:
@@ -29,8 +33,8 @@ def probit(v: Expr) -> Expr:
     """The quantile of the normal distribution, by Winitzki's approximation, as onnxruntime has it."""
     x = 2.0 * v - 1.0
     log = e.unary("log", (1.0 - x) * (1.0 + x))
-    first = 2 / (3.14159 * 0.147) + 0.5 * log
-    root = e.unary("sqrt", e.unary("sqrt", first * first - log / 0.147) - first)
+    first = 2 / (PI * WINITZKI) + 0.5 * log
+    root = e.unary("sqrt", e.unary("sqrt", first * first - log / WINITZKI) - first)
     return math.sqrt(2) * where(x < 0, -root, root)
 
 

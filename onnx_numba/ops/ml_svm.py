@@ -124,20 +124,27 @@ def _linear_winner(b: Builder, scores: Tensor, best: Tensor, positive: bool) -> 
     return b.map(lambda v, k: where(v >= 0.5 if positive else v > 0, e.lit(1, I64), k), top, best, dtype=I64)
 
 
-def _pairs(count: int) -> list[tuple[int, int]]:
+def class_pairs(count: int) -> list[tuple[int, int]]:
+    """All pairs of classes, in the order in which models have numbers of them."""
     return [(i, j) for i in range(count) for j in range(i + 1, count)]
 
 
 def _decisions(b: Builder, kernels: Tensor, weights: Array, sizes: list[int], origins: list[float]) -> Tensor:
-    """The decision value of every pair of classes: one product, whose matrix has the weights of both classes' vectors."""
+    """The decision value of every pair of classes."""
+    matrix = pair_weights(weights, sizes)
+    sums = product(b, b.cast(kernels, F64), b.weight(matrix))
+    return b.map(lambda v, r: e.cast(v + r, F32), sums, b.weight(np.array(origins[: matrix.shape[1]], np.float64)), dtype=F32)
+
+
+def pair_weights(weights: Array, sizes: Sequence[int]) -> Array:
+    """What the kernels of all vectors count for every pair of classes: a column has the weights of both classes' vectors."""
     starts = np.cumsum([0, *sizes])
-    pairs = _pairs(len(sizes))
+    pairs = class_pairs(len(sizes))
     matrix = np.zeros((weights.shape[1], len(pairs)), np.float64)
     for k, (i, j) in enumerate(pairs):
         matrix[starts[i] : starts[i + 1], k] = weights[j - 1, starts[i] : starts[i + 1]]
         matrix[starts[j] : starts[j + 1], k] = weights[i, starts[j] : starts[j + 1]]
-    sums = product(b, b.cast(kernels, F64), b.weight(matrix))
-    return b.map(lambda v, r: e.cast(v + r, F32), sums, b.weight(np.array(origins[: len(pairs)], np.float64)), dtype=F32)
+    return matrix
 
 
 def _votes(b: Builder, decisions: Tensor, count: int) -> Tensor:
@@ -145,7 +152,7 @@ def _votes(b: Builder, decisions: Tensor, count: int) -> Tensor:
 
     def element(n: Dim, c: Dim) -> Expr:
         total: Expr = e.lit(0, I64)
-        for k, (i, j) in enumerate(_pairs(count)):
+        for k, (i, j) in enumerate(class_pairs(count)):
             positive = decisions[(n, k)] > 0
             mine = e.cast(where(positive, e.lit(i, I64), j), I64)
             total = total + where(e.eq(mine, e.dimval(c)), e.lit(1, I64), 0)
@@ -156,7 +163,7 @@ def _votes(b: Builder, decisions: Tensor, count: int) -> Tensor:
 
 def _probabilities(b: Builder, decisions: Tensor, count: int, slope: list[float], shift: list[float]) -> Tensor:
     """Class probabilities from those of pairs (Wu, Lin and Weng's second method)."""
-    pairs = len(_pairs(count))
+    pairs = len(class_pairs(count))
     factors, terms = (b.weight(np.array(v[:pairs], np.float32)) for v in (slope, shift))
 
     def pair(v: Expr, s: Expr, t: Expr) -> Expr:

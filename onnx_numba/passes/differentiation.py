@@ -59,9 +59,8 @@ class _Scope:
             elif trains_for_readers(node):
                 write_training(node, self._writer(node))
             elif differentiates:
-                giving, meant = with_draws(node, Writer(lambda _: None, self._known, f"{_named(node)}/drawn", str(node)))
-                for each in giving:
-                    self._add(each, meant if set(node.outputs).intersection(each.outputs) else None)
+                for each, meant in with_draws(node, Writer(lambda _: None, self._known, f"{_named(node)}/drawn", str(node))):
+                    self._add(each, meant)
             else:
                 self._add(node)
         return self._graph.with_nodes(tuple(self._nodes))

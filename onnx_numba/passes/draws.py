@@ -10,7 +10,7 @@ rows of float64, which hold all that is drawn and are of one type in every branc
     y = Scan(x, w, r) <num_scan_inputs=2, body = (s, i, kept) => (z) {
         wide = Reshape(kept, Shape(s)) u = CastLike(wide, s) z = Mul(s, u) }>
 
-A Loop and a SequenceMap give sequences of rows, whose lengths may differ.
+A Loop and a SequenceMap give sequences of rows, whose lengths may differ. Where those of a Scan may differ, a Loop takes its place.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from onnx_numba.ir.graph import Graph, Node, Value
 from onnx_numba.ir.types import BOOL, F64, I64, DType, SequenceType, TensorType
 from onnx_numba.passes.derivatives import Call, Term, Writer
 from onnx_numba.passes.derivatives.chance import RANDOM, dropped, may_train
+from onnx_numba.passes.derivatives.loops import scan_as_loop
 from onnx_numba.record import record
 
 _ROW = TensorType(F64, (None,))  # type: ignore[arg-type]
@@ -46,8 +47,8 @@ class _Split:
     draws: list[_Draw]
 
 
-def with_draws(node: Node, w: Writer) -> tuple[list[Node], Node]:
-    """Nodes that give what a node draws, besides its own results, and the node that is to be differentiated in its place.
+def with_draws(node: Node, w: Writer) -> list[tuple[Node, Node]]:
+    """Nodes that give what a node draws, besides its own results, each with the node that is to be differentiated in its place.
 
     Parameters
     ----------
@@ -58,9 +59,14 @@ def with_draws(node: Node, w: Writer) -> tuple[list[Node], Node]:
     """
     if node.bodies:
         split = _of_bodies(node, w)
-        return split.giving, split.given[-1]
+        return [(each, next((meant for meant in reversed(split.given) if _shares(meant, each)), each)) for each in split.giving]
     masked = _with_mask(node, w) if may_train(node, w.known.constant) else node
-    return [masked], masked
+    return [(masked, masked)]
+
+
+def _shares(given: Node, giving: Node) -> bool:
+    """Whether two nodes have an output in common; the last one that has is given the draws, those before it put them together."""
+    return any(name and name in giving.outputs for name in given.outputs)
 
 
 def _with_mask(node: Node, w: Writer) -> Node:
@@ -125,11 +131,13 @@ def _call(node: Node, w: Writer) -> Call:
 
 
 def _of_bodies(node: Node, w: Writer) -> _Split:
-    """A node with graphs inside it; a Scan whose rows may differ in length, which no stack holds, stays as it is."""
+    """A node with graphs inside it; a Scan whose rows may differ in length, which no stack holds, is a Loop."""
     splits = {key: _of_nodes(body.nodes, w) for key, body in node.bodies.items()}
     inner = [(key, draw) for key, split in splits.items() for draw in split.draws]
-    if not inner or node.domain or (node.op == "Scan" and any(draw.varies for _, draw in inner)):
+    if not inner:
         return _Split([node], [node], [])
+    if node.op == "Scan" and any(draw.varies for _, draw in inner):
+        return _of_nodes(_without_stacks(node, w), w)
     outer = [w.fresh() for _ in inner]
     giving, given = {}, {}
     for key, body in node.bodies.items():
@@ -144,6 +152,16 @@ def _of_bodies(node: Node, w: Writer) -> _Split:
     if node.op == "If":
         return _Split([giver], [taker], [_Draw(name, True) for name in outer])
     return _of_stacks(giver, taker, outer, w) if node.op == "Scan" else _of_sequences(giver, taker, outer, w)
+
+
+def _without_stacks(node: Node, w: Writer) -> list[Node]:
+    """A Scan by a Loop."""
+    nodes, results = scan_as_loop(_call(node, w), node.bodies["body"])
+    with w.recorded() as named:
+        for term, name in zip(results, node.outputs, strict=True):
+            if name:
+                w.give(term, name)
+    return [*nodes, *named]
 
 
 def _of_stacks(giver: Node, taker: Node, outer: Sequence[str], w: Writer) -> _Split:
@@ -187,7 +205,12 @@ def _of_sequences(giver: Node, taker: Node, outer: Sequence[str], w: Writer) -> 
 def _joined(w: Writer, sequence: str, kind: DType) -> Term:
     """The rows in a sequence, which may be empty, as one of float64."""
     some = w("SequenceInsert", Term(w, sequence), np.zeros(0, kind.numpy))
-    return w("Cast", w("ConcatFromSequence", some, axis=0), to=F64.onnx)
+    return w("Cast", _row(w("ConcatFromSequence", some, axis=0)), to=F64.onnx)
+
+
+def _row(x: Term) -> Term:
+    """What is a row, said of it: nothing tells how many axes the elements of a sequence have that has been empty."""
+    return x.reshaped([-1])
 
 
 def _named(node: Node, w: Writer) -> tuple[str, ...]:
@@ -211,7 +234,7 @@ def _reading(node: Node, body: Graph, own: Sequence[tuple[str, str]], w: Writer)
     with w.recorded() as nodes:
         for name, outside in own:
             kept = Term(w, outside)
-            w.give(w("SequenceAt", kept, Term(w, body.inputs[0].name)) if node.op == "Loop" else kept, name)
+            w.give(_row(w("SequenceAt", kept, Term(w, body.inputs[0].name))) if node.op == "Loop" else kept, name)
     return replace(body, nodes=(*nodes, *body.nodes))
 
 

@@ -5,6 +5,8 @@ from onnx_numba.passes.derivatives import (
     elementwise,
     learned,
     linear,
+    machines,
+    optimisers,
     points,
     pooling,
     recurrent,
@@ -17,7 +19,9 @@ from onnx_numba.passes.derivatives import (
 from onnx_numba.passes.derivatives.table import CONSTANT, DOMAINS, EXAMPLES, Call, collected
 from onnx_numba.passes.derivatives.terms import Term, Writer
 
-_FAMILIES = (chance, elementwise, learned, linear, points, pooling, recurrent, reduce, sampling, sequence, shape, spectral)
+_FAMILIES = (
+    chance, elementwise, learned, linear, machines, optimisers, points, pooling, recurrent, reduce, sampling, sequence, shape, spectral,
+)  # fmt: skip
 RULES = {op: (1, function) for op, function in elementwise.UNARY.items()} | collected("rule", _FAMILIES)
 COMPOSED = collected("composed", _FAMILIES)
 

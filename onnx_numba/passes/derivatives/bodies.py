@@ -7,7 +7,6 @@ from typing import Protocol
 
 from onnx_numba.ir.graph import Graph, Node
 from onnx_numba.ir.types import TensorType, ValueType
-from onnx_numba.passes.derivatives.chance import RANDOM, may_train
 from onnx_numba.passes.derivatives.table import Call
 from onnx_numba.passes.derivatives.terms import Body, Term, Writer
 from onnx_numba.passes.rename import private
@@ -29,15 +28,8 @@ Adjoints = list[tuple[str, Term]]
 
 
 def again(call: Call, body: Graph) -> Graph:
-    """A copy of a graph, which must give the same when it is computed once more."""
-    if any(_random(node, call.w) for node in body.nodes):
-        raise call.unsupported("it draws random numbers, and would draw others when it is computed again")
+    """A copy of a graph; it gives the same when it is computed once more, since `onnx_numba.passes.draws` has taken its draws out."""
     return private(body, call.w.fresh() + "»")
-
-
-def _random(node: Node, w: Writer) -> bool:
-    draws = (node.op in RANDOM and node.domain == "") or may_train(node, w.known.constant)
-    return draws or any(_random(each, w) for body in node.bodies.values() for each in body.nodes)
 
 
 def opened(call: Call, body: Graph, kinds: Sequence[ValueType | None]) -> tuple[Body, Graph]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from onnx_numba.ir.types import TensorType
+from onnx_numba.ir.types import DTYPES, F64, TensorType
 from onnx_numba.passes.derivatives.table import Call, Rule, composed, rule
 from onnx_numba.passes.derivatives.terms import Term
 
@@ -213,6 +213,28 @@ def _selu(c: Call) -> Sequence[Term | None]:
 @rule("Cast", "CastLike")
 def _cast(c: Call) -> Sequence[Term | None]:
     return [c.gs[0].cast_like(c.xs[0])]
+
+
+@rule("BitCast")
+def _bit_cast(c: Call) -> Sequence[Term | None]:
+    """Bits that are numbers of one kind in both types change in proportion from each number to the next; others have nothing near."""
+    (x,), (y,), (g,) = c.xs, c.ys, c.gs
+    if x.dtype is y.dtype or (x.dtype.is_int and y.dtype.is_int):
+        return [g]
+    if not (x.dtype.is_float and y.dtype.is_float):
+        return [x.filled(0)]
+    w, bits = c.w, DTYPES[f"u{x.dtype.bits}"]
+    number = w("BitCast", x, to=bits.onnx)
+
+    def slope(bit: int) -> Term:
+        """By the number whose bits differ in a low one, which has the same sign and mostly the same exponent."""
+        near = w("BitwiseXor", number, np.array(bit, bits.numpy))
+        rise, run = (w("Cast", w("BitCast", near, to=v.dtype.onnx), to=F64.onnx) - w("Cast", v, to=F64.onnx) for v in (y, x))
+        return rise / run
+
+    first, second = slope(1), slope(2)
+    found = w("Where", w("IsNaN", first), second.at(w("Not", w("IsNaN", second))), first)
+    return [(w("Cast", g, to=F64.onnx) * found).cast_like(x)]
 
 
 @composed("DequantizeLinear")

@@ -53,7 +53,7 @@ def with_reals(node: Node, active: Container[str], writer: Writer) -> tuple[Node
     numbers = [bool(name) and is_whole(known.type_of(name)) and not isinstance(known.type_of(name), OptionalType) for name in node.inputs]
     whole = {k: _formal(node, "inputs", k) for k, number in enumerate(numbers) if number}
     types = {formal for k, formal in whole.items() if node.inputs[k] in active and _takes_floats(formal)}
-    if node.bodies or not types:
+    if node.bodies or node.op == "BitCast" or not types:  # bits of another type would be others
         return node, outputs
     reals = {name: Term(writer, name).real().name for name in dict.fromkeys(node.inputs[k] for k in whole if whole[k] in types)}
     names = [reals[name] if whole.get(k) in types else name for k, name in enumerate(node.inputs)]

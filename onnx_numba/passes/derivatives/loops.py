@@ -70,11 +70,18 @@ class _Form:
 
 def scan(differentiate: Differentiate, call: Call, active: set[str]) -> Adjoints:
     """A Scan; one over a batch, as opset 8 has it, is differentiated as the Scan over the batch whose body is a Scan along time."""
-    return loop(differentiate, call, active) if call.node.since_version > 8 else anew(differentiate, call, active, _over_batch(call))
+    if call.node.since_version > 8:
+        return loop(differentiate, call, active)
+    return anew(differentiate, call, active, _over_batch(call, again(call, call.node.bodies["body"])))
 
 
-def _over_batch(call: Call) -> tuple[list[Node], list[Term]]:
-    """The results of a Scan over a batch, and the nodes that make them anew.
+def scan_as_loop(call: Call, body: Graph) -> tuple[list[Node], list[Term]]:
+    """A Scan with this body as a Loop, or one over a batch as Scans that are not: the nodes, and their results."""
+    return _gathering(call, body) if call.node.since_version > 8 else _over_batch(call, body)
+
+
+def _over_batch(call: Call, body: Graph) -> tuple[list[Node], list[Term]]:
+    """The results of a Scan over a batch with this body, and the nodes that make them.
 
     Those of ``y, z = Scan(lengths, x, w) <num_scan_inputs=1, body = …>`` are::
 
@@ -84,12 +91,12 @@ def _over_batch(call: Call) -> tuple[list[Node], list[Term]]:
     """
     w = call.w
     with w.recorded() as nodes:
-        results = _batches(call, w)
+        results = _batches(call, body)
     return nodes, results
 
 
-def _batches(call: Call, w: Writer) -> list[Term]:
-    body = again(call, call.node.bodies["body"])
+def _batches(call: Call, body: Graph) -> list[Term]:
+    w = call.w
     lengths, *given = call.xs
     scanned = call.attribute("num_scan_inputs")
     split = len(given) - scanned
@@ -122,9 +129,9 @@ def anew(differentiate: Differentiate, call: Call, active: set[str], made: tuple
     return [(name, found[name]) for name in sorted(active & read) if name in found]
 
 
-def scan_as_loop(call: Call, form: _Form) -> tuple[list[Node], list[Term]]:
+def _gathering(call: Call, copy: Graph) -> tuple[list[Node], list[Term]]:
     """A Scan as a Loop that gathers the slices itself."""
-    w, copy = call.w, again(call, call.node.bodies["body"])
+    w, form = call.w, _Form.of(call)
     split = len(form.state)
     with w.recorded() as nodes:
         count = w("Gather", Term(w, form.scanned[0]).shape, np.array(form.axes[0]))
@@ -150,9 +157,12 @@ def _arranged(stack: Term, axis: int, direction: int) -> Term:
         stack = w("Slice", stack, [-1], [np.iinfo(np.int64).min], [0], [-1])
     if axis == 0:
         return stack
-    rest = [*range(1, stack.rank)]
-    rest.insert(axis % stack.rank, 0)
-    return w("Transpose", stack, perm=rest)
+    # However many axes there are, those before the place and those after it are as good as one each.
+    place = axis + 1 or None
+    before, after = w("Shape", stack, start=1, end=place), w("Shape", stack, start=place) if place else w.constant(np.zeros(0, np.int64))
+    count = w("Shape", stack, end=1)
+    flat = stack.reshaped(w("Concat", count, *(w("ReduceProd", extents) for extents in (before, after)), axis=0))
+    return w("Transpose", flat, perm=[1, 0, 2]).reshaped(w("Concat", before, count, after, axis=0))
 
 
 def loop(differentiate: Differentiate, call: Call, active: set[str]) -> Adjoints:
@@ -170,7 +180,7 @@ def loop(differentiate: Differentiate, call: Call, active: set[str]) -> Adjoints
     elif call.node.op == "Loop":
         made = _in_loop(call, form, turned, state)
     else:
-        return anew(differentiate, call, active, scan_as_loop(call, form))
+        return anew(differentiate, call, active, scan_as_loop(call, again(call, call.node.bodies["body"])))
     return [(name, term) for name, term in zip(names, made, strict=True) if name in active]
 
 

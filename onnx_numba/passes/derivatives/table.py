@@ -74,16 +74,17 @@ CONSTANT = frozenset({
     "And", "ArgMax", "ArgMin", "Bernoulli", "Binarizer", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor",
     "CategoryMapper", "Ceil", "Constant", "ConstantOfShape", "Equal", "EyeLike", "Floor", "Greater", "GreaterOrEqual", "Hardmax", "IsInf",
     "IsNaN", "LabelEncoder", "Less", "LessOrEqual", "MelWeightMatrix", "Multinomial", "NonMaxSuppression", "NonZero", "Not",
-    "OneHotEncoder", "Or", "QuantizeLinear", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Round", "Shape",
-    "Sign", "Size", "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor", "Xor",
+    "OneHotEncoder", "Or", "QLinearConv", "QLinearMatMul", "QuantizeLinear", "RandomNormal", "RandomNormalLike", "RandomUniform",
+    "RandomUniformLike", "Round", "Shape", "Sign", "Size", "TfIdfVectorizer", "TreeEnsemble", "TreeEnsembleClassifier",
+    "TreeEnsembleRegressor", "Xor",
 })  # fmt: skip
 """Operators whose results do not change where their inputs change a little, or have no derivative at all."""
 
-EXAMPLES: Mapping[str, int] = {"CastLike": 1, "FilledInside": 0, "Forget": 0, "SumTo": 1, "ResizeMatrix": 0}
-"""Operators with an input that only its type or shape counts of, and its position."""
+EXAMPLES: Mapping[str, int] = {"AffineGrid": 1, "CastLike": 1, "FilledInside": 0, "Forget": 0, "ResizeMatrix": 0, "Split": 1, "SumTo": 1}
+"""Operators with an input that has no derivative since only its type or shape counts, or it states a shape, and its position."""
 
 
-DOMAINS = ("", DOMAIN, "ai.onnx.ml")
+DOMAINS = ("", DOMAIN, "ai.onnx.ml", "ai.onnx.preview.training")
 """Those that the tables are of; no two of them have an operator of the same name."""
 
 _MARK = "__derivative_of__"
