@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +26,8 @@ class Call:
         The node.
     xs, ys, gs : sequence of Term or None
         Its inputs, its outputs, and the adjoints of its outputs; None where absent. At least one adjoint is there.
+    active : set of str
+        The values that the derivative is by.
     """
 
     w: Writer
@@ -33,6 +35,7 @@ class Call:
     xs: Sequence[Any]
     ys: Sequence[Any]
     gs: Sequence[Any]
+    active: set[str] = field(default_factory=set)
 
     def x(self, position: int) -> Term | None:
         """An input; None if it is absent."""
@@ -73,8 +76,9 @@ CONSTANT = frozenset({
     "And", "ArgMax", "ArgMin", "Bernoulli", "Binarizer", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor",
     "CategoryMapper", "Ceil", "Constant", "ConstantOfShape", "Equal", "EyeLike", "Floor", "Greater", "GreaterOrEqual", "Hardmax", "IsInf",
     "IsNaN", "LabelEncoder", "Less", "LessOrEqual", "MelWeightMatrix", "Multinomial", "NonMaxSuppression", "NonZero", "Not",
-    "OneHotEncoder", "Or", "QuantizeLinear", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Round", "Shape",
-    "Sign", "Size", "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor", "Xor",
+    "OneHotEncoder", "Or", "QLinearConv", "QLinearMatMul", "QuantizeLinear", "RandomNormal", "RandomNormalLike", "RandomUniform",
+    "RandomUniformLike", "Round", "Shape", "Sign", "Size", "TfIdfVectorizer", "TreeEnsemble", "TreeEnsembleClassifier",
+    "TreeEnsembleRegressor", "Xor",
 })  # fmt: skip
 """Operators whose results do not change where their inputs change a little, or have no derivative at all."""
 
