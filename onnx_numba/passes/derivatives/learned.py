@@ -43,6 +43,20 @@ def _array_feature_extractor(c: Call) -> Sequence[Term | None]:
     return [c.w("Gather", c.xs[0], c.xs[1].reshaped([-1]), axis=-1).reshaped(c.ys[0].shape)]
 
 
+@composed("FeatureVectorizer")
+def _feature_vectorizer(c: Call) -> Sequence[Term | None]:
+    """Rows side by side, those of each input cut or filled up with zeros to the width stated for it."""
+    w, widths = c.w, c.attribute("inputdimensions")
+    parts = []
+    for k, x in enumerate(c.xs):
+        rows = w("Cast", w("Unsqueeze", x, [0]) if x.rank == 1 else w("Flatten", x), to=F32.onnx)
+        if widths:
+            missing = w.constant(np.array([widths[k]])) - w("Shape", rows, start=1)
+            rows = w("Pad", rows, w("Concat", np.zeros(3, np.int64), missing, axis=0))
+        parts.append(rows)
+    return [w("Concat", *parts, axis=1)]
+
+
 @composed("LinearRegressor")
 def _linear_regressor(c: Call) -> Sequence[Term | None]:
     targets, transform = c.attribute("targets"), c.attribute("post_transform")
