@@ -24,7 +24,7 @@ from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.registry import Registry, builtin
 from onnx_numba.options import Options
 from onnx_numba.passes.inline import expand
-from onnx_numba.passes.schema_functions import is_function
+from onnx_numba.passes.schema_functions import is_fixed, is_function
 from onnx_numba.record import record
 from onnx_numba.schemas import newest_opset
 from onnx_numba.segment import EMBEDDED, Segment, unranked
@@ -265,7 +265,7 @@ class Lowering:
     def _expanded(self, node: Node, inputs: Sequence[Value | None]) -> str:
         types = [None if v is None else type_of(v) for v in inputs]
         body = expand(node, types)
-        if body is None and is_function(node) and not all(map(_fixed, types)):
+        if body is None and is_function(node) and not all(map(is_fixed, types)):
             if self.deferring:
                 return self._deferred(node, last=True)
             raise DeferredError.of(str(node), "the body that the standard gives for it is for shapes that only the run knows")
@@ -294,7 +294,7 @@ class Lowering:
 
         ``results`` are types of its outputs that onnx cannot tell.
         """
-        if self.segment is not None and (last or not self.segment.accepts(node)):
+        if self.segment is not None and last:
             self._close()
         segment = self.segment or Segment()
         outside = [name for name in reads(node) if name not in segment.made]
@@ -392,11 +392,6 @@ def _open(type_: ValueType) -> ValueType:
 
 def _types(values: Sequence[Value | None]) -> str:
     return ", ".join("absent" if v is None else str(type_of(v)) for v in values) or "none"
-
-
-def _fixed(type_: ValueType | None) -> bool:
-    """Whether a type says all of a tensor's shape."""
-    return not isinstance(type_, TensorType) or (type_.shape is not None and all(isinstance(x, int) for x in type_.shape))
 
 
 def _how(results: Sequence[Any]) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ import onnx
 from onnx import helper, shape_inference
 
 from onnx_numba import schemas
-from onnx_numba.encode import encode_graph
+from onnx_numba.encode import encode_graph, encode_node
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.graph import Graph, Initializer, Node, Value, reads
 from onnx_numba.ir.types import BY_ONNX, BY_ONNX_NAME, STRING, OptionalType, SequenceType, TensorType, ValueType, dtype_of
@@ -26,6 +28,8 @@ EMBEDDED = 1 << 20
 """Constants of more bytes are handed to a segment in every run; smaller ones are part of it."""
 
 Array = np.ndarray[Any, Any]
+_CALLS = "»"
+"""The domain of functions that are made here."""
 
 
 class Segment:
@@ -49,14 +53,11 @@ class Segment:
         self.constants: dict[str, Array] = {}
         self.made: dict[str, ValueType] = {}
 
-    def accepts(self, node: Node) -> bool:
-        """Whether a node is of the same opsets as those here."""
-        return opset_imports([*self.nodes, node]) is not None
-
     def continues(self, node: Node) -> bool:
         """Whether a node belongs here because of what it reads: a value of unknown rank, or numbers that dims are made of."""
         used = [self.made[name] for name in reads(node) if name in self.made]
-        return any(unranked(kind) or _dims_like(kind) for kind in used) and not node.bodies and self.accepts(node)
+        whole = not node.bodies or (node.domain, node.op) == gradient.PULLBACK
+        return any(unranked(kind) or _dims_like(kind) for kind in used) and whole
 
     def add(self, node: Node, types: Mapping[str, ValueType], constants: Mapping[str, Array], results: Sequence[ValueType] = ()) -> None:
         """Take a node in; ``types`` and ``constants`` tell what it reads from outside, ``results`` what it gives if onnx cannot tell."""
@@ -105,23 +106,42 @@ def open_dims(kind: ValueType) -> ValueType:
     return kind
 
 
-def opset_imports(nodes: Iterable[Node]) -> dict[str, int] | None:
-    """Versions by domain in which all nodes mean what they mean; None if there are none."""
-    by_domain: dict[str, list[Node]] = {}
-    for node in _all_nodes(nodes):
-        by_domain.setdefault(node.domain, []).append(node)
-    imports = {}
-    for domain, group in by_domain.items():
-        fitting = [v for v in sorted({n.opset for n in group}, reverse=True) if all(_means_same(n, v) for n in group)]
-        if not fitting:
-            return None
-        imports[domain] = fitting[0]
-    return {"": schemas.newest_opsets()[""], **imports}
+def _opsets(nodes: Iterable[Node]) -> dict[str, int]:
+    """The newest version of each domain that nodes are of."""
+    versions = {"": schemas.newest_opsets()[""]}
+    for domain, group in groupby(sorted(_all_nodes(nodes), key=_domain), _domain):
+        versions[domain] = max(node.opset for node in group)
+    return versions
+
+
+def _domain(node: Node) -> str:
+    return node.domain
 
 
 def _means_same(node: Node, opset: int) -> bool:
     schema = schemas.find(node.op, node.domain, opset)
     return node.opset == opset if schema is None else schema.since_version == node.since_version
+
+
+def _with_calls(nodes: Iterable[Node], opsets: Mapping[str, int], functions: list[onnx.FunctionProto]) -> Iterator[Node]:
+    """The nodes, those that mean something else in the opsets as calls of functions, which have opsets of their own.
+
+    In opset 21 ``y = Softmax (x)`` of opset 11 becomes ``y = ».call0 (x)`` with ``<opset_import: ["" : 11]> ».call0 (x) => (y)
+    { y = Softmax (x) }``.
+    """
+    for node in nodes:
+        own = opsets if _means_same(node, opsets[node.domain]) else {**opsets, node.domain: node.opset}
+        bodies = {key: body.with_nodes(tuple(_with_calls(body.nodes, own, functions))) for key, body in node.bodies.items()}
+        called = replace(node, bodies=bodies)
+        if own is not opsets:
+            name, inputs, outputs = f"call{len(functions)}", reads(called), tuple(filter(None, node.outputs))
+            functions.append(helper.make_function(_CALLS, name, inputs, outputs, [encode_node(called)], _imported(own)))
+            called = Node(name, _CALLS, 0, 1, inputs, outputs, name=node.name)
+        yield called
+
+
+def _imported(opsets: Mapping[str, int]) -> list[onnx.OperatorSetIdProto]:
+    return [helper.make_opsetid(*entry) for entry in sorted({**opsets, _CALLS: 1}.items())]
 
 
 def _all_nodes(nodes: Iterable[Node]) -> Iterator[Node]:
@@ -134,14 +154,13 @@ def _all_nodes(nodes: Iterable[Node]) -> Iterator[Node]:
 def _model(
     nodes: Sequence[Node], inputs: Mapping[str, ValueType], constants: Mapping[str, Array], outputs: Sequence[Value]
 ) -> onnx.ModelProto:
-    imports = opset_imports(nodes)
-    if imports is None:
-        raise UnsupportedError(f"{nodes[0]}: its subgraphs mix opsets in which operators differ")
+    opsets, functions = _opsets(nodes), list[onnx.FunctionProto]()
+    called = tuple(_with_calls(nodes, opsets, functions))
     initializers = tuple(Initializer(name, dtype_of(array.dtype) or STRING, array) for name, array in constants.items())
     values = tuple(Value(name, kind) for name, kind in inputs.items())
-    graph = encode_graph(Graph(values, tuple(outputs), initializers, tuple(nodes), str(nodes[0])))
+    graph = encode_graph(Graph(values, tuple(outputs), initializers, called, str(nodes[0])))
     # A fixed version keeps the bytes, by which the store knows the model, the same.
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid(*entry) for entry in sorted(imports.items())], ir_version=10)
+    return helper.make_model(graph, opset_imports=_imported(opsets), ir_version=10, functions=functions)
 
 
 def output_types(node: Node, inputs: Mapping[str, ValueType], constants: Mapping[str, Array]) -> dict[str, ValueType]:
@@ -191,7 +210,7 @@ def _decoded(proto: onnx.TypeProto) -> ValueType | None:
 def _by_schema(node: Node, position: int, inputs: Mapping[str, ValueType]) -> ValueType:
     """The type of an output by its declaration: a type of its own, or that of an input."""
     if node.domain == gradient.DOMAIN:
-        return gradient.result_type(node.op, [inputs[name] for name in node.inputs if name])
+        return gradient.result_type(node.op, [inputs[name] for name in node.inputs if name], position - len(node.outputs))
     schema = schemas.find(node.op, node.domain, node.opset)
     if schema is not None and schema.onnx.outputs:
         formal = schema.onnx.outputs

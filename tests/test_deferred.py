@@ -58,6 +58,22 @@ def test_nodes_that_follow_one_another_are_one_step() -> None:
     assert [host.function for host in rep._prepared.session.plan.hosts] == ["deferred"]
 
 
+def test_nodes_of_several_opsets_are_one_step() -> None:
+    text = """<ir_version: 10, opset_import: ["" : 21, "local" : 1, "older" : 1]>
+        g (float[] x) => (float[] y) { a = local.old(x) b = Softmax(a) y = local.looped(b) }
+        <domain: "local", opset_import: ["" : 12]> old (x) => (y) { y = Softmax<axis=1>(x) }
+        <domain: "local", opset_import: ["" : 9, "older" : 1]> looped (x) => (y) { n = Constant<value = int64 {2}>()
+            t = Constant<value = bool {1}>()
+            y = Loop(n, t, x) <body = b (int64 i, bool c, float[] s) => (bool o, float[] r) { o = Identity(c) r = older.sum(s, x) }> }
+        <domain: "older", opset_import: ["" : 6]> sum (a, b) => (y) { c = Add<broadcast=1>(a, b) y = Neg(c) }"""
+    rep = backend.prepare(parser.parse_model(text), jit=False)
+    powers = np.exp(CUBE)
+    again = np.exp(powers / powers.sum((1, 2), keepdims=True))
+    check(rep.run([CUBE])[0], again / again.sum(-1, keepdims=True))
+    assert ways(rep)[:2] == ["deferred"] * 2
+    assert sum(host.function == "deferred" for host in rep._prepared.session.plan.hosts) < 3
+
+
 def test_dims_of_an_unknown_rank_stay_in_the_segment_until_the_rank_is_known() -> None:
     rep = prepared(
         """g (float[] x) => (float[] y) {

@@ -536,22 +536,6 @@ class TestErrors:
         message = refused('g (double x, double v) => (double d) { y = Exp(x) d = Gradient<xs=["x"], zs=["x"], y="y">(x, v) }', ModelError)
         assert "twice" in message
 
-    @pytest.mark.parametrize(("node", "position"), [
-        ('y = Resize<mode="linear">(x, , s)', 2),
-        ('y = Resize<mode="linear", coordinate_transformation_mode="tf_crop_and_resize">(x, s, t)', 1),
-    ])  # fmt: skip
-    def test_an_input_without_a_derivative(self, node: str, position: int) -> None:
-        text = f"""g (double[2,3] x, float[k] s, float[2] t) => (double[2,3] d, float[k] e) {{
-            [it] {node} d = Gradient<xs=["x"], y="y">(x) e = Gradient<xs=["s"], y="y">(s) }}"""
-        message = refused(text)
-        assert "'it'" in message and f"by its input {position}, 's'" in message
-
-    def test_an_unknown_rank(self) -> None:
-        text = 'g (double x, double[n] s) => (double d) { h = Reshape(x, t) y = MatMul(h, h) d = Gradient<xs=["h"], y="y">(h) }'
-        model = parsed(text.replace("(double x,", "(double x, int64[k] t,"))
-        with pytest.raises(UnsupportedError, match="the rank of 'h' must be known"):
-            backend.prepare(model, jit=False)
-
     def test_a_value_that_depends_on_the_gradient(self) -> None:
         message = refused('g (double x) => (double d) { d = Gradient<xs=["x"], y="y">(x) y = Mul(x, d) }', ModelError)
         assert "circle" in message

@@ -29,6 +29,18 @@ def test_features() -> None:
     np.testing.assert_array_equal(backend.prepare(model, jit=False).run([X, np.array([2, 0, 2])])[0], [[1, 0, 2]] * 2)
 
 
+@pytest.mark.parametrize(("widths", "expected"), [("", [1, 2, 3, 4, 5]), ("<inputdimensions=[2, 3]>", [1, 2, 0, 3, 4])])
+def test_features_side_by_side(widths: str, expected: list[int]) -> None:
+    text = f"""g (float[2,3] x, float[2,1,2] v, float[5] w) => (float[2,3] d, float[2,1,2] e) {{
+        s = ai.onnx.ml.FeatureVectorizer{widths}(x, v) y = Mul(s, w) d, e = Gradient<xs=["x", "v"], zs=["w"], y="y">(x, v, w) }}"""
+    model = parsed(text)
+    model.opset_import.add(domain="ai.onnx.ml", version=3)
+    weights = np.arange(1, 6, dtype=np.float32)
+    d, e = backend.prepare(model, jit=False).run([X, np.ones((2, 1, 2), np.float32), weights])
+    np.testing.assert_array_equal(d, [expected[:3]] * 2)
+    np.testing.assert_array_equal(e, [[expected[3:]]] * 2)
+
+
 def test_normalizer() -> None:
     length = np.sqrt((X**2).sum(1, keepdims=True))
     np.testing.assert_allclose(slope('Normalizer<norm="L2">(x)'), 1 / length - X * X.sum(1, keepdims=True) / length**3, 1e-5)
@@ -101,7 +113,7 @@ def test_one_score_for_two_classes(labels: str, transform: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["double", "int64"])
-def test_features_side_by_side(kind: str) -> None:
+def test_features_of_other_types(kind: str) -> None:
     text = f"""g ({kind}[2,3] x, {kind}[2,2] k, {kind}[2,1,2] w) => (double[2,3] d, double[2,2] e, double[2,1,2] f) {{
         y = ai.onnx.ml.FeatureVectorizer<inputdimensions=[2, 3, 2]>(x, k, w) z = Mul(y, y)
         d, e, f = Gradient<xs=["x", "k", "w"], y="z">(x, k, w) }}"""

@@ -29,6 +29,16 @@ def test_what_is_rounded_or_a_position_does_not_change() -> None:
     np.testing.assert_array_equal(e, np.zeros(5))
 
 
+def test_counts_and_products_of_quantised_numbers_do_not_change() -> None:
+    grams = "min_gram_length=1, max_gram_length=1, max_skip_count=0, ngram_counts=[0], ngram_indexes=[0, 1], pool_int64s=[1, 2]"
+    text = f"""g (int64[4] n, uint8[2,2] q, float s, uint8 z) => (double[4] d, float e) {{ t = TfIdfVectorizer<mode="TF", {grams}>(n)
+        m = QLinearMatMul(q, s, z, q, s, z, s, z) f = Cast<to=1>(m) g = Mul(f, t) y = Mul(g, s)
+        d = Gradient<xs=["n"], zs=["s"], y="y">(n, s) e = Gradient<xs=["s"], zs=["n"], y="y">(s, n) }}"""
+    d, e = run(text, np.array([1, 2, 1, 3]), np.full((2, 2), 3, np.uint8), np.array(1, np.float32), np.array(0, np.uint8))
+    np.testing.assert_array_equal(d, np.zeros(4))
+    assert e == 2 * 18 * (2 + 1)
+
+
 def test_a_float_as_an_integer() -> None:
     text = 'g (double[2] x) => (double[2] d) { y = Cast<to=7>(x) d = Gradient<xs=["x"], y="y">(x) }'
     np.testing.assert_array_equal(run(text, [2.0, 3.0])[0], [0, 0])

@@ -204,3 +204,13 @@ def test_an_empty_axis_gives_the_identity(axis: int) -> None:
     x = np.zeros((0, 9) if axis == 0 else (9, 0), np.float32)
     (got,) = prepared(reduction("ReduceMax", 2, (axis,))).run([x])
     np.testing.assert_array_equal(got, np.full(9, -np.inf, np.float32))
+
+
+@pytest.mark.parametrize("jit", [True, False], ids=["compiled", "interpreted"])
+def test_a_sum_in_parts_of_a_product_with_a_row_of_unknown_extent(jit: bool) -> None:
+    """The parts differ in length, and what they read lies across memory."""
+    text = "g (double[a,b] x, double[c] w) => (double y) { p = Mul(x, w) q = Sin(p) y = ReduceSum<keepdims=0>(q) }"
+    rep = prepared(text, jit=jit)
+    for rows in (2, 500):
+        x, w = np.random.default_rng(1).random((rows, 33)), np.random.default_rng(2).random(33)
+        np.testing.assert_allclose(rep.run([x, w])[0], np.sin(x * w).sum(), rtol=1e-12)

@@ -44,6 +44,14 @@ def test_blocks_are_transposed_and_nothing_beside_them_is_written(kind, lanes, p
         check_guards(memory)
 
 
+@pytest.mark.parametrize("python", [False, True], ids=["compiled", "python"])
+def test_a_row_that_is_read_again_and_again(python):
+    """As one that is broadcast."""
+    x, out = RANDOM.random(40, np.float32), np.zeros((40, 7), np.float32)
+    run(block_source("f32", 4, 8), [x, out], [7, 0, 40, 7], [(0, 1)], python=python)
+    np.testing.assert_array_equal(out, np.repeat(x[:, None], 7, axis=1))
+
+
 def transposed(rank: int, order: tuple[int, ...], element: int, then: str = "", shape: tuple[int, ...] | None = None):
     nodes = [helper.make_node("Transpose", ["x"], ["t" if then else "y"], perm=order)]
     if then:

@@ -54,6 +54,8 @@ def by_columns(group: Group) -> bool:
     row, column = group.rvars[-1], group.pvars[-1]
     if isinstance(column.extent, int) and column.extent < NARROW:
         return False
+    if any(column in d.symbols(v.extent) for v in group.rvars if v.extent is not None):
+        return False  # columns of different lengths, as where a sum is made in parts, have no loop over rows in common
     places = set(_walked(group))
     return _jumps(places, row) > _jumps(places, column)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from onnx_numba.native.registry import Intrinsic
 from onnx_numba.native.vector import VectorEmitter, outlined, pointer_typing
 from onnx_numba.target import Target
@@ -33,7 +35,7 @@ def square_lanes(target: Target, size: int) -> int:
 def _transpose_block(size: int, lanes: int, target: Any, target_row: int, source: Any, source_row: int, rows: int, columns: int) -> None:
     """``target[i * target_row + j] = source[j * source_row + i]`` for i < ``rows`` and j < ``columns``."""
     for i in range(rows if columns else 0):
-        target[i * target_row : i * target_row + columns] = source[i : i + (columns - 1) * source_row + 1 : source_row]
+        target[i * target_row : i * target_row + columns] = source[np.arange(columns) * source_row + i]
 
 
 class _Transposer(VectorEmitter):

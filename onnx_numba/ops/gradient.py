@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
+from onnx_numba.ir.graph import Graph
 from onnx_numba.ir.loop import Object, Tensor
 from onnx_numba.ir.types import C128, F32, F64, OptionalType, SequenceType, TensorType, ValueType
 from onnx_numba.ops.builder import Builder
@@ -17,6 +19,7 @@ from onnx_numba.ops.registry import op
 from onnx_numba.ops.sequence import type_of
 
 DOMAIN = "onnx_numba"
+PULLBACK = (DOMAIN, "Pullback")
 
 
 @op("RealPart", since=1, domain=DOMAIN)
@@ -91,9 +94,22 @@ def sum_to(b: Builder, x: Tensor, like: Tensor) -> Tensor:
     return b.reshape(b.cast(total, x.dtype), like.shape)
 
 
-def result_type(op: str, inputs: Sequence[ValueType]) -> ValueType:
-    """The type of what an operator of this domain gives, as far as it follows from the types of its inputs."""
+@op("Pullback", since=1, domain=DOMAIN)
+def pullback(b: Builder, *values: Tensor | Object | None, of: Graph) -> NoReturn:
+    """What the only node of ``of`` adds to the adjoints of values, put off until their ranks are known: see `onnx_numba.passes.reverse`.
+
+    The values follow the node's results and the adjoints of these; what is not there is absent.
+    """
+    wanted = values[2 * len(of.nodes[0].outputs) :]
+    results = [adjoint_type(type_of(value)) for value in wanted if value is not None]
+    b.deferred_type("the ranks of what it reads must be known before the run", results)
+
+
+def result_type(op: str, inputs: Sequence[ValueType], output: int) -> ValueType:
+    """The type of an output, counted from the end, of an operator of this domain, as far as it follows from the types of its inputs."""
     first = inputs[0]
+    if op == "Pullback":
+        return adjoint_type(inputs[output])
     if op == "Forget":
         return SequenceType(first)
     if op == "FilledInside":

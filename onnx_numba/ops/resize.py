@@ -144,20 +144,20 @@ def resize(
 @op("ResizeMatrix", since=1, domain=DOMAIN)
 def resize_matrix(
     b: Builder, x: Tensor, roi: Tensor | None = None, scales: Tensor | None = None, sizes: Tensor | None = None, *,
-    place: int, mode: str, coordinate_transformation_mode: str, cubic_coeff_a: float, exclude_outside: int, nearest_mode: str,
+    place: int, mode: str, coordinate_transformation_mode: str, nearest_mode: str, cubic_coeff_a: float = -0.75, exclude_outside: int = 0,
     antialias: int = 0, axes: Sequence[int] | None = None, keep_aspect_ratio_policy: str = "stretch",
 ) -> Tensor:  # fmt: skip
-    """What Resize, from version 11 on, multiplies ``x`` with along one axis, that at a place in ``axes``.
+    """What Resize multiplies the lines along one axis of ``x`` with, that at a place in ``axes``.
 
-    Of ``x`` only the type counts, as the matrix is the same for all images. Two elements made three by ``linear`` are
+    Of ``x`` only the type counts, as the matrix is the same for all images. Two elements are made three by ``linear`` with
 
-        [[1, 0], [0.5, 0.5], [0, 1]]
+        [[1, 0.5, 0], [0, 0.5, 1]]
     """
     rules = Rules(mode, coordinate_transformation_mode, nearest_mode, cubic_coeff_a, bool(exclude_outside), antialias=bool(antialias))
     numbers = list(range(x.rank)) if axes is None else wrap_axes(b, axes, x.rank)
     axis = _axes(b, x, roi, scales, sizes, numbers, keep_aspect_ratio_policy, rules)[place]
     identity = b.compute((axis.before, axis.before), lambda i, k: e.cast(e.eq(e.dimval(i), e.dimval(k)), x.dtype), x.dtype)
-    return _resize(b, identity, [replace(axis, number=0)], rules)
+    return _resize(b, identity, [replace(axis, number=1)], rules)
 
 
 def _floats(b: Builder, tensor: Tensor) -> list[Expr]:

@@ -14,17 +14,19 @@ on who reads them are written out on the way, since derivatives read other value
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
+from onnx_numba.errors import DeferredError
 from onnx_numba.ir.graph import GRADIENT, Graph, Node, reads
 from onnx_numba.ir.types import F32, TensorType
-from onnx_numba.ops.gradient import DOMAIN
+from onnx_numba.ops.gradient import DOMAIN, PULLBACK
 from onnx_numba.options import Options
 from onnx_numba.passes.dce import remove_dead_code
 from onnx_numba.passes.derivatives import Term, Writer
 from onnx_numba.passes.draws import with_draws
-from onnx_numba.passes.gradient import has_gradients
+from onnx_numba.passes.gradient import has
 from onnx_numba.passes.known import KnownValues
 from onnx_numba.passes.rename import private, rename_node
 from onnx_numba.passes.reverse import Reverse
@@ -50,14 +52,18 @@ class _Scope:
 
     def expanded(self) -> Graph:
         live = {name for node in remove_dead_code(self._graph).nodes for name in node.outputs}
-        differentiates = has_gradients(self._graph)
+        differentiates = has(self._graph, GRADIENT)
         for node in self._graph.nodes:
+            if (node.domain, node.op) == PULLBACK:
+                self._pullback(node)
+                continue
             bodies = {key: _Scope(body, self._options, self).expanded() for key, body in node.bodies.items()}
             node = replace(with_readers(node, live), bodies=bodies)
             if (node.domain, node.op) == GRADIENT:
                 self._gradient(node)
             elif trains_for_readers(node):
-                write_training(node, self._writer(node))
+                with self._writing(node) as writer:
+                    write_training(node, writer)
             elif differentiates:
                 for each, meant in with_draws(node, Writer(lambda _: None, self._known, f"{_named(node)}/drawn", str(node))):
                     self._add(each, meant)
@@ -70,14 +76,32 @@ class _Scope:
         self._meant.append(meant or node)
         self._known.add(node)
 
-    def _writer(self, node: Node) -> Writer:
-        return Writer(self._add, self._known, _named(node), str(node))
+    @contextmanager
+    def _writing(self, node: Node) -> Iterator[Writer]:
+        """A writer whose nodes take a node's place at the end of a block."""
+        writer = Writer(self._known.add, self._known, _named(node), str(node))
+        with writer.recorded() as made:
+            yield writer
+        self._nodes += made
+        self._meant += made
+
+    def _pullback(self, node: Node) -> None:
+        try:
+            with self._writing(node) as writer:
+                for term, name in zip(Reverse(writer).pulled_back(node), node.outputs, strict=True):
+                    if name:
+                        writer.give(term, name)
+        except DeferredError:
+            self._add(node)
 
     def _gradient(self, node: Node) -> None:
+        with self._writing(node) as writer:
+            self._differentiate(node, writer)
+
+    def _differentiate(self, node: Node, writer: Writer) -> None:
         count = len(node.inputs) // 2
         fed, named, y = node.inputs[:count], node.inputs[count:-1], node.inputs[-1]
         between = _between([*self._before, *self._meant], named, y)
-        writer = self._writer(node)
         if fed != named:
             # Copies, so that a value fed for one name is not taken for the value of another.
             values = {name: writer("Identity", Term(writer, value)).name for name, value in zip(named, fed, strict=True)}

@@ -11,7 +11,7 @@ from onnx_numba import schemas
 from onnx_numba.convert import Context, convert_function, opset_versions
 from onnx_numba.encode import encode_node, encode_type
 from onnx_numba.ir.graph import Function, FunctionKey, Node
-from onnx_numba.ir.types import ValueType
+from onnx_numba.ir.types import TensorType, ValueType
 from onnx_numba.schemas import Schema
 
 
@@ -37,6 +37,11 @@ def is_function(node: Node) -> bool:
     if schema is None or schema.since_version != node.since_version:
         return False
     return bool(schema.onnx.has_function or schema.onnx.has_context_dependent_function)
+
+
+def is_fixed(kind: ValueType | None) -> bool:
+    """Whether a type says all of a tensor's shape, which some of these bodies depend on."""
+    return not isinstance(kind, TensorType) or (kind.shape is not None and all(isinstance(x, int) for x in kind.shape))
 
 
 def _function_for(node: Node, input_types: Sequence[ValueType | None], schema: Schema) -> Function | None:

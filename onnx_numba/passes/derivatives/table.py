@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +27,8 @@ class Call:
         The node.
     xs, ys, gs : sequence of Term or None
         Its inputs, its outputs, and the adjoints of its outputs; None where absent. At least one adjoint is there.
+    active : set of str
+        The values that the derivative is by.
     """
 
     w: Writer
@@ -34,6 +36,7 @@ class Call:
     xs: Sequence[Any]
     ys: Sequence[Any]
     gs: Sequence[Any]
+    active: set[str] = field(default_factory=set)
 
     def x(self, position: int) -> Term | None:
         """An input; None if it is absent."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from onnx_numba import schemas
-from onnx_numba.errors import UnsupportedError
+from onnx_numba.errors import DeferredError
 from onnx_numba.ir.graph import Graph, Initializer, Node, Value
 from onnx_numba.ir.types import F64, DType, OptionalType, SequenceType, TensorType, ValueType
 from onnx_numba.ops.gradient import DOMAIN, adjoint_type
@@ -109,14 +109,7 @@ class Term:
 
     def sum_to(self, other: Term) -> Term:
         """The value summed over the axes along which ``other`` was broadcast to its shape."""
-        w = self.writer
-        if self.is_ranked and other.is_ranked:
-            return w.add("SumTo", (self, other), domain=DOMAIN)[0]
-        # What is left to the run must be of operators whose results' types onnx can tell.
-        extra = w("Expand", np.array([1]), w("Reshape", self.shape.size - other.shape.size, [1]))
-        copied = w("Not", w("Equal", self.shape, w("Concat", extra, other.shape, axis=0)))
-        axes = w("Reshape", w("NonZero", copied), [-1])
-        return w("ReduceSum", self, axes, noop_with_empty_axes=1).reshaped(other.shape)
+        return self.writer.add("SumTo", (self, other), domain=DOMAIN)[0]
 
     @property
     def is_ranked(self) -> bool:
@@ -156,12 +149,12 @@ class Term:
 
         Raises
         ------
-        UnsupportedError
-            The model does not say.
+        DeferredError
+            Only a run knows.
         """
         shape = self._type().shape
         if shape is None:
-            raise UnsupportedError(f"{self.writer.label}: the rank of {self.name!r} must be known; declare the shapes of the inputs")
+            raise DeferredError(f"{self.writer.label}: the rank of {self.name!r} must be known; declare the shapes of the inputs")
         return len(shape)
 
     @property
@@ -170,15 +163,15 @@ class Term:
 
         Raises
         ------
-        UnsupportedError
-            The model does not say.
+        DeferredError
+            Only a run knows.
         """
         return self._type().dtype
 
     def _type(self) -> TensorType:
         kind = self.writer.known.type_of(self.name)
         if not isinstance(kind, TensorType):
-            raise UnsupportedError(f"{self.writer.label}: the type of {self.name!r} must be known; declare the types of the inputs")
+            raise DeferredError(f"{self.writer.label}: the type of {self.name!r} must be known; declare the types of the inputs")
         return kind
 
     def _with(self, op: str, other: Operand) -> Term:
@@ -252,6 +245,16 @@ class Writer:
         """Add a node as it is."""
         self._emit(node)
         self._made.append(node)
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Take back the nodes that are made in a block if it raises an error."""
+        start = len(self._made)
+        try:
+            yield
+        except Exception:
+            del self._made[start:]
+            raise
 
     @contextmanager
     def recorded(self) -> Iterator[list[Node]]:
