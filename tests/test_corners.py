@@ -43,10 +43,14 @@ def in_every_way(op: str, opset: int, inputs: list[Any], attributes: dict[str, A
 
 
 ROW, FOUR, PAIRS = f32(1, 2, 3, 4, 5), f32(1, 2, 3, 4), text(["b", "a"], ["b", "a"], ["a", "c"])
+TALL = np.arange(4, dtype=np.float32).reshape(2, *[1] * 10, 2)
 ONES, STEPS = np.ones((1, 1, 2), np.float32), f32([[0, 1, 2]])
 
 RESULTS = [
     *in_every_way("Split", 18, [ROW], {"num_outputs": 4}, f32(1, 2), f32(3, 4), f32(5), empty(0)),
+    *in_every_way("Pad", 18, [TALL, i64(*[0] * 11, 1, *[0] * 12)], {}, np.pad(TALL, [*[(0, 0)] * 11, (1, 0)])),
+    *in_every_way("Pad", 18, [TALL, i64(1, *[0] * 23)], {"mode": "edge"}, np.pad(TALL, [(1, 0), *[(0, 0)] * 11], "edge")),
+    *in_every_way("ReduceSum", 13, [TALL, i64(*range(12))], {"keepdims": 0}, TALL.sum()),
     # A dim that is copied is no part of what -1 stands for, even where it is 0.
     *in_every_way("Reshape", 13, [empty(0, 3), i64(0, -1)], {}, empty(0, 3)),
     *in_every_way("Reshape", 13, [empty(1, 1, 0), i64(1, -1, 0)], {}, empty(1, 1, 0)),
@@ -97,6 +101,8 @@ REFUSALS = [
     (Case("Reshape", 13, [f32(1), i64(1, 0)]), r"0 beyond the rank|copies dim 1|does not fit"),
     (Case("Pad", 23, [empty(4, 1), i64(-5, 0, 0, 0)]), "negative dim"),
     (Case("Unsqueeze", 13, [empty(1, 1), i64(1, -3)]), "twice"),
+    (Case("ReduceSum", 13, [empty(2, 3), i64(0, 0)], {"keepdims": 1}), "twice"),
+    (Case("ReduceMax", 18, [empty(2, 3), i64(1, -1)], {"keepdims": 0}), "twice"),
     (Case("Range", 11, [scalar(LEAST), scalar(FAR), scalar(1)]), "bytes are needed"),
     (Case("Range", 11, [f32(0)[0], f32(np.inf)[0], f32(1)[0]]), "bytes are needed"),
 ]

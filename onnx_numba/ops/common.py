@@ -31,8 +31,11 @@ def normal_axis(b: Builder, axis: int, rank: int, what: str = "axis") -> int:
 
 
 def normal_axes(b: Builder, axes: Sequence[int], rank: int) -> tuple[int, ...]:
-    """Axes counted from the front, sorted, each once."""
-    return tuple(sorted({normal_axis(b, a, rank) for a in axes}))
+    """Axes counted from the front, sorted; one that comes twice is an error."""
+    wrapped = sorted(normal_axis(b, a, rank) for a in axes)
+    if len(set(wrapped)) < len(wrapped):
+        b.fail(f"axes {list(axes)} name an axis twice")
+    return tuple(wrapped)
 
 
 def tensor(b: Builder, value: Tensor | Object | None, what: str = "this input") -> Tensor:
