@@ -51,6 +51,7 @@ RESULTS = [
     *in_every_way("Pad", 18, [TALL, i64(*[0] * 11, 1, *[0] * 12)], {}, np.pad(TALL, [*[(0, 0)] * 11, (1, 0)])),
     *in_every_way("Pad", 18, [TALL, i64(1, *[0] * 23)], {"mode": "edge"}, np.pad(TALL, [(1, 0), *[(0, 0)] * 11], "edge")),
     *in_every_way("ReduceSum", 13, [TALL, i64(*range(12))], {"keepdims": 0}, TALL.sum()),
+    *in_every_way("Split", 18, [f32(*range(149))], {"num_outputs": 80}, *np.split(f32(*range(149)), [*range(2, 150, 2), *[149] * 5])),
     # One element that is not periodic is 0 / 0 in the function bodies of the standard.
     *[c for op in ("Hann", "Hamming", "Blackman") for c in in_every_way(f"{op}Window", 17, [scalar(1)], {"periodic": 0}, f32(np.nan))],
     # A dim that is copied is no part of what -1 stands for, even where it is 0.
