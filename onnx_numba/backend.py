@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from onnx_numba.errors import DeviceError, OnnxNumbaError
+from onnx_numba.errors import DeviceError, OnnxNumbaError, PickleError
 from onnx_numba.named import namedtupledict as namedtupledict
 from onnx_numba.options import Options
 from onnx_numba.prepare import load_source as _load_source
@@ -100,6 +100,24 @@ class BackendRep:
     def served(self) -> tuple[tuple[str, str, str, int, str], ...]:
         """(node name, operator, domain, version, how) for every node of the model."""
         return self._prepared.served
+
+    def __copy__(self) -> BackendRep:
+        """Itself: a prepared model never changes."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> BackendRep:
+        """Itself likewise."""
+        return self
+
+    def __reduce__(self) -> Any:
+        """Refuse to be pickled.
+
+        Raises
+        ------
+        PickleError
+            Always: it holds addresses of this process, and not the model.
+        """
+        raise PickleError("a prepared model holds code of this process and cannot be pickled; send the model and prepare it there")
 
     def __repr__(self) -> str:
         """Inputs and outputs with their types."""

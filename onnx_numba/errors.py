@@ -69,6 +69,10 @@ class DeviceError(OnnxNumbaError, RuntimeError):
     """A device is unknown or cannot be used here."""
 
 
+class PickleError(OnnxNumbaError, TypeError):
+    """A prepared model is asked for in a form that another process could read."""
+
+
 class CompileError(OnnxNumbaError, RuntimeError):
     """Machine code could not be made or loaded."""
 

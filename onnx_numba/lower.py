@@ -8,7 +8,7 @@ to know more than the model says become a `Segment`, compiled when a run first r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.graph import Graph, Initializer, Node, reads
 from onnx_numba.ir.loop import Constant, Object, Program, Tensor, Weight
-from onnx_numba.ir.types import STRING, TensorType, ValueType, alike
+from onnx_numba.ir.types import STRING, TensorType, ValueType, alike, dtype_of
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.registry import Registry, builtin
 from onnx_numba.options import Options
@@ -35,6 +35,10 @@ Array = np.ndarray[Any, Any]
 
 ATTEMPTS = 8
 """Times that a graph is lowered for another choice of branches before all of them are left to the run."""
+
+
+ASSUMED = (2, 3, 1, 4, 0)
+"""Ranks that are tried in turn to learn which element types a node gives where onnx cannot tell: these do not depend on ranks."""
 
 
 class Choice:
@@ -296,7 +300,7 @@ class Lowering:
         """
         if self.segment is not None and last:
             self._close()
-        segment = self.segment or Segment()
+        segment = self.segment or Segment(self._assumed)
         outside = [name for name in reads(node) if name not in segment.made]
         constants = {name: array for name in outside if (array := self._embedded(name)) is not None}
         segment.add(node, {name: type_of(self.value(name)) for name in outside if name not in constants}, constants, results)
@@ -305,6 +309,24 @@ class Lowering:
         if last:
             self._close()
         return "deferred"
+
+    def _assumed(self, node: Node, inputs: Mapping[str, ValueType], constants: Mapping[str, Array]) -> dict[str, ValueType]:
+        """Types of a node's outputs but for their dims, none if it cannot be lowered with one of `ASSUMED` for the unknown ranks."""
+        for rank in ASSUMED:
+            inner = Lowering(Program(), self.options, self.registry)
+            inner.deferring = False
+            for name, kind in inputs.items():
+                if name in constants:
+                    inner.env[name] = inner._constant(Initializer(name, dtype_of(constants[name].dtype) or STRING, constants[name]))
+                else:
+                    inner.env[name] = inner.builder.input(name, _of_rank(kind, rank), inner.dims)
+            try:
+                inner.node(node)
+            except Exception:  # it fails in any way for a rank that is not one of its own, as in `_lowered`
+                continue
+            found = {name: type_of(inner.env[name]) for name in node.outputs if name}
+            return {name: TensorType(kind.dtype) if isinstance(kind, TensorType) else kind for name, kind in found.items()}
+        return {}
 
     def _embedded(self, name: str) -> Array | None:
         """A small constant."""
@@ -372,6 +394,11 @@ def type_of(value: Value) -> ValueType:
     if isinstance(value, Object):
         return value.type
     return TensorType(value.dtype, tuple(x if isinstance(x, int) else repr(x) for x in value.shape))  # type: ignore[misc]
+
+
+def _of_rank(type_: ValueType, rank: int) -> ValueType:
+    """The type, with a rank where that of a tensor is unknown."""
+    return TensorType(type_.dtype, (None,) * rank) if isinstance(type_, TensorType) and type_.shape is None else type_  # type: ignore[arg-type]
 
 
 def _named(error: OnnxNumbaError, node: Node) -> OnnxNumbaError:

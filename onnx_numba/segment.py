@@ -8,7 +8,7 @@ when it is first reached; see `onnx_numba.runtime.segments`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -28,12 +28,19 @@ EMBEDDED = 1 << 20
 """Constants of more bytes are handed to a segment in every run; smaller ones are part of it."""
 
 Array = np.ndarray[Any, Any]
+Types = Mapping[str, ValueType]
+Assume = Callable[[Node, Types, Mapping[str, Array]], Types]
 _CALLS = "»"
 """The domain of functions that are made here."""
 
 
 class Segment:
     """Nodes waiting to become one step.
+
+    Parameters
+    ----------
+    assume : callable
+        ``assume(node, inputs, constants)`` gives types of a node's outputs by name where onnx cannot tell, none if it cannot either.
 
     Attributes
     ----------
@@ -47,7 +54,8 @@ class Segment:
         Type by name of the values that the nodes make.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, assume: Assume) -> None:
+        self._assume = assume
         self.nodes: list[Node] = []
         self.inputs: dict[str, ValueType] = {}
         self.constants: dict[str, Array] = {}
@@ -67,7 +75,7 @@ class Segment:
         if results:
             self.made.update({name: kind for name, kind in zip(node.outputs, results, strict=False) if name})
         else:
-            self.made.update(output_types(node, known, {n: self.constants[n] for n in known if n in self.constants}))
+            self.made.update(output_types(node, known, {n: self.constants[n] for n in known if n in self.constants}, self._assume))
         self.nodes.append(node)
 
     def _type(self, name: str) -> ValueType:
@@ -163,8 +171,8 @@ def _model(
     return helper.make_model(graph, opset_imports=_imported(opsets), ir_version=10, functions=functions)
 
 
-def output_types(node: Node, inputs: Mapping[str, ValueType], constants: Mapping[str, Array]) -> dict[str, ValueType]:
-    """Types of a node's outputs, as far as onnx can tell.
+def output_types(node: Node, inputs: Types, constants: Mapping[str, Array], assume: Assume) -> dict[str, ValueType]:
+    """Types of a node's outputs, as far as onnx can tell, or else ``assume``.
 
     Raises
     ------
@@ -181,11 +189,13 @@ def output_types(node: Node, inputs: Mapping[str, ValueType], constants: Mapping
     if any(map(unranked, inputs.values())):
         # Of ranks it does not know onnx leaves the dims out, and says that there are none: the scores of Attention, for one.
         found = {name: _unless_scalar(kind) for name, kind in found.items()}
-    result = {}
-    for position, name in enumerate(node.outputs):
-        if name:
-            result[name] = found.get(name) or _by_schema(node, position, inputs)
-    return result
+    result = {name: found.get(name) or _by_schema(node, position, inputs) for position, name in enumerate(node.outputs) if name}
+    assumed = assume(node, inputs, constants) if None in result.values() else {}
+    known = {name: kind or assumed.get(name) for name, kind in result.items()}
+    missing = [name for name, kind in known.items() if kind is None]
+    if missing:
+        raise UnsupportedError(f"{node}: the type of output {missing[0]!r} must be known before the run")
+    return {name: kind for name, kind in known.items() if kind is not None}
 
 
 def _unless_scalar(kind: ValueType | None) -> ValueType | None:
@@ -207,8 +217,8 @@ def _decoded(proto: onnx.TypeProto) -> ValueType | None:
     return None
 
 
-def _by_schema(node: Node, position: int, inputs: Mapping[str, ValueType]) -> ValueType:
-    """The type of an output by its declaration: a type of its own, or that of an input."""
+def _by_schema(node: Node, position: int, inputs: Types) -> ValueType | None:
+    """The type of an output by its declaration: a type of its own, or that of an input; None where it does not say."""
     if node.domain == gradient.DOMAIN:
         return gradient.result_type(node.op, [inputs[name] for name in node.inputs if name], position - len(node.outputs))
     schema = schemas.find(node.op, node.domain, node.opset)
@@ -223,7 +233,7 @@ def _by_schema(node: Node, position: int, inputs: Mapping[str, ValueType]) -> Va
             same = schema.onnx.inputs[min(index, len(schema.onnx.inputs) - 1)].type_str == declared
             if same and kind is not None:
                 return TensorType(kind.dtype) if isinstance(kind, TensorType) else kind
-    raise UnsupportedError(f"{node}: the type of output {node.outputs[position]!r} must be known before the run")
+    return None
 
 
 def _array_type(array: Array) -> ValueType:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -500,3 +502,13 @@ def test_the_plan_for_given_defaults_is_in_the_store(tmp_path: Path) -> None:
     kept = set(tmp_path.rglob("*"))
     assert backend.prepare(model, cache=str(tmp_path)).run(inputs)[0].tolist() == first[0].tolist() == [2, 2, 2]
     assert set(tmp_path.rglob("*")) == kept
+
+
+def test_a_prepared_model_is_copied_as_itself_and_not_pickled() -> None:
+    rep = backend.prepare(parser.parse_model(ADD), jit=False)
+    held = copy.deepcopy({"model": rep, "also": rep})
+    assert held["model"] is held["also"] is copy.copy(rep) is rep
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(errors.OnnxNumbaError, match=r"pickled.*prepare") as caught:
+            pickle.dumps([rep], protocol)
+        assert isinstance(caught.value, TypeError)

@@ -244,6 +244,44 @@ def test_results_that_nobody_reads_are_not_handed_out() -> None:
     assert [o.name for o in onnx.load_from_string(step.params["model"]).graph.output] == ["y"]
 
 
+CLASSES = {
+    "classlabels_strings": ["a", "b"], "nodes_treeids": [0, 0, 0], "nodes_nodeids": [0, 1, 2], "nodes_featureids": [0, 0, 0],
+    "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"], "nodes_values": [0.5, 0.0, 0.0], "nodes_truenodeids": [1, 0, 0],
+    "nodes_falsenodeids": [2, 0, 0], "class_treeids": [0, 0], "class_nodeids": [1, 2], "class_ids": [0, 1], "class_weights": [1.0, 1.0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("node", "opsets", "x", "expected"),
+    [
+        (helper.make_node("Cast", ["x"], ["y"], to="FLOAT"), {"": 1}, np.array([[1, 2]]), np.array([[1, 2]], np.float32)),
+        (helper.make_node("Cast", ["x"], ["y"], to="BOOL"), {"": 5}, np.array([[[0]], [[2]]]), np.array([[[False]], [[True]]])),
+        (helper.make_node("FastGelu", ["x"], ["y"], domain="com.microsoft"), {"com.microsoft": 1}, 0 * MATRIX, 0 * MATRIX),
+        (
+            helper.make_node("TreeEnsembleClassifier", ["x"], ["y", ""], domain="ai.onnx.ml", **CLASSES), {"ai.onnx.ml": 5},
+            np.array([[0.0], [1.0]], np.float32), np.array(["a", "b"], object),
+        ),
+        (
+            helper.make_node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml", classlabels_int64s=[3, 4]), {"ai.onnx.ml": 1},
+            np.array([[1, 2]], np.float32), [{3: 1.0, 4: 2.0}],
+        ),
+    ],
+    ids=lambda v: v.op_type if isinstance(v, onnx.NodeProto) else None,
+)  # fmt: skip
+def test_types_of_results_that_onnx_cannot_tell(node: onnx.NodeProto, opsets: dict[str, int], x: Any, expected: Any) -> None:
+    """An operator whose inference onnx lacks says itself what it gives of an input of any rank; so does what comes after it."""
+    kind = helper.np_dtype_to_tensor_dtype(x.dtype)
+    inputs = [onnx.ValueInfoProto(name="x", type=helper.make_tensor_type_proto(kind, None))]
+    graph = helper.make_graph([node, helper.make_node("Identity", ["y"], ["z"])], "g", inputs, [onnx.ValueInfoProto(name="z")])
+    imports = [helper.make_opsetid(*entry) for entry in {"": 18, **opsets}.items()]
+    (z,) = backend.prepare(helper.make_model(graph, opset_imports=imports, ir_version=8), jit=False).run([x])
+    if isinstance(expected, list):
+        assert z == expected
+    else:
+        assert z.dtype == expected.dtype
+        np.testing.assert_array_equal(z, expected)
+
+
 def test_errors_name_the_node() -> None:
     rep = prepared("g (float[] x, float[K] w) => (float[] y) {a = Relu(x) y = MatMul(a, w)}")
     with pytest.raises(OnnxNumbaError, match="MatMul"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 
 import pytest
@@ -42,6 +43,21 @@ def test_quotients_and_remainders_are_those_of_numbers(seed):
         table = {H: choose.randint(1, 5), W: choose.randint(1, 7)}
         table |= {i: choose.randrange(number(extent, table)), j: choose.randrange(k), m: choose.randrange(table[W])}
         assert (number(quotient, table), number(rest, table)) == divmod(number(value, table), number(divisor, table))
+
+
+def test_products_of_sums_do_not_grow_without_end():
+    """A tensor of rank 30, padded along all axes, has the product of 30 sums of three dims as its size."""
+    names = [[Sym(f"{name}{axis}", signed=name == "p") for name in "pnq"] for axis in range(30)]
+    shape = [d.total(map(d.dim, three)) for three in names]
+    size = d.product(shape)
+    assert len(size.terms) < 1000
+    numbers = [(k % 3 - 1, 1 + k % 2, k % 2) for k in range(30)]
+    table = {sym: number for three, values in zip(names, numbers, strict=True) for sym, number in zip(three, values, strict=True)}
+    assert d.substitute(size, table) == math.prod(map(sum, numbers))
+    assert not d.nonnegative(size) and not d.at_least_zero(size)
+    i = d.dim(Sym("i", extent=shape[0]))
+    index = (i - d.dim(names[0][0])) * d.product(shape[1:])
+    assert any(i.terms.keys() <= {(atom,)} for atom in d.atoms(index))  # strides are read from it
 
 
 EXTENTS = st.integers(1, 5)

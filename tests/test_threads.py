@@ -234,6 +234,7 @@ def test_interrupt(tmp_path):
         import numpy as np, runtime_plans as plans
         from onnx_numba.options import Options
         from onnx_numba.runtime.session import Session
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
         kernels = plans.compile_kernels()
         session = Session(plans.chain(20_000, grain=1), [], kernels[0], Options(num_threads=1))
         x = np.zeros(4_000_000, np.float32)

@@ -22,17 +22,30 @@ from onnx_numba.codegen.kernel import KernelSource, named
 from onnx_numba.codegen.positions import in_two_sweeps
 from onnx_numba.codegen.rows import GroupWriter, RowWriter, grain_of
 from onnx_numba.codegen.tiles import TileWriter, crossing, in_tiles
+from onnx_numba.errors import UnsupportedError
 from onnx_numba.schedule.domain import normalise
 from onnx_numba.schedule.steps import Group
 from onnx_numba.target import Target
 
 __all__ = ["GroupWriter", "finish", "generate", "grain_of"]
 
+NESTED_LOOPS = 20
+"""Loops that Python allows in one another."""
+
 
 def generate(group: Group, target: Target) -> KernelSource:
-    """The kernel of a group for a target."""
+    """The kernel of a group for a target.
+
+    Raises
+    ------
+    UnsupportedError
+        It needs more loops in one another than Python allows, as a tensor of so high a rank can.
+    """
     emitter = Emitter([])
     total, grain = _writer(normalise(group), emitter, target).write()
+    if emitter.deepest > NESTED_LOOPS:
+        where = "; ".join(group.origins)
+        raise UnsupportedError(f"{where}: {emitter.deepest} loops in one another, at most {NESTED_LOOPS} are possible; lower the rank")
     return named(group.origins, finish(emitter), emitter.buffers, emitter.dims, total, grain)
 
 

@@ -71,6 +71,8 @@ class Emitter:
         Likewise.
     locals : dict of Tensor to str
         Tensors in arrays of the kernel's own.
+    deepest : int
+        How many loops have been open at once.
     """
 
     def __init__(self, buffers: list[Tensor]) -> None:
@@ -81,6 +83,7 @@ class Emitter:
         self.blocks: list[Block] = [Block(1, ())]
         self.uses: Counter[Expr] = Counter()
         self.work = "lo"
+        self.deepest = 0
         self._count = 0
 
     # -- structure ---------------------------------------------------------------------------------------------------
@@ -100,6 +103,7 @@ class Emitter:
         """An indented block below ``head``, in which ``variables`` are defined."""
         outer = self.blocks[-1]
         self.blocks.append(Block(outer.indent + 1, variables, "    " * outer.indent + head))
+        self.deepest = max(self.deepest, sum(block.head.lstrip().startswith("for ") for block in self.blocks))
         yield
         closed = self.blocks.pop()
         outer.lines += [closed.head, *closed.lines]

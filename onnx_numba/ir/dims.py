@@ -20,6 +20,9 @@ from typing import Any, NamedTuple
 
 DimLike = "Dim | int"
 
+MULTIPLIED_OUT = 256
+"""Terms up to which products of sums are multiplied out: the size of a tensor that is padded along n axes would have 3ⁿ."""
+
 
 class Sym:
     """A symbol: a run-time dim (``extent`` None; at least 0 unless ``signed``) or a loop variable (0 ≤ it < ``extent``).
@@ -127,9 +130,12 @@ class Dim:
         return _make(terms)
 
     def __mul__(self, other: Dim | int) -> Dim | int:
+        left, right = _terms(self), _terms(other)
+        if len(left) * len(right) > MULTIPLIED_OUT:
+            left, right = _terms(_whole(self)), _terms(_whole(other))
         terms: dict[Monomial, int] = {}
-        for m1, f1 in self.terms.items():
-            for m2, f2 in _terms(other).items():
+        for m1, f1 in left.items():
+            for m2, f2 in right.items():
                 monomial = tuple(sorted(m1 + m2, key=_order)) if m1 and m2 else m1 + m2
                 terms[monomial] = terms.get(monomial, 0) + f1 * f2
         return _make(terms)
@@ -181,6 +187,13 @@ def _make(terms: dict[Monomial, int]) -> Dim | int:
 def dim(atom: Atom) -> Dim:
     """The polynomial that is just one atom."""
     return Dim({(atom,): 1})
+
+
+def _whole(value: Dim | int) -> Dim | int:
+    """A sum as one atom, its division by 1; what loops and elements decide stays in sight, as strides are read from it."""
+    if isinstance(value, int) or len(value.terms) == 1 or value.holds_values or any(s.extent is not None for s in value.symbols):
+        return value
+    return dim(Opaque("div", (value, 1)))
 
 
 def product(values: Iterable[Dim | int]) -> Dim | int:
@@ -296,9 +309,9 @@ def substitute(value: Dim | int, table: Mapping[Sym, Dim | int], inner: Callable
         return value
     if value.symbols.isdisjoint(table) and not value.holds_values:
         return value
-    return total(
-        product([factor, *(_substitute_atom(atom, table, inner) for atom in monomial)]) for monomial, factor in value.terms.items()
-    )
+    # Each atom once: sums kept whole hold others, which are in all of their terms.
+    replaced = {atom: _substitute_atom(atom, table, inner) for atom in dict.fromkeys(a for m in value.terms for a in m)}
+    return total(product([factor, *(replaced[atom] for atom in monomial)]) for monomial, factor in value.terms.items())
 
 
 def _substitute_atom(atom: Atom, table: Mapping[Sym, Dim | int], inner: Callable[[Any], Any] | None) -> Dim | int:
@@ -397,7 +410,7 @@ def nonnegative(value: Dim | int, inside: Dim | int = 1, divisor: Dim | int = 1)
     """
     if isinstance(value, int):
         return value >= 0
-    if any(isinstance(a, Sym) and a.signed for m in value.terms for a in m):
+    if any(_may_be_negative(a) for a in atoms(value)):
         return False
     if all(f >= 0 for f in value.terms.values()):
         return True
@@ -408,6 +421,13 @@ def nonnegative(value: Dim | int, inside: Dim | int = 1, divisor: Dim | int = 1)
         product([factor, *(dim(atom) + int(atom in positive) for atom in monomial)]) for monomial, factor in value.terms.items()
     )
     return all(f >= 0 for f in _terms(shifted).values())
+
+
+def _may_be_negative(atom: Atom) -> bool:
+    """Whether an atom is a number that the run knows of no sign, or a sum of such."""
+    if isinstance(atom, Sym):
+        return atom.signed
+    return atom.op == "div" and not at_least_zero(atom.args[0])
 
 
 def _loops(value: Dim | int) -> set[Sym]:
@@ -462,7 +482,7 @@ def _atom_bound(atom: Atom, upper: bool) -> Dim | int | None:
         return int(upper)
     if upper and atom.op == "min":
         tops = [top for a in atom.args if (top := bound(a, True)) is not None]
-        return next((top for top in tops if isinstance(top, int)), tops[0] if tops else None)
+        return min((top for top in tops if isinstance(top, int)), default=tops[0] if tops else None)
     if not upper and atom.op in ("max", "bcast", "min"):
         return 0 if any(at_least_zero(a) for a in atom.args) and (atom.op == "max" or all(map(at_least_zero, atom.args))) else None
     return dim(atom) if atom.op in ("max", "min", "bcast") and not any(s.extent is not None for s in symbols(dim(atom))) else None

@@ -174,7 +174,7 @@ class Builder:
         self._count += 1
         for extent in shape:
             if not d.at_least_zero(extent):
-                self.require(d.compare("le", 0, extent), f"a result of shape {list(shape)} would have a negative dim")
+                self.require(d.compare("le", 0, extent), f"a result of shape [{', '.join(map(_spelled, shape))}] would have a negative dim")
         checks: tuple[Check, ...] = ()
         if not isinstance(definition, (Input, Weight)):  # those are not computed, so that nothing would be checked
             checks, self._attached = tuple(self._checks), len(self._checks)
@@ -555,3 +555,8 @@ def _declared(extent: object) -> int | str | None:
     if isinstance(extent, str):
         return extent if any(c.isalnum() for c in extent) else None
     return extent if isinstance(extent, int) and extent >= 0 else None
+
+
+def _spelled(extent: Dim | int) -> str:
+    """A dim in a message: spelled out, a deep one would take time exponential in its depth."""
+    return repr(extent) if isinstance(extent, int) or (extent.depth <= 1 and len(extent.terms) <= TERMS_LIMIT) else "…"

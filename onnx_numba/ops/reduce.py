@@ -45,13 +45,10 @@ def axes_input(b: Builder, axes: Tensor | None, rank: int, noop: int) -> Axes:
     for a in given:
         b.require(d.compare("le", -rank, a) * d.compare("lt", a, rank), f"an axis is out of range for rank {rank}")
     wanted = [a + d.compare("lt", a, 0) * rank for a in given]
-    flags = []
-    for axis in range(rank):
-        hits: Dim | int = 0
-        for a in wanted:
-            hits = hits + d.compare("eq", a, axis)
-        flags.append(d.dmin(hits, 1))
-    return Axes(None, tuple(flags), len(wanted))
+    hits = [d.total(d.compare("eq", a, axis) for a in wanted) for axis in range(rank)]
+    if len(wanted) > 1:
+        b.require(d.product(d.compare("le", times, 1) for times in hits), "an axis is named twice")
+    return Axes(None, tuple(d.dmin(times, 1) for times in hits), len(wanted))
 
 
 def fold(b: Builder, kind: str, x: Tensor, axes: Axes, keepdims: bool, dtype: DType, function: Inner | None = None) -> Tensor:

@@ -164,9 +164,13 @@ def stft(
 
 
 def _window(b: Builder, size: Tensor, periodic: int, output_datatype: int, value: Callable[[Expr], Expr]) -> Tensor:
-    """``value`` of the angle, which runs over a full turn; integers are cut off from float32, in which the standard computes."""
+    """``value`` of the angle, which runs over a full turn; integers are cut off from float32, in which the standard computes.
+
+    A window of one element that is not periodic is NaN, not 1 as in SciPy and PyTorch: the function body in the standard divides
+    by ``size - 1``, and onnxruntime and the reference evaluator do too.
+    """
     (n,) = settle(b, [e.cast(scalar(b, size), I64)])
-    last = e.cast(e.dimval(n if periodic else d.dmax(n - 1, 1)), F64)
+    last = e.cast(e.dimval(n if periodic else n - 1), F64)
     dtype = dtype_by_number(b, output_datatype)
 
     def element(i: Dim) -> Expr:

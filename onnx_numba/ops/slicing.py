@@ -84,8 +84,9 @@ def split(b: Builder, x: Tensor, split: Tensor | None = None, *, axis: int, num_
         b.fail(f"num_outputs is {count} for {len(b.wanted)} outputs")
     extent = x.shape[axis]
     size = d.ceildiv(extent, count)
-    # Where pieces are rounded up far, the last ones have nothing left: 5 in 4 is 2, 2, 1, 0.
-    return _pieces(b, x, axis, [d.dmax(d.dmin(size, extent - k * size), 0) for k in range(count)])
+    # Where pieces are rounded up far, the last ones have nothing left: 5 in 4 is 2, 2, 1, 0. Each start is said without the sizes
+    # before it, whose sums would take time quadratic in the number of pieces.
+    return tuple(_window(b, x, axis, d.dmin(k * size, extent), d.dmax(d.dmin(size, extent - k * size), 0)) for k in range(count))
 
 
 def _equal(b: Builder, x: Tensor, axis: int) -> list[Extent]:
@@ -98,11 +99,9 @@ def _equal(b: Builder, x: Tensor, axis: int) -> list[Extent]:
 def _pieces(b: Builder, x: Tensor, axis: int, sizes: Sequence[Extent]) -> tuple[Tensor, ...]:
     if len(sizes) < len(b.wanted):
         b.fail(f"{len(sizes)} sizes are given for {len(b.wanted)} outputs")
-    total: Extent = 0
-    for size in sizes:
-        b.require(d.compare("le", 0, size), f"sizes {list(sizes)} are not all at least 0")
-        total = total + size
-    b.require_equal(total, x.shape[axis], f"sum of the pieces of dim {axis}")
+    for k, size in enumerate(sizes):
+        b.require(d.compare("le", 0, size), f"size {k} of the pieces is below 0")
+    b.require_equal(d.total(sizes), x.shape[axis], f"sum of the pieces of dim {axis}")
     pieces = []
     start: Extent = 0
     for size in sizes:
