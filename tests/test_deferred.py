@@ -157,16 +157,17 @@ def test_a_loop_whose_state_gains_an_axis_in_each_iteration() -> None:
         check(rep.run([x, np.int64(n)])[0], (x * 2**n).reshape((1,) * n + (3,)))
 
 
-def test_a_scan_over_a_tensor_of_unknown_rank() -> None:
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_a_scan_over_a_tensor_of_unknown_rank(axis: int) -> None:
     rep = prepared(
-        """g (float[] x, float[] start) => (float[] total, float[] sums) {
-        total, sums = Scan <num_scan_inputs = 1, body = b (float[] s, float[] row) => (float[] t, float[] o) {
-            t = Add(s, row) o = Identity(t) }> (start, x) }"""
+        f"""g (float[] x, float[] start) => (float[] total, float[] sums) {{
+        total, sums = Scan <num_scan_inputs = 1, scan_output_axes = [{axis}], body = b (float[] s, float[] row) => (float[] t, float[] o) {{
+            t = Add(s, row) o = Identity(t) }}> (start, x) }}"""
     )
     for x in (MATRIX, CUBE):
         total, sums = rep.run([x, np.zeros(x.shape[1:], np.float32)])
         check(total, x.sum(0))
-        check(sums, np.cumsum(x, 0))
+        check(sums, np.moveaxis(np.cumsum(x, 0), 0, axis))
 
 
 @pytest.mark.parametrize("dims", [(2, 3), (4,), (), (1, 2, 3, 1)], ids=str)

@@ -113,10 +113,7 @@ def scan(
     slices = [_without_axis(b, v, a) for v, a in zip(scanned, axes, strict=True)]
     lowered, types = _fixpoint(b, body, [], [type_of(v) for v in state], slices)
     results = lowered.outputs[split:]
-    out_axes = [
-        normal_axis(b, a, len(t.shape or ()) + 1, "scan_output_axes") if isinstance(t, TensorType) else 0
-        for a, t in zip(out_given, results, strict=True)
-    ]
+    out_axes = [_placed(b, a, t) for a, t in zip(out_given, results, strict=True)]
     tensors = _tensors(scanned)
     if tensors is not None:
         rows = tuple(_reversed(b, _moved(b, v, a, 0), r) for v, a, r in zip(tensors, axes, directions, strict=True))
@@ -419,6 +416,13 @@ def _without_axis(b: Builder, value: Value, axis: int, count: int = 1) -> ValueT
     type_ = type_of(value)
     assert isinstance(type_, TensorType) and type_.shape is not None
     return TensorType(type_.dtype, (*type_.shape[:axis], *type_.shape[axis + count :]))
+
+
+def _placed(b: Builder, axis: int, type_: ValueType) -> int:
+    """Where the slices of a scan output go, from the front where their rank is known."""
+    if not isinstance(type_, TensorType) or type_.shape is None:
+        return axis
+    return normal_axis(b, axis, len(type_.shape) + 1, "scan_output_axes")
 
 
 def _stacked(b: Builder, type_: ValueType, axis: int | None) -> TensorType:
