@@ -393,12 +393,12 @@ def type_of(value: Value) -> ValueType:
     """A value's type; dims that are not numbers are named by what they are, so that equal ones stay equal in a subgraph."""
     if isinstance(value, Object):
         return value.type
-    return TensorType(value.dtype, tuple(x if isinstance(x, int) else repr(x) for x in value.shape))  # type: ignore[misc]
+    return TensorType(value.dtype, tuple(x if isinstance(x, int) else repr(x) for x in value.shape))
 
 
 def _of_rank(type_: ValueType, rank: int) -> ValueType:
     """The type, with a rank where that of a tensor is unknown."""
-    return TensorType(type_.dtype, (None,) * rank) if isinstance(type_, TensorType) and type_.shape is None else type_  # type: ignore[arg-type]
+    return TensorType(type_.dtype, (None,) * rank) if isinstance(type_, TensorType) and type_.shape is None else type_
 
 
 def _named(error: OnnxNumbaError, node: Node) -> OnnxNumbaError:

@@ -110,7 +110,7 @@ def _dims_like(kind: ValueType) -> bool:
 def open_dims(kind: ValueType) -> ValueType:
     """The type with None for every dim that is not a number."""
     if isinstance(kind, TensorType) and kind.shape is not None:
-        return TensorType(kind.dtype, tuple(x if isinstance(x, int) else None for x in kind.shape))  # type: ignore[misc]
+        return TensorType(kind.dtype, tuple(x if isinstance(x, int) else None for x in kind.shape))
     return kind
 
 
@@ -210,7 +210,7 @@ def _decoded(proto: onnx.TypeProto) -> ValueType | None:
         if not proto.tensor_type.HasField("shape"):
             return TensorType(dtype)
         shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in proto.tensor_type.shape.dim)
-        return TensorType(dtype, shape)  # type: ignore[arg-type]
+        return TensorType(dtype, shape)
     if which in ("sequence_type", "optional_type"):
         element = _decoded(getattr(proto, which).elem_type)
         return element and (SequenceType(element) if which == "sequence_type" else OptionalType(element))

@@ -376,7 +376,7 @@ def test_a_later_process_compiles_nothing_and_imports_neither_onnx_nor_numba(tmp
 
 
 def test_facts_grow_with_the_level() -> None:
-    inputs = (("x", TensorType(F32)), ("axes", TensorType(I64, (None,))), ("s", SequenceType(TensorType(F32))))  # type: ignore[arg-type]
+    inputs = (("x", TensorType(F32)), ("axes", TensorType(I64, (None,))), ("s", SequenceType(TensorType(F32))))
     axes = np.array([1, 2])
     values = (CUBE, axes, [MATRIX])
     value = ("value", (2,), axes.tobytes())
@@ -387,6 +387,6 @@ def test_facts_grow_with_the_level() -> None:
     assert every[3] == (("shape", (2, 3, 4)), value, ())
     assert every[4] == (("value", (2, 3, 4), CUBE.tobytes()), value, ())
     known = given(inputs, every[2])
-    assert known.types == {"x": TensorType(F32, (None,) * 3)}  # type: ignore[arg-type]
+    assert known.types == {"x": TensorType(F32, (None,) * 3)}
     assert known.constants["axes"].tolist() == [1, 2]
     assert len({given(inputs, each).digest() for each in every}) == 5

@@ -6,7 +6,7 @@ bits and fewer are computed as float32, integers of 4 and 2 bits as those of 8. 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -157,12 +157,16 @@ def dtype_of(array_dtype: np.dtype[Any]) -> DType | None:
     return None
 
 
+Extent: TypeAlias = "Dim | int | str | None"
+"""An extent of a type: a number, one that the run knows, a name, or nothing."""
+
+
 @record
 class TensorType:
     """A tensor: element type and shape; ``shape`` is None while even the rank is unknown."""
 
     dtype: DType
-    shape: tuple[Dim | int, ...] | None = None
+    shape: tuple[Extent, ...] | None = None
 
     def __str__(self) -> str:
         shape = "?" if self.shape is None else "×".join(map(str, self.shape)) or "scalar"

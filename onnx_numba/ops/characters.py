@@ -81,7 +81,7 @@ def _read_text(b: Builder, x: Object) -> Callable[[], Text]:
     assert isinstance(x.type, TensorType)
     if x.type.shape is None:
         b.deferred_type("the rank of a tensor of strings must be known before the run")
-    spans, data = b.host("text", [x], [TensorType(I64, (*x.type.shape, 2)), TensorType(U8, (None,))])  # type: ignore[arg-type]
+    spans, data = b.host("text", [x], [TensorType(I64, (*x.type.shape, 2)), TensorType(U8, (None,))])
     text = Text(spans, data)
     return lambda: text
 

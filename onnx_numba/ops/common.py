@@ -60,7 +60,7 @@ def shape_of(value: Tensor | Object) -> AnyShape | None:
 
 def tensor_type(dtype: DType, shape: AnyShape | None) -> ValueType:
     """The type of a host step's tensor output; extents given as None are whatever the step returns."""
-    return TensorType(dtype, shape)  # type: ignore[arg-type]
+    return TensorType(dtype, shape)
 
 
 def broadcast_ranks(shapes: Sequence[AnyShape | None]) -> AnyShape | None:

@@ -200,7 +200,7 @@ class _Iterations:
         """Number and condition of every iteration."""
         if not self.head:
             return []
-        number, condition = (t.shape or () for t in self.head)
+        number, condition = ((1,) * len(t.shape or ()) for t in self.head)
         return [
             Lifted(b.compute((count, *number), lambda t, *_: e.dimval(t, I64), I64), True),
             Lifted(b.full(condition, True, BOOL), False),
@@ -218,9 +218,9 @@ class _Iterations:
             assert isinstance(value, Tensor) and isinstance(first, Tensor) and isinstance(type_, TensorType)
             kept = [axis for axis, x in enumerate(type_.shape or ()) if x is not None]
             outside.same(tuple(value.shape[k] for k in kept), tuple(first.shape[k] for k in kept))
-            last.append(TensorType(value.dtype, tuple(first.shape[k] if k in kept else None for k in range(value.rank))))  # type: ignore[misc]
+            last.append(TensorType(value.dtype, tuple(first.shape[k] if k in kept else None for k in range(value.rank))))
         rows = [value for _, value in program.outputs[self._skip + split :]]
-        stacks = [TensorType(r.dtype, (self._iterations(), *outside.shape(r.shape))) for r in rows if isinstance(r, Tensor)]  # type: ignore[arg-type]
+        stacks = [TensorType(r.dtype, (self._iterations(), *outside.shape(r.shape))) for r in rows if isinstance(r, Tensor)]
         call = LoopCall(program, inputs, self.count, self.going, bool(self.head), split, len(self.rows))
         return b.results(call, [*last, *stacks])
 
@@ -294,7 +294,7 @@ def _outer_types(body: LoweredBody) -> list[ValueType]:
     """Types of a branch's results, with the dims that are known outside."""
     outside = _captured(body)
     return [
-        TensorType(value.dtype, outside.shape(value.shape)) if isinstance(value, Tensor) else type_  # type: ignore[arg-type]
+        TensorType(value.dtype, outside.shape(value.shape)) if isinstance(value, Tensor) else type_
         for (_, value), type_ in zip(body.program.outputs, body.outputs, strict=True)
     ]
 
@@ -364,7 +364,7 @@ def _general(b: Builder, type_: ValueType, given: Value, result: Value) -> Value
         return merge(b, type_, type_of(result))
     shape = type_.shape or ()
     kept = tuple(x if now == then else None for x, now, then in zip(shape, result.shape, given.shape, strict=True))
-    return TensorType(type_.dtype, kept)  # type: ignore[arg-type]
+    return TensorType(type_.dtype, kept)
 
 
 def merge(b: Builder, x: ValueType, y: ValueType) -> ValueType:
@@ -375,7 +375,7 @@ def merge(b: Builder, x: ValueType, y: ValueType) -> ValueType:
         if x.shape is None or y.shape is None or len(x.shape) != len(y.shape):
             return TensorType(x.dtype)
         shape = tuple(p if isinstance(p, (int, Dim)) and p == q else None for p, q in zip(x.shape, y.shape, strict=True))
-        return TensorType(x.dtype, shape)  # type: ignore[arg-type]
+        return TensorType(x.dtype, shape)
     if isinstance(x, SequenceType) and isinstance(y, SequenceType):
         return SequenceType(merge(b, x.element, y.element))
     if isinstance(x, OptionalType) or isinstance(y, OptionalType):
@@ -390,7 +390,7 @@ def merge(b: Builder, x: ValueType, y: ValueType) -> ValueType:
 def _open(type_: ValueType) -> ValueType:
     """The type without names of dims."""
     if isinstance(type_, TensorType) and type_.shape is not None:
-        return TensorType(type_.dtype, tuple(x if isinstance(x, int) else None for x in type_.shape))  # type: ignore[misc]
+        return TensorType(type_.dtype, tuple(x if isinstance(x, int) else None for x in type_.shape))
     return type_
 
 
@@ -431,7 +431,7 @@ def _stacked(b: Builder, type_: ValueType, axis: int | None) -> TensorType:
     if type_.shape is None:
         return type_
     shape = list(type_.shape)
-    shape.insert(axis or 0, None)  # type: ignore[arg-type]
+    shape.insert(axis or 0, None)
     return TensorType(type_.dtype, tuple(shape))
 
 

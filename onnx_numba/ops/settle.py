@@ -187,8 +187,9 @@ def object_shape(b: Builder, value: Object) -> tuple[Extent, ...]:
     rank = object_rank(b, value)
     assert isinstance(value.type, TensorType)
     shape = value.type.shape or ()
-    if all(isinstance(x, (int, Dim)) for x in shape):
-        return tuple(shape)
+    known = tuple(x for x in shape if isinstance(x, (int, Dim)))
+    if len(known) == len(shape):
+        return known
     if value.text is not None:
         return text_of(b, value).shape
     (read,) = b.host("object_shape", [value], [TensorType(I64, (rank,))])

@@ -27,7 +27,7 @@ from onnx_numba.passes.derivatives.chance import RANDOM, dropped, may_train
 from onnx_numba.passes.derivatives.loops import scan_as_loop
 from onnx_numba.record import record
 
-_ROW = TensorType(F64, (None,))  # type: ignore[arg-type]
+_ROW = TensorType(F64, (None,))
 
 
 @record

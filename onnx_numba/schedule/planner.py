@@ -28,13 +28,12 @@ from onnx_numba.ir.loop import (
     Program,
     Reshape,
     Result,
-    Shape,
     TemplateCall,
     Tensor,
     Weight,
 )
 from onnx_numba.ir.plan import BAD_VALUE, SHAPE_MISMATCH, HostStep, Kernel, Plan, Port, Reason
-from onnx_numba.ir.types import U8, DType, TensorType, ValueType
+from onnx_numba.ir.types import U8, DType, Extent, TensorType, ValueType
 from onnx_numba.schedule.control import Control
 from onnx_numba.schedule.expand import view_checks
 from onnx_numba.schedule.fuse import dim_tensors, updated
@@ -253,7 +252,7 @@ class Planner:
         self._ready.add(value)
         return Port(name, _tensor_type(value.dtype, value.shape), buffer, slots, declared=declared)
 
-    def _input_dims(self, name: str, shape: Shape) -> tuple[int, ...]:
+    def _input_dims(self, name: str, shape: Sequence[Extent]) -> tuple[int, ...]:
         """A slot for each extent of an input; those of one name must be equal."""
         slots = []
         for extent in shape:
@@ -459,5 +458,5 @@ def _named(kind: ValueType) -> ValueType:
     return _tensor_type(kind.dtype, kind.shape) if isinstance(kind, TensorType) and kind.shape is not None else kind
 
 
-def _tensor_type(dtype: DType, shape: Shape) -> TensorType:
-    return TensorType(dtype, tuple(x if isinstance(x, int) or x is None else str(x) for x in shape))  # type: ignore[misc]
+def _tensor_type(dtype: DType, shape: Sequence[Extent]) -> TensorType:
+    return TensorType(dtype, tuple(x if isinstance(x, int) or x is None else str(x) for x in shape))
