@@ -45,7 +45,7 @@ def _record(cls: type[Any], eq: bool) -> type[Any]:
     shared: dict[str, Any] = {"__repr__": _repr, "__setattr__": _refuse, "__delattr__": _refuse}
     dataclass(init=False, repr=False, eq=False)(cls)
     if eq:
-        shared |= _comparison(attrgetter(*(one.name for one in fields(cls))))
+        shared |= _comparison(_content([one.name for one in fields(cls)]))
     shared["__init__"] = _init(cls)
     for name, method in shared.items():
         if name not in cls.__dict__:
@@ -88,6 +88,13 @@ def _default(one: Field[Any]) -> tuple[Any] | None:
     if one.default_factory is not MISSING:
         return (MISSING,)
     return None if one.default is MISSING else (one.default,)
+
+
+def _content(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """What gives the values of these fields as a tuple."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda self: tuple(getattr(self, name) for name in names)
 
 
 def _comparison(content: Callable[[Any], Any]) -> dict[str, Any]:

@@ -43,6 +43,18 @@ class Hashed:
     name: str = "n"
 
 
+@record
+class Alone:
+    """With one field."""
+
+    value: float
+
+
+@record
+class Empty:
+    """With none."""
+
+
 @record(eq=False)
 class Named:
     """Compared by identity, with text of its own."""
@@ -80,6 +92,15 @@ def test_comparison() -> None:
     assert one != Named(3)
     with pytest.raises(TypeError, match="unhashable"):
         hash(Extent(3))
+
+
+def test_few_fields() -> None:
+    nan = float("nan")
+    assert Alone(nan) == Alone(nan)  # as in tuples, what is the same object is equal
+    assert Alone(1.0) != Alone(2.0)
+    assert hash(Alone(1.0)) == hash(Alone(1.0))
+    assert Empty() == Empty()
+    assert repr(Empty()) == "Empty()"
 
 
 def test_frozen() -> None:
