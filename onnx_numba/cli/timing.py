@@ -9,6 +9,8 @@ from typing import Any
 
 _BLOCK_SECONDS = 2e-3
 """Length of one block: far above the clock's own cost, far below a phase of the machine."""
+_WARM_CALLS, _WARM_SECONDS = 12, 0.5
+"""Calls before the first block, or those of so long a time: in its first runs a session tries one thread and several by turns."""
 
 
 def alternate(calls: Mapping[str, Callable[[], Any]], seconds: float, rest: float = 0.0) -> dict[str, float]:
@@ -48,7 +50,11 @@ def blocks(calls: Mapping[str, Callable[[], Any]], seconds: float, rest: float =
 
 def _block_length(call: Callable[[], Any]) -> int:
     """Calls per block; warms up at the same time."""
-    call()
+    end = time.perf_counter() + _WARM_SECONDS
+    for number in range(_WARM_CALLS):
+        if number and time.perf_counter() > end:
+            break
+        call()
     length = 1
     while (taken := _block(call, length) * length) < _BLOCK_SECONDS:
         length = max(2 * length, int(length * _BLOCK_SECONDS / max(taken, 1e-9)))
