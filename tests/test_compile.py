@@ -53,7 +53,7 @@ def waves(ctx, bufs, dims, lo, hi):
     for t in range(lo, hi):
         for i in range(t * 1000, t * 1000 + 1000):
             out[i] = exp(x[i]) * f32(0.25)
-            interleave()
+            interleave(1000)
         out[t * 1000] = f32(3.0)
     return 0
 
@@ -73,6 +73,16 @@ SIGNATURES = {"total": "int64(int64*, int64)"}
 NAMES = ("tile", "flags", "waves", "status", "total")
 DIGESTS = {name: hashlib.sha256((KERNELS + name).encode()).hexdigest() for name in NAMES}
 KERNEL_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+
+
+@pytest.mark.parametrize(
+    ("lanes", "length", "vectors"), [(8, 0, 4), (8, 768, 4), (8, 31, 2), (8, 12, 1), (8, 5, 0), (16, 0, 2), (16, 31, 1), (4, 9, 2)]
+)
+def test_long_loops_take_as_many_vectors_as_they_have(lanes: int, length: int, vectors: int) -> None:
+    from onnx_numba.compile.numba_internals import side_by_side
+
+    features = {4: "", 8: "+avx2,+fma", 16: "+avx512f,+avx512vl"}
+    assert side_by_side(Target("x86_64-unknown-linux-gnu", "x86-64", features[lanes]), length) == vectors
 
 
 def build(target: Target, store: Store | None = None, **more: object) -> dict[str, bytes]:

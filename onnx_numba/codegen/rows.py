@@ -360,7 +360,8 @@ class RowWriter(GroupWriter):
 
     def _side_by_side(self, maps: Sequence[Member]) -> None:
         if sum(cost(self.ready(m)) for m in maps) >= LONG_LOOP:
-            self.emitter.line("interleave()")
+            extent = (*self.group.pvars, *self.group.rvars)[-1].extent
+            self.emitter.line(f"interleave({extent if isinstance(extent, int) else 0})")
 
     def _write_moves(self) -> tuple[Dim | int, Dim | int]:
         *outer, last = self.group.pvars

@@ -29,6 +29,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.dispatcher import Dispatcher
 from numba.core.errors import TypingError
+from numba.core.ir_utils import find_const
 from numba.core.typed_passes import NativeLowering, NoPythonBackend, NopythonTypeInference, PreLowerStripPhis
 from numba.core.typing import templates
 from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
@@ -321,6 +322,16 @@ _BUILTINS: dict[Any, Any] = {min: _min, max: _max}
 # Compilation
 
 
+def side_by_side(target: Target, length: int) -> int:
+    """Vectors that a long loop takes at a time, 0 where its length, if that is known, is less than one.
+
+    With AVX2 four: ``exp(tanh(x))`` takes two thirds of the time on Zen 3, of which no more than about 128 instructions wait for operands.
+    Cores with AVX-512 have more room, and there are twice as many elements in two.
+    """
+    most = 4 if target.lanes == 8 else 2
+    return most if length == 0 else min(most, 1 << (length // target.lanes).bit_length() >> 1)
+
+
 class _Lower(lowering.Lower):
     """numba's, and `interleave` on the innermost loop around it, as LLVM reads it from the jump back:
 
@@ -329,15 +340,16 @@ class _Lower(lowering.Lower):
     !1 = !{ !"llvm.loop.interleave.count", i32 2 }
     """
 
-    _interleaved = False
+    _interleaved = 0
 
     def lower_inst(self, inst: Any) -> None:
         super().lower_inst(inst)
         if isinstance(inst, numba_ir.Assign) and isinstance(inst.value, numba_ir.Expr) and inst.value.op == "call":
-            self._interleaved |= getattr(self.typeof(inst.value.func.name), "source", None) is interleave
+            if getattr(self.typeof(inst.value.func.name), "source", None) is interleave:
+                self._interleaved = side_by_side(self.context.compiled_for, find_const(self.func_ir, inst.value.args[0]))
         elif self._interleaved and isinstance(inst, numba_ir.Jump) and self.blkmap[inst.target].is_terminated:
-            self._interleaved = False
-            count = self.module.add_metadata(["llvm.loop.interleave.count", llvm_ir.IntType(32)(2)])
+            count = self.module.add_metadata(["llvm.loop.interleave.count", llvm_ir.IntType(32)(self._interleaved)])
+            self._interleaved = 0
             loop = llvm_ir.MDValue(self.module, [count], str(len(self.module.metadata)))
             loop.operands = (loop, count)  # which makes it this loop's own
             self.builder.block.terminator.set_metadata("llvm.loop", loop)

@@ -226,11 +226,18 @@ def _emit_nothing(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return context.get_dummy_value()
 
 
-@intrinsic(_none_typing, _emit_nothing)
-def interleave() -> None:
-    """Have the innermost loop around this take two vectors of its iterations, none of which needs another, at a time.
+def _interleave_typing(*args: Any) -> Any:
+    from numba import types
+
+    return types.none if len(args) == 1 and is_int(args[0]) else None
+
+
+@intrinsic(_interleave_typing, _emit_nothing)
+def interleave(length: int) -> None:
+    """Have the innermost loop around this take several vectors of its iterations, none of which needs another, at a time.
 
     LLVM does so with short loops. In long ones each step waits for the one before, and a processor sees too few of them at once.
+    ``length`` is a literal: how many iterations there are, or 0 where only the run knows.
     """
 
 
