@@ -359,8 +359,9 @@ class RowWriter(GroupWriter):
                 self.emitter.line(f"fetch({size}, {self.emitter.buffer(load.tensor)}, {place}, {length})")
 
     def _side_by_side(self, maps: Sequence[Member]) -> None:
-        if sum(cost(self.ready(m)) for m in maps) >= LONG_LOOP:
-            extent = (*self.group.pvars, *self.group.rvars)[-1].extent
+        loops = (*self.group.pvars, *self.group.rvars)
+        if loops and sum(cost(self.ready(m)) for m in maps) >= LONG_LOOP:
+            extent = loops[-1].extent
             self.emitter.line(f"interleave({extent if isinstance(extent, int) else 0})")
 
     def _write_moves(self) -> tuple[Dim | int, Dim | int]:
