@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -116,14 +115,10 @@ def open_dims(kind: ValueType) -> ValueType:
 
 def _opsets(nodes: Iterable[Node]) -> dict[str, int]:
     """The newest version of each domain that nodes are of."""
-    versions = {"": schemas.newest_opsets()[""]}
-    for domain, group in groupby(sorted(_all_nodes(nodes), key=_domain), _domain):
-        versions[domain] = max(node.opset for node in group)
-    return versions
-
-
-def _domain(node: Node) -> str:
-    return node.domain
+    versions: dict[str, int] = {}
+    for node in _all_nodes(nodes):
+        versions[node.domain] = max(node.opset, versions.get(node.domain, 0))
+    return {"": onnx.defs.onnx_opset_version(), **versions}
 
 
 def _means_same(node: Node, opset: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from dataclasses import replace
 
+import onnx
 from onnx import FunctionProto
 
 from onnx_numba import schemas
@@ -60,7 +61,7 @@ def _function(encoded: bytes, schema: Schema, calls: Container[FunctionKey] = ()
     """The body; ``calls`` are of functions."""
     proto = FunctionProto.FromString(encoded)
     # Bodies of operators outside the standard's own domain say nothing about it; they come from this release of onnx.
-    opsets = {"": schemas.newest_opsets()[""], **opset_versions(proto.opset_import, {})}
+    opsets = {"": onnx.defs.onnx_opset_version(), **opset_versions(proto.opset_import, {})}
     function = convert_function(proto, Context(opsets, calls))
     defaults = {name: spec.default for name, spec in schema.attributes.items() if spec.default is not None}
     return replace(function, defaults={**defaults, **function.defaults})
