@@ -57,6 +57,24 @@ def waves(ctx, bufs, dims, lo, hi):
         out[t * 1000] = f32(3.0)
     return 0
 
+def walk(ctx, bufs, dims, lo, hi):
+    steps = i32_p(bufs, 0)
+    out = i32_p(bufs, 1)
+    at = i32_local(64)
+    for j in range(64):
+        at[j] = out[j]
+    moved = i32(1)
+    while moved != 0:
+        moved = i32(0)
+        for j in range(64):
+            step = steps[i64(at[j])]
+            at[j] = iadd(at[j], step)
+            moved = ior(moved, step)
+            through_indices()
+    for j in range(64):
+        out[j] = at[j]
+    return 0
+
 def status(ctx, bufs, dims, lo, hi):
     for i in range(lo, hi):
         if dims[i] < 0:
@@ -70,7 +88,7 @@ def total(values, count):
     return s
 """
 SIGNATURES = {"total": "int64(int64*, int64)"}
-NAMES = ("tile", "flags", "waves", "status", "total")
+NAMES = ("tile", "flags", "waves", "walk", "status", "total")
 DIGESTS = {name: hashlib.sha256((KERNELS + name).encode()).hexdigest() for name in NAMES}
 KERNEL_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
@@ -181,6 +199,20 @@ def test_a_long_loop_takes_two_vectors_at_a_time(library):
     expected = np.exp(x.astype("f8")) / 4
     expected[::1000] = 3
     np.testing.assert_allclose(out, expected, 2e-7)
+
+
+def test_gathers_are_loads_where_those_take_less_time():
+    wide = LEVELS["x86-64-v4"]
+    intel, amd = (assembly("walk", Target(TARGETS["x86-64"].triple, cpu, wide)) for cpu in ("sapphirerapids", "znver4"))
+    assert "gather" in intel and "zmm" in intel
+    assert "gather" not in amd and "xmm" in amd
+
+
+def test_a_loop_that_reads_through_indices(library):
+    steps = np.array([1] * 20 + [0] + [2] * 40 + [0, 0, 0], "i4")
+    out = np.arange(64, dtype="i4")
+    assert call(library.address(symbol_of(DIGESTS["walk"])), [steps, out], [], 0, 1) == 0
+    assert out.tolist() == [20] * 21 + [61, 62] * 21 + [63]
 
 
 def test_constants_lie_close_to_their_code_where_objects_load_as_one_block():

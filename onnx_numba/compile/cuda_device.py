@@ -115,6 +115,7 @@ def _intrinsic(record: Intrinsic, emit: Any) -> Any:
 
     # numba takes no *args for the number of arguments that a call has.
     by_count: dict[int, Any] = {
+        0: lambda context: typed(),
         1: lambda context, a: typed(a),
         2: lambda context, a, b: typed(a, b),
         3: lambda context, a, b, c: typed(a, b, c),

@@ -37,7 +37,7 @@ from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, T
 from onnx_numba.compile.bridge import define, python_names
 from onnx_numba.compile.llvm import KERNEL_SIGNATURE, emit, isolate, optimise, parse_signature, target_machine, wrapper_text
 from onnx_numba.compile.objects import check_symbols
-from onnx_numba.native.memory import interleave
+from onnx_numba.native.loops import interleave, through_indices
 from onnx_numba.native.registry import Function, Intrinsic, Overloaded, Preferred
 from onnx_numba.target import Target
 
@@ -332,27 +332,42 @@ def side_by_side(target: Target, length: int) -> int:
     return most if length == 0 else min(most, 1 << (length // target.lanes).bit_length() >> 1)
 
 
+def gathered(target: Target) -> tuple[tuple[str, int], ...]:
+    """Hints for a loop that reads through indices.
+
+    Elements that come one by one make up a register of four; the halves of longer ones have to be joined. Four at a time keep as many
+    loads under way as sixteen lanes do. On Zen 4 walks through trees take four fifths of the time that they take as LLVM chooses.
+    """
+    return (("vectorize.width", 4), ("interleave.count", 4)) if target.slow_gathers else ()
+
+
 class _Lower(lowering.Lower):
-    """numba's, and `interleave` on the innermost loop around it, as LLVM reads it from the jump back:
+    """numba's, and what `interleave` and `through_indices` say of the innermost loop around them, as LLVM reads it from the jump back:
 
     br label %B22, !llvm.loop !0
     !0 = !{ !0, !1 }
     !1 = !{ !"llvm.loop.interleave.count", i32 2 }
     """
 
-    _interleaved = 0
+    _hints: tuple[tuple[str, int], ...] = ()
 
     def lower_inst(self, inst: Any) -> None:
         super().lower_inst(inst)
         if isinstance(inst, numba_ir.Assign) and isinstance(inst.value, numba_ir.Expr) and inst.value.op == "call":
-            if getattr(self.typeof(inst.value.func.name), "source", None) is interleave:
-                self._interleaved = side_by_side(self.context.compiled_for, find_const(self.func_ir, inst.value.args[0]))
-        elif self._interleaved and isinstance(inst, numba_ir.Jump) and self.blkmap[inst.target].is_terminated:
-            count = self.module.add_metadata(["llvm.loop.interleave.count", llvm_ir.IntType(32)(self._interleaved)])
-            self._interleaved = 0
-            loop = llvm_ir.MDValue(self.module, [count], str(len(self.module.metadata)))
-            loop.operands = (loop, count)  # which makes it this loop's own
+            self._hints += self._hints_of(inst.value)
+        elif self._hints and isinstance(inst, numba_ir.Jump) and self.blkmap[inst.target].is_terminated:
+            hints = [self.module.add_metadata([f"llvm.loop.{name}", llvm_ir.IntType(32)(value)]) for name, value in self._hints]
+            self._hints = ()
+            loop = llvm_ir.MDValue(self.module, hints, str(len(self.module.metadata)))
+            loop.operands = (loop, *hints)  # which makes it this loop's own
             self.builder.block.terminator.set_metadata("llvm.loop", loop)
+
+    def _hints_of(self, call: Any) -> tuple[tuple[str, int], ...]:
+        source = getattr(self.typeof(call.func.name), "source", None)
+        if source is interleave:
+            count = side_by_side(self.context.compiled_for, find_const(self.func_ir, call.args[0]))
+            return (("interleave.count", count),) if count else ()
+        return gathered(self.context.compiled_for) if source is through_indices else ()
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)

@@ -13,6 +13,7 @@ from onnx_numba.native import (
     exponential,
     integer,
     logarithm,
+    loops,
     memory,
     pack,
     plane,
@@ -27,8 +28,8 @@ from onnx_numba.native import (
 from onnx_numba.native.registry import Function, Intrinsic, Record
 
 _MODULES = (
-    scalar, integer, small, memory, exponential, logarithm, trigonometric, error, tile, pack, plane, transpose, product, words, activation,
-    characters,
+    scalar, integer, small, memory, loops, exponential, logarithm, trigonometric, error, tile, pack, plane, transpose, product, words,
+    activation, characters,
 )  # fmt: skip
 
 RECORDS: Mapping[str, Record] = MappingProxyType({record.name: record for module in _MODULES for record in module.RECORDS})

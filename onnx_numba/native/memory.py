@@ -1,4 +1,4 @@
-"""Pointers, stack arrays, scratch, atomics, hints, calls through addresses, and how a kernel reports an error.
+"""Pointers, stack arrays, scratch, atomics, prefetches, calls through addresses, and how a kernel reports an error.
 
 Compiled, a buffer is a typed pointer; in Python it is a 1-d NumPy array.
 """
@@ -222,25 +222,6 @@ def pause() -> None:
     """Tell the processor that this is a loop that waits."""
 
 
-def _emit_nothing(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    return context.get_dummy_value()
-
-
-def _interleave_typing(*args: Any) -> Any:
-    from numba import types
-
-    return types.none if len(args) == 1 and is_int(args[0]) else None
-
-
-@intrinsic(_interleave_typing, _emit_nothing)
-def interleave(length: int) -> None:
-    """Have the innermost loop around this take several vectors of its iterations, none of which needs another, at a time.
-
-    LLVM does so with short loops. In long ones each step waits for the one before, and a processor sees too few of them at once.
-    ``length`` is a literal: how many iterations there are, or 0 where only the run knows.
-    """
-
-
 def _line_typing(*args: Any) -> Any:
     from numba import types
 
@@ -381,6 +362,6 @@ def check_index(ctx: Any, i: Any, n: Any, work: Any, code: Any) -> Any:
 
 
 RECORDS: tuple[Record, ...] = (
-    *POINTERS, atomic_add, atomic_load, atomic_store, cas, pause, interleave, fetch_line, fetch, call_kernel, memcpy, memset, move, fail,
+    *POINTERS, atomic_add, atomic_load, atomic_store, cas, pause, fetch_line, fetch, call_kernel, memcpy, memset, move, fail,
     check_index,
 )  # fmt: skip

@@ -66,7 +66,8 @@ def walk(b: Builder, x: Tensor, forest: Forest, targets: int, aggregate: str, dt
     small = made.records.dtype == np.int32
     constants: dict[str, int | float | bool | str] = {
         "AGGREGATE": AGGREGATES.index(aggregate), "TESTS": by_tests, "FEW": FEW_TO_TEST if by_tests else LANES,
-        "REGULAR": weighed.width > 0, "SETS": columns.words > 0, "BITS": bits, "LEAF": (1 << LEAF_BITS[made.records.dtype.str[1:]]) - 1,
+        "REGULAR": weighed.width > 0, "SINGLE": weighed.width == 1 and aggregate == "SUM",
+        "SETS": columns.words > 0, "BITS": bits, "LEAF": (1 << LEAF_BITS[made.records.dtype.str[1:]]) - 1,
     }  # fmt: skip
     if len(forest.inner):
         last = int(forest.feature[forest.inner].max())
@@ -75,7 +76,10 @@ def walk(b: Builder, x: Tensor, forest: Forest, targets: int, aggregate: str, dt
     scores, seen = b.template(
         score_forest, inputs, [(dtype, (n, targets)), (BOOL, (0 if weighed.width else n, targets))],
         total=d.ceildiv(n, unit), types=types,
-        dims=(n, x.shape[1], len(columns.keys), columns.words, len(forest.roots), targets, weighed.width, unit, made.column_bits),
+        dims=(
+            n, x.shape[1], len(columns.keys), columns.words, len(forest.roots), targets, weighed.width, unit, made.column_bits,
+            len(steps.forest.levels) - 1,
+        ),
         scratch=unit * (len(columns) + (targets if weighed.width else 0)) * dtype.size, constants=constants,
     )  # fmt: skip
     if weighed.width:

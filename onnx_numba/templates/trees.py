@@ -9,7 +9,7 @@ as words of bits, so that membership is ``code & mask != 0`` (see `onnx_numba.op
   vectors, so there is no branch and no load through an index but of the leaf's weight.
 * *By steps*. A node is 8 bytes (16 for float64): the threshold or mask, and a word with its column and how far away its pair of
   children lies, of which the second is taken if the test holds. A leaf is its own successor, so that 64 walks go on side by side until none
-  moves and their waits for memory overlap: walks of 64 rows through one tree or, where there are few rows, of one row
+  moves, or could, and their waits for memory overlap: walks of 64 rows through one tree or, where there are few rows, of one row
   through 64 trees.
 
 Both add up the leaves' weights in the order of the trees, row by row: results do not depend on the way, nor on threads.
@@ -40,9 +40,10 @@ def score_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     weights: if ``REGULAR``, per tree ``2 * target + first`` (first of this target), nothing, and the same number per leaf; else the
     first entry of every leaf (and the end), targets and weights of entries. Results are scores and, unless ``REGULAR``, whether a
     target got any weight. Dims are the numbers of rows, features, columns of numbers and of codes, trees, targets, weights per leaf,
-    rows of a unit, and bits of a column's number in a node. ``AGGREGATE`` is 0 for sums, 1 for minima, 2 for maxima; ``TESTS`` says
-    whether there are tests, which units of fewer than ``FEW`` rows do not use, ``SETS`` whether there are codes; words are of type
-    ``M`` with ``BITS`` bits, nodes of types ``R`` and ``N``, in which a leaf's number are the bits ``LEAF``.
+    rows of a unit, bits of a column's number in a node, and steps to the deepest leaf. ``AGGREGATE`` is 0 for sums, 1 for minima, 2 for
+    maxima; ``SINGLE`` is for sums of one weight per leaf; ``TESTS`` says whether there are tests, which units of fewer than ``FEW`` rows
+    do not use, ``SETS`` whether there are codes; words are of type ``M`` with ``BITS`` bits, nodes of types ``R`` and ``N``, in which a
+    leaf's number are the bits ``LEAF``.
     """
     x = X_p(bufs, 0)
     columns = i32_p(bufs, 1)
@@ -74,6 +75,7 @@ def score_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     unit_rows = dims[7]
     column_bits = dims[8]
     column_mask = (1 << column_bits) - 1
+    most_steps = dims[9]
     block = X_scratch(ctx, 0)
     sums = X_at(block, unit_rows * n_columns)
     at = i32_local(64)
@@ -194,8 +196,10 @@ def score_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                 for j in range(lanes):
                     at[j] = roots[first_tree + j] if few else roots[first_tree]
                 moved = i32(1)
-                while moved != 0:
+                steps = 0
+                while moved != 0 and steps < most_steps:
                     moved = i32(0)
+                    steps += 1
                     if few:
                         for j in range(lanes):
                             node = at[j]
@@ -208,6 +212,7 @@ def score_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                             step = i32((word >> column_bits) + holds)
                             at[j] = iadd(node, step)
                             moved = ior(moved, step)
+                            through_indices()
                     else:
                         for j in range(64):
                             node = at[j]
@@ -220,8 +225,10 @@ def score_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                             step = i32((word >> column_bits) + holds)
                             at[j] = iadd(node, step)
                             moved = ior(moved, step)
+                            through_indices()
                 for j in range(lanes):
                     at[j] = i32(words[2 * i64(at[j])] & LEAF)
+                    through_indices()
             if REGULAR and not few:
                 entry = i64(entries[first_tree])
                 for k in range(width):
@@ -234,6 +241,18 @@ def score_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                             w = weights[i64(at[j]) * width + k]
                             better = w < total[j] if AGGREGATE == 1 else w > total[j]
                             total[j] = w if better or entry % 2 == 1 else total[j]
+            elif SINGLE:
+                # A sum that goes to memory and back for every tree takes three times as long.
+                place = i64(entries[first_tree]) // 2 * 64 + whole
+                total = sums[place]
+                for j in range(lanes):
+                    other = i64(entries[first_tree + j]) // 2 * 64 + whole
+                    if other != place:
+                        sums[place] = total
+                        place = other
+                        total = sums[place]
+                    total = X(total + weights[i64(at[j])])
+                sums[place] = total
             elif REGULAR:
                 for j in range(lanes):
                     entry = i64(entries[first_tree + j])

@@ -1,0 +1,44 @@
+"""What a kernel says of the loop around a call: it computes nothing, and LLVM is told when the loop's jump back is written.
+
+`onnx_numba.compile.numba_internals` makes LLVM's own words of them, as each target needs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onnx_numba.native.emit import is_int
+from onnx_numba.native.registry import Record, intrinsic
+
+
+def _typing(count: int) -> Any:
+    def typed(*args: Any) -> Any:
+        from numba import types
+
+        return types.none if len(args) == count and all(map(is_int, args)) else None
+
+    return typed
+
+
+def _emit_nothing(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    return context.get_dummy_value()
+
+
+@intrinsic(_typing(1), _emit_nothing)
+def interleave(length: int) -> None:
+    """Have the innermost loop around this take several vectors of its iterations, none of which needs another, at a time.
+
+    LLVM does so with short loops. In long ones each step waits for the one before, and a processor sees too few of them at once.
+    ``length`` is a literal: how many iterations there are, or 0 where only the run knows.
+    """
+
+
+@intrinsic(_typing(0), _emit_nothing)
+def through_indices() -> None:
+    """Say that the innermost loop around this finds most of what it reads through indices that it has read.
+
+    How many elements are best taken at a time differs between processors that gather them by an instruction and others.
+    """
+
+
+RECORDS: tuple[Record, ...] = (interleave, through_indices)
