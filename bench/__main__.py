@@ -123,6 +123,7 @@ def _measure(chosen: list[Any], names: list[str], arguments: argparse.Namespace,
             made = case.model.name, case.model.build()
             made[1].write(place)
         values.write_npz(place / "feed.npz", case.feed())
+        values.write_npz(place / "turns.npz", case.turns() if case.turns else {})
         document["results"][case.name] = {**_facts(family, case, made[1]), **_timed(case, names, arguments, place, small)}
         if arguments.json:
             arguments.json.write_text(json.dumps(document, indent=1) + "\n")

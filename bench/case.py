@@ -99,6 +99,9 @@ class Case:
         Largest difference of the outputs.
     starts : bool
         Whether whole processes are measured too: one case of each model.
+    turns : callable or None
+        Makes rows that calls of one row take in turn, where how long they take depends on the row: a processor soon foresees every branch
+        that the same row takes.
     """
 
     name: str
@@ -110,6 +113,7 @@ class Case:
     streams: bool = False
     tolerance: float = 1e-3
     starts: bool = True
+    turns: Callable[[], Feed] | None = None
 
 
 def of_rows(feed: Feed, rows: int) -> Feed:
@@ -117,6 +121,14 @@ def of_rows(feed: Feed, rows: int) -> Feed:
     return {name: np.resize(array, (rows, *array.shape[1:])) for name, array in feed.items()}
 
 
-def sized(name: str, model: Model, feed: Callable[[int], Feed], sizes: tuple[int, ...], **facts: Any) -> list[Case]:
-    """A model with several numbers of rows; the first is the one whose processes are measured."""
-    return [Case(f"{name}@{rows}", model, partial(feed, rows), rows=rows, starts=rows == sizes[0], **facts) for rows in sizes]
+def sized(
+    name: str, model: Model, feed: Callable[[int], Feed], sizes: tuple[int, ...], turns: int = 0, **facts: Any
+) -> list[Case]:  # fmt: skip
+    """A model with several numbers of rows; the first is the one whose processes are measured. Calls of one row take so many in turn."""
+    return [
+        Case(
+            f"{name}@{rows}", model, partial(feed, rows), rows=rows, starts=rows == sizes[0],
+            turns=partial(feed, turns) if turns and rows == 1 else None, **facts,
+        )
+        for rows in sizes
+    ]  # fmt: skip

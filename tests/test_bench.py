@@ -108,3 +108,14 @@ def test_differences() -> None:
     maps = [{0: 0.25, 1: 0.75}, {0: 0.5, 1: 0.5}]
     assert outputs.difference_of_values([None, np.array([[0.25, 0.75], [0.5, 0.5]])], [one, maps]) == 0
     assert outputs.difference_of_values([one], [np.zeros(3, np.float32)]) == np.inf
+
+
+def test_calls_of_one_row_take_rows_in_turn() -> None:
+    (trees,) = [family for family in families.FAMILIES if family.name == "trees"]
+    cases = list(trees.cases()) if trees.cases else []
+    assert all((case.turns is not None) == (case.rows == 1) for case in cases)
+    rows = worker._single_rows({"x": np.arange(6).reshape(3, 2)})
+    assert [row["x"].tolist() for row in rows] == [[[0, 1]], [[2, 3]], [[4, 5]]]
+    assert worker._single_rows({}) == []
+    call = worker._in_turn([lambda row=row: row["x"][0, 0] for row in rows])  # type: ignore[misc]
+    assert [call() for _ in range(5)] == [0, 2, 4, 0, 2]

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench.case import Built, Case, Feed, Model, of_rows
+from bench.case import Built, Case, Feed, Model, of_rows, sized
 
 FOLDER = Path(os.environ.get("ONNX_NUMBA_CORPUS", Path(__file__).resolve().parents[3] / "shared" / "corpus"))
 
@@ -21,12 +21,10 @@ def cases(*names: str) -> Iterator[Case]:
         yield Case(name, _model(record), partial(_feed, record), nodes=record["nodes_total"], tolerance=_tolerance(record))
 
 
-def tables(sizes: tuple[int, ...], *names: str) -> Iterator[Case]:
-    """Models of rows, with as many rows as said, repeated from their last set of inputs."""
+def tables(sizes: tuple[int, ...], *names: str, turns: int = 0) -> Iterator[Case]:
+    """Models of rows, with as many rows as said, repeated from their last set of inputs; calls of one row take so many in turn."""
     for name, record in _records(names):
-        for rows in sizes:
-            feed = partial(_rows, record, rows)
-            yield Case(f"{name}@{rows}", _model(record), feed, rows=rows, tolerance=_tolerance(record), starts=rows == sizes[0])
+        yield from sized(name, _model(record), partial(_rows, record), sizes, turns, tolerance=_tolerance(record))
 
 
 def largest() -> str | None:

@@ -13,6 +13,8 @@ from bench.models import boosted, corpus, learned
 
 _ALL = (1, 100, 1000, 100_000)
 _SOME = (1, 1000)
+_TURNS = 256
+"""Rows that calls of one row take in turn."""
 
 _LIGHTGBM: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "lgbm_100x31": ({"trees": 100, "leaves": 31, "depth": 6}, _ALL),
@@ -33,12 +35,13 @@ def cases() -> Iterator[Case]:
     for name, (arguments, sizes) in _LIGHTGBM.items():
         model = Model(name, partial(boosted.lightgbm, **arguments), ("lightgbm",))
         feed = partial(_table, arguments.get("missing", False), arguments.get("categories", 0), arguments.get("dtype", np.float32))
-        yield from sized(name, model, feed, sizes)
+        yield from sized(name, model, feed, sizes, _TURNS)
     xgboost = Model("xgb_400_depth6", partial(boosted.xgboost, 400, 6), ("xgboost", "onnxmltools"))
-    yield from sized(xgboost.name, xgboost, partial(_table, False, 0, np.float32), _SOME)
+    yield from sized(xgboost.name, xgboost, partial(_table, False, 0, np.float32), _SOME, _TURNS)
     for name, (build, sizes) in _FORESTS.items():
-        yield from sized(name, Model(name, build, ("sklearn", "skl2onnx")), partial(_table, False, 0, np.float32), sizes)
-    yield from corpus.tables(_SOME, "histgb_reg_nan", "gbc_breast_cancer", "xgb_digits", "lgbm_bc_zipmap", "treeensemble_ml5_member")
+        yield from sized(name, Model(name, build, ("sklearn", "skl2onnx")), partial(_table, False, 0, np.float32), sizes, _TURNS)
+    members = ("histgb_reg_nan", "gbc_breast_cancer", "xgb_digits", "lgbm_bc_zipmap", "treeensemble_ml5_member")
+    yield from corpus.tables(_SOME, *members, turns=_TURNS)
 
 
 def _table(missing: bool, categories: int, dtype: type, rows: int) -> Feed:
