@@ -282,3 +282,10 @@ def test_cgroup_quota(tmp_path):
     (tmp_path / "cpu" / "c" / "cpu.cfs_quota_us").write_text("-1\n")
     assert threads.cgroup_quota(tmp_path, membership) is None
     assert threads.cgroup_quota(tmp_path, tmp_path / "missing") is None
+
+
+def test_chunks_of_long_work_are_longer() -> None:
+    from onnx_numba.native.runner import chunk_length
+
+    assert [chunk_length(total, 5) for total in (0, 4, 1000, 2555)] == [5, 5, 5, 5]
+    assert [chunk_length(total, 5) for total in (2560, 7680, 10**9)] == [10, 30, 40]

@@ -42,8 +42,9 @@ TILE = 4096
 """Elements of a one-dimensional domain per work unit: 16 KiB of float32 per array, which the second-level cache holds for a dozen."""
 LONG_LOOP = 10
 """Simple operations of a loop from which LLVM no longer takes two vectors at a time of itself."""
-CHUNK_WORK = 65536
-"""Simple operations that a chunk should at least do: about 20 µs, against some 0.1 µs to claim it."""
+CHUNK_WORK, CHUNK_LENGTH = 65536, 16384
+"""A chunk does so many simple operations or walks along so many elements at least, in 5 to 20 µs, against some 0.1 µs to claim it. Shorter
+stretches of memory are left before the processor reads ahead of them."""
 
 
 class GroupWriter:
@@ -441,8 +442,8 @@ def combine(kind: str, dtype: DType, a: str, b: str) -> str:
 
 
 def grain_of(inner: Dim | int, work: int) -> Dim | int:
-    """Work units per chunk, from the size of one alone, so that chunks are the same at every thread count."""
-    each = inner * work
+    """Work units per chunk, from what one walks along alone, so that chunks are the same at every thread count."""
+    each = inner * min(work, CHUNK_WORK // CHUNK_LENGTH)
     if isinstance(each, int):
         return max(1, CHUNK_WORK // max(each, 1))
     return d.dmax(1, d.floordiv(CHUNK_WORK, d.dmax(each, 1)))

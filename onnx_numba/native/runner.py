@@ -92,6 +92,10 @@ u8_p, u16_p, u32_p = (_pointers[name] for name in ("u8_p", "u16_p", "u32_p"))
 i64_at = _pointers["i64_at"]
 
 _GO_ON = -1
+_LONGER = 8
+"""How many times as long chunks of long work are: a run is still cancelled, and Python still sees signals, in time."""
+_MANY = 8
+"""Two to this power are as many chunks as even many threads need to end at the same time."""
 
 
 def run(state):  # type: ignore[no-untyped-def]
@@ -281,7 +285,7 @@ def call(state, code, slots, buffers, pc):  # type: ignore[no-untyped-def]
         dims[k] = slots[atomic_load(code, at + k)]
     kernel = i64_p(state, S_KERNELS)[code[pc + 1]]
     total = slots[code[pc + 3]]
-    grain = max(1, slots[code[pc + 4]])
+    grain = chunk_length(total, max(1, slots[code[pc + 4]]))
     if total > grain and state[S_DONE] == 0:
         chunks = (total + grain - 1) // grain
         if state[S_MODE] != 0:
@@ -295,6 +299,15 @@ def call(state, code, slots, buffers, pc):  # type: ignore[no-untyped-def]
                 return failure(state) if bad else _GO_ON
         state[S_CHUNKS] += chunks
     return serial(state, kernel, total, grain)
+
+
+def chunk_length(total, grain):  # type: ignore[no-untyped-def]
+    """Work units per chunk where a kernel asks for ``grain``: up to eight times as many of long work, from sizes alone.
+
+    Short chunks of two threads lie side by side in memory, where each thread's stream of reads ends as soon as the processor has begun
+    to read ahead.
+    """
+    return grain * min(_LONGER, max(1, ((total + grain - 1) // grain) >> _MANY))
 
 
 def serial(state, kernel, total, grain):  # type: ignore[no-untyped-def]

@@ -27,6 +27,7 @@ from onnx_numba.ir.plan import (
     Plan,
 )  # fmt: skip
 from onnx_numba.ir.types import DTYPES
+from onnx_numba.native.runner import chunk_length
 from onnx_numba.runtime.assembler import resolve
 from onnx_numba.runtime.outputs import aligned_block
 
@@ -246,7 +247,8 @@ class Interpreter:
         ctx = self._ctx
         pointers = [self._at(buffer) for buffer in buffers]
         extents = [self._slots[slot] for slot in dims]
-        end, grain = self._slots[total], max(1, self._slots[grain])
+        end = self._slots[total]
+        grain = chunk_length(end, max(1, self._slots[grain]))
         with np.errstate(all="ignore"):
             for low in range(0, end, grain):
                 status = function(ctx, pointers, extents, low, min(low + grain, end))
