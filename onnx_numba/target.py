@@ -88,9 +88,9 @@ class Target:
         return self.arch == "aarch64" or self.lanes > 4 or "fma" in self.enabled
 
     @property
-    def slow_gathers(self) -> bool:
-        """Whether the instruction that reads elements through indices takes longer than as many loads, as on AMD's with AVX-512."""
-        return self.lanes == 16 and self.cpu.startswith("znver")
+    def zen(self) -> bool:
+        """Whether it is AMD's: fewer instructions than in Intel's wait for operands at once, and gathers take longer than loads."""
+        return self.cpu.startswith("znver")
 
     def runs_on(self, host: Target) -> bool:
         """Whether code for this target may be run on ``host``: same triple, and no feature that the host lacks."""

@@ -64,7 +64,7 @@ def target_machine(target: Target) -> Any:
 
     _initialise()
     wide = ",-prefer-256-bit" if target.lanes == 16 else ""
-    loads = ",+prefer-no-gather" if target.slow_gathers else ""
+    loads = ",+prefer-no-gather" if target.zen else ""
     reloc, model = ("pic", "small") if keeps_together(target) else ("default", "jitdefault")
     return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu, features=target.features + wide + loads, opt=3, reloc=reloc, codemodel=model, jit=True
