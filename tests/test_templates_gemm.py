@@ -30,7 +30,7 @@ def to_other_buffer(b):
         f"for i in range({b.i0}, {b.i1}):",
         f"    for j in range({b.j0}, {b.j1}):",
         f"        value = {b.block}[(i - {b.i0}) * {b.pitch} + j - {b.j0}]",
-        f"        other[({b.batch} * m + i) * dims[5] + j] = f64(value) * 2.0",
+        f"        other[({b.batch} * m + i) * dims[6] + j] = f64(value) * 2.0",
     ]
 
 
@@ -64,12 +64,10 @@ def multiply(gemm, a, b, bias=None, epilogue=None, ranges=None, python=False, ex
     *a_batch, a_row, a_col = element_strides(np.broadcast_to(a, (*batch, m, k)))
     stored = np.arange(int(np.prod(b.shape[:-2]))).reshape(b.shape[:-2])
     b_batch = element_strides(np.broadcast_to(stored, batch))
-    dims = [m, n, k, a_row, a_col]
-    for d, extent in enumerate(batch):
-        dims += [extent, a_batch[d], b_batch[d]]
+    dims = gemm.dims(m, n, k, a_row, a_col, list(zip(batch, a_batch, b_batch, strict=True)))
     buffers = [a, packed, *([] if gemm.in_scratch else [c]), *([] if bias is None else [bias]), *extra]
     source = gemm_source("kernel", gemm, *([epilogue] if epilogue else []))
-    units = gemm.work_units(m, n, int(np.prod(batch)))
+    units = gemm.work_units(dims)
     run(source, buffers, [*dims, *extra_dims], ranges or [(0, units)], gemm.scratch_bytes(dims), python)
     check_guards(memory)
     return c
@@ -107,7 +105,7 @@ def test_nothing_to_sum_or_to_write():
     assert (multiply(gemm, np.ones((5, 0), "f4"), np.ones((0, 7), "f4")) == 0).all()
     assert multiply(gemm, np.ones((0, 3), "f4"), np.ones((3, 7), "f4")).shape == (0, 7)
     assert multiply(gemm, np.ones((3, 3), "f4"), np.ones((3, 0), "f4")).shape == (3, 0)
-    assert gemm.work_units(0, 7) == gemm.work_units(7, 0) == 0
+    assert gemm.work_units(gemm.dims(0, 7, 3, 3, 1)) == gemm.work_units(gemm.dims(7, 0, 3, 3, 1)) == 0
     bias = numbers(7, np.float32)
     biased = Gemm("f32", gemm.tile, bias=True)
     assert (multiply(biased, np.ones((5, 0), "f4"), np.ones((0, 7), "f4"), bias) == bias).all()
@@ -179,7 +177,7 @@ def test_any_split_gives_the_same_bits():
     gemm = Gemm("f32", tile_shape(host_target(), "f32"), batch_rank=1, **SMALL)
     a, b = numbers((3, 61, 50), "f4"), numbers((1, 50, 170), "f4", 1)
     whole = multiply(gemm, a, b)
-    units = gemm.work_units(61, 170, 3)
+    units = gemm.work_units(gemm.dims(61, 170, 50, 50, 1, [(3, 61 * 50, 0)]))
     for seed in range(5):
         assert (multiply(gemm, a, b, ranges=splits(units, seed)) == whole).all()
     assert (multiply(gemm, a, b, ranges=[(u, u + 1) for u in range(units)]) == whole).all()
@@ -287,8 +285,21 @@ def test_plain_python_gives_the_same_sums_of_bytes(left, right):
 def test_any_split_gives_the_same_sums_of_bytes():
     gemm = Gemm("i32", byte_tile(host_target(), "i8", "i8"), batch_rank=1, **SMALL)
     a, b = some_bytes((3, 61, 50), "i8"), some_bytes((1, 50, 170), "i8", 1)
+    units = gemm.work_units(gemm.dims(61, 170, 50, 50, 1, [(3, 61 * 50, 0)]))
     for seed in range(3):
-        assert (multiply(gemm, a, b, ranges=splits(gemm.work_units(61, 170, 3), seed)) == exact_bytes(a, b)).all()
+        assert (multiply(gemm, a, b, ranges=splits(units, seed)) == exact_bytes(a, b)).all()
+
+
+def test_long_work_is_units_of_fewer_rows():
+    gemm = Gemm("f32", tile_shape(host_target(), "f32"))
+    rows = gemm.tile.rows
+    for m, n, k in [(5 * rows, 512, 2048), (60 * rows + 3, 40, 3000), (3 * rows, 1000, 1 << 20)]:
+        units = gemm.work_units(gemm.dims(m, n, k, k, 1))
+        columns = -(-n // gemm.block_columns)
+        assert columns * -(-m // gemm.block_rows) <= units <= columns * -(-m // (3 * rows))
+    a, b = numbers((5 * rows - 2, 2100), "f4"), numbers((2100, 500), "f4", 1)
+    assert gemm.work_units(gemm.dims(*a.shape[:1], 500, 2100, 2100, 1)) == 2
+    close(multiply(gemm, a, b), a, b, 1e-6)
 
 
 INSTRUCTIONS = {

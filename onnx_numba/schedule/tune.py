@@ -24,7 +24,6 @@ from onnx_numba.ir.dims import Dim, Opaque, Sym
 from onnx_numba.ir.expr import Flat, Load
 from onnx_numba.ir.loop import Check, Contraction, KernelCall, Map, Object, Program, Reduce, Reshape, Result, Shape, Tensor, Weight
 from onnx_numba.ir.types import I32, DType
-from onnx_numba.native.dot import BYTES
 from onnx_numba.native.plane import has_masks
 from onnx_numba.native.tile import Tile, byte_tile, tile_shape
 from onnx_numba.record import record
@@ -155,11 +154,9 @@ class _Tuner:
             a_row = a_strides[-2]
             axes = [(x, s, t) for x, s, t in zip(batch, a_batch, b_batch, strict=True) if x != 1]
         spec = Gemm(tensor.dtype.name, tile, len(axes))
-        dims = (m, n, k, a_row, a_strides[-1], *(v for axis in axes for v in axis))
-        units = spec.work_units(m, n, d.product(x for x, _, _ in axes))
-        work = d.dmin(m, spec.block_rows) * d.dmin(n, spec.block_columns) * (k if tile.dot is None else d.ceildiv(k, BYTES))
+        dims = spec.dims(m, n, k, a_row, a_strides[-1], axes)
         rows = len(batch) + 1 if folded is not None else 1
-        body = Body(spec, dims, units, work, len(batch) + 1 - rows, rows)
+        body = Body(spec, dims, spec.work_units(dims), spec.unit_work(dims), len(batch) + 1 - rows, rows)
         return body, (left.tensor, packed), [*left.checks, *right.checks]
 
     def _tile(self, dtype: DType, left: DType, right: DType, columns: int | None) -> Tile:

@@ -3,8 +3,8 @@
 ``C[m, n] = A[m, k] @ B[k, n]``, with broadcast batches. B is packed by `pack_b_source`, once at prepare for a weight, as a step
 before the product else. A is read in place through its two strides, so transposed operands and views need no copies.
 
-A work unit is one block of at most `Gemm.block_rows` × `Gemm.block_columns` elements of C, with the whole of K; tiles and panels are
-shared out among units evenly. Inside, K goes in
+A work unit is one block of at most `Gemm.block_rows` × `Gemm.block_columns` elements of C, with the whole of K, and of fewer rows where
+those take longer than `UNIT_WORK`; tiles and panels are shared out among units evenly. Inside, K goes in
 blocks of `Gemm.block_depth`; every element is the sum of its blocks in order, each block one chain of multiply-adds. This
 holds for full tiles, padded edges and single rows, so the bits of an element depend on nothing but its row of A, its column
 of B and K.
@@ -18,13 +18,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from onnx_numba.ir.dims import Dim, ceildiv
+from onnx_numba.ir.dims import Dim, ceildiv, dmax, dmin, product
 from onnx_numba.native.dot import BYTES, FLIP
 from onnx_numba.native.tile import Tile
 from onnx_numba.record import record
 
 Extent = Dim | int
 
+UNIT_WORK = 1 << 22
+"""Multiply-adds of a work unit from which two of half as many rows are better, so that threads share a small product: some 50 µs. Each unit
+reads B again."""
+FEWEST_TILES = 3
+"""Tiles of rows that a unit keeps: with fewer, panels of B do not come from the second-level cache as fast as they are used."""
 ELEMENT_BYTES = {"f32": 4, "f64": 8, "i32": 4}
 
 
@@ -50,9 +55,8 @@ class Gemm:
     Notes
     -----
     Buffers of the kernel: A, packed B, C (unless ``in_scratch``), the bias (if there is one), then the epilogue's own from
-    `first_buffer` on. Dims: M, N, K, stride of A along M, stride of A along K, and for every batch dim, outermost first, its
-    extent, the stride of A in elements and the stride of B in packed matrices (0 where it is broadcast); the epilogue's own
-    from `first_dim` on. C is contiguous. A must have no axis of stride 0 but batch dims.
+    `first_buffer` on. Dims are those of `dims`, then the epilogue's own from `first_dim` on. C is contiguous. A must have no axis of
+    stride 0 but batch dims.
     """
 
     dtype: str
@@ -92,7 +96,7 @@ class Gemm:
     @property
     def first_dim(self) -> int:
         """Index of the epilogue's first dim."""
-        return 5 + 3 * self.batch_rank
+        return 6 + 3 * self.batch_rank
 
     def scratch_bytes(self, dims: Sequence[Extent]) -> int:
         """Bytes of scratch that every worker needs, whatever the kernel's dims."""
@@ -101,9 +105,31 @@ class Gemm:
             elements += self.block_rows * self.block_columns
         return elements * ELEMENT_BYTES[self.dtype]
 
-    def work_units(self, m: Extent, n: Extent, batch: Extent = 1) -> Extent:
-        """The number of work units: ``batch * ceil(m / block_rows) * ceil(n / block_columns)``."""
-        return batch * ((m + self.block_rows - 1) // self.block_rows) * ((n + self.block_columns - 1) // self.block_columns)
+    def dims(
+        self, m: Extent, n: Extent, k: Extent, a_row: Extent, a_col: Extent, axes: Sequence[Sequence[Extent]] = ()
+    ) -> tuple[Extent, ...]:  # fmt: skip
+        """The kernel's dims: M, N, K, strides of A along M and K, the number of blocks of rows, and what there is of each batch dim.
+
+        Of those, outermost first: its extent, the stride of A in elements and the stride of B in packed matrices (0 where it is broadcast).
+        """
+        tiles = ceildiv(m, self.tile.rows)
+        wanted = ceildiv(m * dmin(n, self.block_columns) * self.depth(k), UNIT_WORK)
+        blocks = dmax(ceildiv(tiles, self.row_tiles), dmin(wanted, ceildiv(tiles, FEWEST_TILES)))
+        return (m, n, k, a_row, a_col, blocks, *(x for axis in axes for x in axis))
+
+    def depth(self, k: Extent) -> Extent:
+        """K, in words for bytes."""
+        return k if self.tile.dot is None else ceildiv(k, BYTES)
+
+    def work_units(self, dims: Sequence[Extent]) -> Extent:
+        """The number of work units, of the kernel's dims: matrices, blocks of rows, blocks of columns."""
+        batch = product(dims[6 + 3 * axis] for axis in range(self.batch_rank))
+        return batch * dims[5] * ceildiv(dims[1], self.block_columns)
+
+    def unit_work(self, dims: Sequence[Extent]) -> Extent:
+        """Multiply-adds of a work unit, about."""
+        m, n, k = dims[:3]
+        return ceildiv(m, dmax(dims[5], 1)) * dmin(n, self.block_columns) * self.depth(k)
 
 
 @record
@@ -237,7 +263,6 @@ def gemm_source(name: str, gemm: Gemm, epilogue: Epilogue = no_epilogue) -> str:
 def {name}(ctx, bufs, dims, lo, hi):
 {indent(_arguments(gemm), 1)}
     packed = {t}_scratch(ctx, 0)
-    row_blocks = udiv(m + {gemm.block_rows - 1}, {gemm.block_rows})
     column_blocks = udiv(n + {gemm.block_columns - 1}, {gemm.block_columns})
     unit_rows = udiv(udiv(m + {tile.rows - 1}, {tile.rows}) + row_blocks - 1, row_blocks) * {tile.rows}
     unit_columns = udiv(udiv(n + {width - 1}, {width}) + column_blocks - 1, column_blocks) * {width}
@@ -267,7 +292,7 @@ def _arguments(gemm: Gemm) -> list[str]:
         lines.append(f"c = {t}_p(bufs, 2)")
     if gemm.bias:
         lines.append(f"bias = {t}_p(bufs, {gemm.first_buffer - 1})")
-    lines += [f"{v} = dims[{i}]" for i, v in enumerate(("m", "n", "k", "a_row", "a_col"))]
+    lines += [f"{v} = dims[{i}]" for i, v in enumerate(("m", "n", "k", "a_row", "a_col", "row_blocks"))]
     return lines + (["bytes = k", f"k = udiv(bytes + {BYTES - 1}, {BYTES})"] if gemm.tile.dot else [])
 
 
@@ -289,7 +314,7 @@ def _locate(gemm: Gemm) -> list[str]:
     if gemm.batch_rank:
         lines.append("index = batch")
     for d in reversed(range(gemm.batch_rank)):
-        extent = 5 + 3 * d
+        extent = 6 + 3 * d
         lines += [
             f"outer = udiv(index, dims[{extent}])",
             f"index -= outer * dims[{extent}]",
