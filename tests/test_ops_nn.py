@@ -111,6 +111,23 @@ CASES = [
         },
         outputs=3,
     ),
+    Case(  # more sequences than are taken together
+        "LSTM",
+        14,
+        [
+            *(f32(4, 6, 3), f32(2, 20, 3), f32(2, 20, 5), f32(2, 40), np.array([4, 3, 1, 4, 2, 4], np.int32)),
+            *(f32(2, 6, 5), f32(2, 6, 5), f32(2, 15)),
+        ],
+        {"hidden_size": 5, "direction": "bidirectional"},
+        outputs=3,
+    ),
+    Case(  # activations that differ by direction
+        "RNN",
+        14,
+        [f32(4, 6, 3), f32(2, 5, 3), f32(2, 5, 5), f32(2, 10), None, f32(2, 6, 5)],
+        {"hidden_size": 5, "direction": "bidirectional", "activations": ["Relu", "Tanh"]},
+        outputs=2,
+    ),
     Case("DFT", 17, [f32(2, 12, 1)], {"onesided": 1}),
     Case("DFT", 17, [f32(2, 16, 2)], {"inverse": 1}),
     Case("STFT", 17, [f32(1, 40, 1), np.array(8), floats(*np.hanning(16))], {"onesided": 1}),

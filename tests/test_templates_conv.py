@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from template_kernels import check_guards, guarded, run, splits
 
+from onnx_numba.native.dot import dot_for
 from onnx_numba.native.plane import has_masks
 from onnx_numba.native.tile import Tile
 from onnx_numba.target import LEVELS, TARGETS, Target, host_target
@@ -285,6 +286,35 @@ def test_any_split_gives_the_same_bits():
     for seed in range(5):
         assert (convolve(conv, x, w, pads, 2, ranges=splits(units, seed)) == whole).all()
     assert (convolve(conv, x, w, pads, 2, ranges=[(u, u + 1) for u in range(units)]) == whole).all()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_few_columns_give_the_bits_of_many(dtype):
+    """Whatever tile takes them."""
+    conv = host_conv((3,), filters=20, dtype=dtype)
+    kind = TYPES[dtype][0]
+    x, w = numbers((2, 7, conv.tile.columns + 3), kind), numbers((20, 7, 3), kind, 1)
+    many = convolve(conv, x, w, (0, 0))
+    for columns in range(1, conv.tile.columns + 1):
+        few = convolve(conv, np.ascontiguousarray(x[..., : columns + 2]), w, (0, 0))
+        assert few.shape[-1] == columns
+        assert (few == many[..., :columns]).all()
+
+
+def test_narrow_tiles_only_where_there_is_something_to_leave_out():
+    for dtype, tile, found in [
+        ("f32", Tile(14, 2, 16), [(1, 8), (1, 16)]), ("f64", Tile(14, 2, 8), [(1, 4), (1, 8)]), ("f32", Tile(14, 1, 16), [(1, 8)]),
+        ("f32", Tile(6, 2, 8), [(1, 8)]), ("f32", Tile(8, 2, 4), [(1, 4)]), ("f32", Tile(6, 1, 8), []),
+        ("i32", Tile(12, 2, 16, dot=dot_for(TARGETS["x86-64"], "i8", "u8")), [(1, 16)]),
+    ]:  # fmt: skip
+        assert [(t.vectors, t.lanes) for t in Conv(dtype, tile, (3,), (1,), (1,)).narrow] == found
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(64, 32, 1), (8, 6, 4), (3, 5, 2), (9, 4, 6), (2, 7, 7)])
+def test_strides_that_taps_meet_by_turns(kernel, stride, dilation):
+    conv = host_conv((kernel,), (stride,), (dilation,), filters=6)
+    extent = (kernel - 1) * dilation + 1 + 4 * stride
+    check(conv, numbers((1, 2, extent)), numbers((6, 2, kernel), seed=1), (3, 2))
 
 
 def test_plain_python_agrees():

@@ -25,6 +25,7 @@ from onnx_numba.ops.rnn import (
     inputs_of,
     lstm_results,
     run_directions,
+    stacked,
     summed_bias,
 )
 from onnx_numba.templates import rnn as kernels
@@ -69,8 +70,8 @@ def dynamic_quantize_lstm(
     words = ceildiv(r.shape[1], BYTES) + ceildiv(r.shape[2], PANEL) * PANEL
     constants = {"COUPLED": bool(input_forget), "QUANTISED": True, "PANEL": PANEL, "WHOLE": INTEGERS, **lstm_results(9)}
     return run_directions(
-        b, cell, inputs, kernels.lstm, given, lambda d: _words(b, signed(r, d)), extra, gate_bytes(inputs, 4) + words * BYTES, constants,
-        x.dtype, whole=True,
+        b, cell, inputs, kernels.lstm, lambda ways: stacked(b, [given(d) for d in ways]), lambda d: _words(b, signed(r, d)), extra,
+        gate_bytes(inputs, 4) + words * BYTES, constants, x.dtype, whole=True,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Recurrent operators: the inputs of all steps in one matrix product, then a template along time for each direction."""
+"""Recurrent operators: the inputs of all steps in one matrix product, then a template along time for all directions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnx_numba.ir.types import DTYPES, I64
 from onnx_numba.native.product import BLOCK
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import require_shape
-from onnx_numba.ops.matmul import gemm
+from onnx_numba.ops.matmul import product
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import natural_index
 from onnx_numba.record import record
@@ -146,11 +146,28 @@ def direction_part(b: Builder, tensor: Tensor, d: int) -> Tensor:
     return b.compute(tensor.shape[1:], lambda *i: tensor[(d, *i)], tensor.dtype)
 
 
-def projected(b: Builder, inputs: Inputs, d: int, bias: Tensor | None) -> Tensor:
-    """What the inputs of all steps contribute to all gates."""
+def directions_part(b: Builder, tensor: Tensor, ways: Sequence[int]) -> Tensor:
+    """What belongs to one direction or to all, which keep their axis."""
+    if len(ways) == 1:
+        part = direction_part(b, tensor, ways[0])
+        return b.reshape(part, (1, *part.shape))
+    return tensor
+
+
+def stacked(b: Builder, parts: Sequence[Tensor]) -> Tensor:
+    """What belongs to some directions, one after the other in a leading axis."""
+    return b.concat([b.reshape(t, (1, *t.shape)) for t in parts], 0)
+
+
+def projected(b: Builder, inputs: Inputs, ways: Sequence[int], bias: Callable[[int], Tensor | None]) -> Tensor:
+    """What the inputs of all steps contribute to all gates of some directions, ``[ways, steps * batch, gates * size]``."""
     steps, batch, features = inputs.x.shape
     flat = b.reshape(inputs.x, (steps * batch, features))
-    return gemm(b, flat, direction_part(b, inputs.w, d), bias, transA=0, transB=1, alpha=1.0, beta=1.0)
+    result = product(b, flat, b.transpose(directions_part(b, inputs.w, ways), (0, 2, 1)))
+    if inputs.bias is None:
+        return result
+    biases = stacked(b, [part for d in ways if (part := bias(d)) is not None])
+    return b.map(lambda v, c: v + c, result, b.reshape(biases, (len(ways), 1, biases.shape[1])))
 
 
 def summed_bias(b: Builder, inputs: Inputs, d: int, rows: Extent, kept: Extent | None = None) -> Tensor | None:
@@ -167,8 +184,8 @@ def summed_bias(b: Builder, inputs: Inputs, d: int, rows: Extent, kept: Extent |
     return b.compute((rows,), element, both.dtype)
 
 
-def _given(b: Builder, inputs: Inputs, bias: Callable[[int], Tensor | None]) -> Callable[[int], Tensor]:
-    return lambda d: projected(b, inputs, d, bias(d))
+def _given(b: Builder, inputs: Inputs, bias: Callable[[int], Tensor | None]) -> Callable[[Sequence[int]], Tensor]:
+    return lambda ways: projected(b, inputs, ways, bias)
 
 
 def _weights(b: Builder, inputs: Inputs) -> Callable[[int], Tensor]:
@@ -176,11 +193,11 @@ def _weights(b: Builder, inputs: Inputs) -> Callable[[int], Tensor]:
 
 
 def run_directions(
-    b: Builder, cell: Cell, inputs: Inputs, body: Callable[..., int], given: Callable[[int], Tensor],
+    b: Builder, cell: Cell, inputs: Inputs, body: Callable[..., int], given: Callable[[Sequence[int]], Tensor],
     weights: Callable[[int], Tensor], extra: Callable[[int], Sequence[Tensor]], scratch: Extent, constants: dict[str, Any], out: Any,
     whole: bool = False,
 ) -> Result:  # fmt: skip
-    """Every direction's template; all hidden states, then the last of each state.
+    """The template of all directions, or of each where their activations differ; all hidden states, then the last of each state.
 
     ``given`` is what the inputs contribute, ``weights`` are those of the state, ``scratch`` counts bytes per sequence;
     with ``whole`` the sequences of a batch are one work unit, else as many as their product with the weights takes together.
@@ -189,21 +206,24 @@ def run_directions(
     size = inputs.r.shape[-1]
     kind = inputs.x.dtype
     rows = batch if whole else dmin(batch, BLOCK)
+    blocks = 1 if whole else ceildiv(batch, BLOCK)
+    every_way = range(len(cell.backward))
     sequences: list[Tensor] = []
     finals: list[list[Tensor]] = [[] for _ in inputs.state]
-    for d, reverse in enumerate(cell.backward):
-        held = weights(d)
+    for ways in [every_way] if len(set(cell.functions)) == 1 else [every_way[d : d + 1] for d in every_way]:
+        held = stacked(b, [weights(d) for d in ways])
+        more = [stacked(b, parts) for parts in zip(*map(extra, ways), strict=True)]
         made = b.template(
             body,
-            [given(d), held, direction_part(b, inputs.state[0], d), inputs.lengths, *extra(d)],
-            [(kind, (steps, batch, size)), *((kind, (batch, size)) for _ in inputs.state)],
-            total=1 if whole else ceildiv(batch, BLOCK), dims=(steps, batch, size, rows),
+            [given(ways), held, directions_part(b, inputs.state[0], ways), inputs.lengths, *more],
+            [(kind, (steps, len(ways), batch, size)), *((kind, (len(ways), batch, size)) for _ in inputs.state)],
+            total=len(ways) * blocks, dims=(steps, batch, size, rows, len(ways), blocks),
             types={"X": kind, "W": held.dtype}, scratch=rows * scratch,
-            constants={**cell.constants(d), **constants, "REVERSE": reverse, "CLIP": cell.bound},
+            constants={**cell.constants(ways[0]), **constants, "REVERSE": cell.backward[ways[0]], "CLIP": cell.bound},
         )  # fmt: skip
-        sequences.append(b.reshape(made[0], (steps, 1, batch, size)))
+        sequences.append(made[0])
         for k, state in enumerate(made[1:]):
-            finals[k].append(b.reshape(state, (1, batch, size)))
+            finals[k].append(state)
     every = b.concat(sequences, 1)
     last = [b.concat(states, 0) for states in finals]
     if cell.batch_first:

@@ -1,9 +1,10 @@
-"""The recurrences of RNN, GRU and LSTM along time, one direction; a work unit is a few sequences of the batch, multiplied together.
+"""The recurrences of RNN, GRU and LSTM along time; a work unit is a few sequences of the batch in one direction, multiplied together.
 
 ``X`` is the element type; ``F``, ``G``, ``H`` are activations ``name(v, alpha, beta)`` with parameters ``FA``, ``FB`` …;
-with ``REVERSE`` time runs backward; ``CLIP`` bounds what activations of gates are given, the cell is not clipped. What the input
-of each step contributes is in the first buffer, biases included, R is transposed. The state lies in the last outputs while it runs.
-A unit has ``dims[3]`` sequences. They take each step together, also those that have ended, whose gates nobody looks at.
+with ``REVERSE`` time runs backward, as it does in a second direction; ``CLIP`` bounds what activations of gates are given, the cell is
+not clipped. What the input of each step contributes is in the first buffer, biases included, R is transposed. The state lies in the last
+outputs while it runs. A unit has ``dims[3]`` sequences. They take each step together, also those that have ended, whose gates nobody
+looks at. All buffers but the lengths are of ``dims[4]`` directions, each of which has ``dims[5]`` units.
 """
 
 # Names of `onnx_numba.native` are put in when a model's module is written.
@@ -17,19 +18,27 @@ from typing import Any
 
 def rnn(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     """``h = F(x + h R)``; buffers: x, R, h0, lengths, then all h and the last one."""
-    given = X_p(bufs, 0)
-    weights = X_p(bufs, 1)
-    first = X_p(bufs, 2)
+    inputs = X_p(bufs, 0)
+    matrices = X_p(bufs, 1)
+    firsts = X_p(bufs, 2)
     lengths = i64_p(bufs, 3)
     every = X_p(bufs, 4)
-    last = X_p(bufs, 5)
+    lasts = X_p(bufs, 5)
     steps = dims[0]
     batch = dims[1]
     size = dims[2]
+    ways = dims[4]
+    blocks = dims[5]
     gates = X_scratch(ctx, 0)
     for unit in range(lo, hi):
-        begin = unit * dims[3]
+        way = udiv(unit, blocks)
+        backward = REVERSE or way == 1
+        begin = (unit - way * blocks) * dims[3]
         end = min(begin + dims[3], batch)
+        given = X_at(inputs, way * steps * batch * size)
+        weights = X_at(matrices, way * size * size)
+        first = X_at(firsts, way * batch * size)
+        last = X_at(lasts, way * batch * size)
         longest = 0
         for b in range(begin, end):
             for j in range(size):
@@ -38,11 +47,11 @@ def rnn(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
             longest = max(longest, length)
             for s in range(length, steps):
                 for j in range(size):
-                    every[(s * batch + b) * size + j] = X(0.0)
+                    every[((s * ways + way) * batch + b) * size + j] = X(0.0)
         for s in range(longest):
             for b in range(begin, end):
                 length = min(lengths[b], steps)
-                t = length - 1 - s if REVERSE else s
+                t = length - 1 - s if backward else s
                 base = (t * batch + b) * size
                 line = X_at(gates, (b - begin) * size)
                 for j in range(size):
@@ -52,34 +61,43 @@ def rnn(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                 length = min(lengths[b], steps)
                 if s >= length:
                     continue
-                t = length - 1 - s if REVERSE else s
-                base = (t * batch + b) * size
+                t = length - 1 - s if backward else s
+                place = ((t * ways + way) * batch + b) * size
                 line = X_at(gates, (b - begin) * size)
                 h = X_at(last, b * size)
                 for j in range(size):
                     h[j] = F(max_(min_(line[j], X(CLIP)), X(-CLIP)), X(FA), X(FB))
-                    every[base + j] = h[j]
+                    every[place + j] = h[j]
     return 0
 
 
 def gru(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     """Gates z, r and candidate h; buffers: x, R, h0, lengths, R's bias of the candidate, then all h and the last one."""
-    given = X_p(bufs, 0)
-    weights = X_p(bufs, 1)
-    first = X_p(bufs, 2)
+    inputs = X_p(bufs, 0)
+    matrices = X_p(bufs, 1)
+    firsts = X_p(bufs, 2)
     lengths = i64_p(bufs, 3)
-    inner = X_p(bufs, 4)
+    inners = X_p(bufs, 4)
     every = X_p(bufs, 5)
-    last = X_p(bufs, 6)
+    lasts = X_p(bufs, 6)
     steps = dims[0]
     batch = dims[1]
     size = dims[2]
+    ways = dims[4]
+    blocks = dims[5]
     gates = X_scratch(ctx, 0)
     candidates = X_at(gates, dims[3] * 2 * size)
     kept = X_at(gates, dims[3] * 3 * size)
     for unit in range(lo, hi):
-        begin = unit * dims[3]
+        way = udiv(unit, blocks)
+        backward = REVERSE or way == 1
+        begin = (unit - way * blocks) * dims[3]
         end = min(begin + dims[3], batch)
+        given = X_at(inputs, way * steps * batch * 3 * size)
+        weights = X_at(matrices, way * size * 3 * size)
+        first = X_at(firsts, way * batch * size)
+        last = X_at(lasts, way * batch * size)
+        inner = X_at(inners, way * size)
         longest = 0
         for b in range(begin, end):
             for j in range(size):
@@ -88,11 +106,11 @@ def gru(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
             longest = max(longest, length)
             for s in range(length, steps):
                 for j in range(size):
-                    every[(s * batch + b) * size + j] = X(0.0)
+                    every[((s * ways + way) * batch + b) * size + j] = X(0.0)
         for s in range(longest):
             for b in range(begin, end):
                 length = min(lengths[b], steps)
-                t = length - 1 - s if REVERSE else s
+                t = length - 1 - s if backward else s
                 base = (t * batch + b) * size
                 line = X_at(gates, (b - begin) * 2 * size)
                 for j in range(2 * size):
@@ -111,8 +129,9 @@ def gru(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                 length = min(lengths[b], steps)
                 if s >= length:
                     continue
-                t = length - 1 - s if REVERSE else s
+                t = length - 1 - s if backward else s
                 base = (t * batch + b) * size
+                place = ((t * ways + way) * batch + b) * size
                 line = X_at(gates, (b - begin) * 2 * size)
                 candidate = X_at(candidates, (b - begin) * size)
                 h = X_at(last, b * size)
@@ -120,7 +139,7 @@ def gru(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                     total = line[size + j] * candidate[j] if LINEAR else candidate[j]
                     total = max_(min_(total + given[3 * base + 2 * size + j], X(CLIP)), X(-CLIP))
                     h[j] = (X(1.0) - line[j]) * G(total, X(GA), X(GB)) + line[j] * h[j]
-                    every[base + j] = h[j]
+                    every[place + j] = h[j]
     return 0
 
 
@@ -131,31 +150,48 @@ def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     R has bytes with a sign, in words as `word_product` takes them. Buffers before the results are, per column of R, its scale, its zero
     point c, and the sum of its bytes less c: ``sum((h - z) * (R - c)) == sum(h * R) - z * sum(R - c) - c * sum(h)``.
     """
-    given = X_p(bufs, 0)
-    weights = W_p(bufs, 1)
-    first = X_p(bufs, 2)
+    inputs = X_p(bufs, 0)
+    matrices = W_p(bufs, 1)
+    firsts = X_p(bufs, 2)
     lengths = i64_p(bufs, 3)
-    first_cell = X_p(bufs, 4)
-    peep = X_p(bufs, 5)
+    first_cells = X_p(bufs, 4)
+    peeps = X_p(bufs, 5)
     every = X_p(bufs, EVERY)
-    last = X_p(bufs, LAST)
-    last_cell = X_p(bufs, LAST_CELL)
+    lasts = X_p(bufs, LAST)
+    last_cells = X_p(bufs, LAST_CELL)
     steps = dims[0]
     batch = dims[1]
     size = dims[2]
     rows = dims[3]
+    ways = dims[4]
+    blocks = dims[5]
     gates = X_scratch(ctx, 0)
+    extent = size * 4 * size
     if QUANTISED:
-        scales = X_p(bufs, 6)
-        zeros = i32_p(bufs, 7)
-        totals = i32_p(bufs, 8)
+        all_scales = X_p(bufs, 6)
+        all_zeros = i32_p(bufs, 7)
+        all_totals = i32_p(bufs, 8)
         pitch = udiv(4 * size + PANEL - 1, PANEL) * PANEL
         words = udiv(size + 3, 4)
+        extent = pitch * words
         sums = i32_at(gates, 4 * rows * size)
         levels = i32_at(sums, rows * pitch)
     for unit in range(lo, hi):
-        begin = unit * rows
+        way = udiv(unit, blocks)
+        backward = REVERSE or way == 1
+        begin = (unit - way * blocks) * rows
         end = min(begin + rows, batch)
+        given = X_at(inputs, way * steps * batch * 4 * size)
+        weights = W_at(matrices, way * extent)
+        first = X_at(firsts, way * batch * size)
+        last = X_at(lasts, way * batch * size)
+        first_cell = X_at(first_cells, way * batch * size)
+        last_cell = X_at(last_cells, way * batch * size)
+        peep = X_at(peeps, way * 3 * size)
+        if QUANTISED:
+            scales = X_at(all_scales, way * 4 * size)
+            zeros = i32_at(all_zeros, way * 4 * size)
+            totals = i32_at(all_totals, way * 4 * size)
         longest = 0
         for b in range(begin, end):
             for j in range(size):
@@ -165,11 +201,11 @@ def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
             longest = max(longest, length)
             for s in range(length, steps):
                 for j in range(size):
-                    every[(s * batch + b) * size + j] = X(0.0)
+                    every[((s * ways + way) * batch + b) * size + j] = X(0.0)
         for s in range(longest):
             for b in range(begin, end):
                 length = min(lengths[b], steps)
-                t = length - 1 - s if REVERSE else s
+                t = length - 1 - s if backward else s
                 base = (t * batch + b) * size
                 line = X_at(gates, (b - begin) * 4 * size)
                 for j in range(4 * size):
@@ -205,8 +241,8 @@ def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                 length = min(lengths[b], steps)
                 if s >= length:
                     continue
-                t = length - 1 - s if REVERSE else s
-                base = (t * batch + b) * size
+                t = length - 1 - s if backward else s
+                place = ((t * ways + way) * batch + b) * size
                 line = X_at(gates, (b - begin) * 4 * size)
                 h = X_at(last, b * size)
                 c = X_at(last_cell, b * size)
@@ -221,5 +257,5 @@ def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                     gate = max_(min_(line[size + j] + peep[size + j] * after, X(CLIP)), X(-CLIP))
                     c[j] = after
                     h[j] = F(gate, X(FA), X(FB)) * H(after, X(HA), X(HB))
-                    every[base + j] = h[j]
+                    every[place + j] = h[j]
     return 0
