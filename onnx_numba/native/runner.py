@@ -307,7 +307,9 @@ def chunk_length(total, grain):  # type: ignore[no-untyped-def]
     Short chunks of two threads lie side by side in memory, where each thread's stream of reads ends as soon as the processor has begun
     to read ahead.
     """
-    return grain * min(_LONGER, max(1, ((total + grain - 1) // grain) >> _MANY))
+    if total < grain << (_MANY + 1):  # no division for short work
+        return grain
+    return grain * min(_LONGER, (total // grain) >> _MANY)
 
 
 def serial(state, kernel, total, grain):  # type: ignore[no-untyped-def]

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from onnx_numba.ir.dims import Dim, ceildiv, dmax, dmin, product
+from onnx_numba.ir.dims import Dim, ceildiv, dmax, dmin, floordiv, product
 from onnx_numba.native.dot import BYTES, FLIP
 from onnx_numba.native.tile import Tile
 from onnx_numba.record import record
@@ -26,8 +26,7 @@ from onnx_numba.record import record
 Extent = Dim | int
 
 UNIT_WORK = 1 << 22
-"""Multiply-adds of a work unit from which two of half as many rows are better, so that threads share a small product: some 50 µs. Each unit
-reads B again."""
+"""Multiply-adds of a work unit that fewer rows are better than, so that threads share a small product: some 50 µs. Each unit reads B."""
 FEWEST_TILES = 3
 """Tiles of rows that a unit keeps: with fewer, panels of B do not come from the second-level cache as fast as they are used."""
 ELEMENT_BYTES = {"f32": 4, "f64": 8, "i32": 4}
@@ -112,10 +111,9 @@ class Gemm:
 
         Of those, outermost first: its extent, the stride of A in elements and the stride of B in packed matrices (0 where it is broadcast).
         """
-        tiles = ceildiv(m, self.tile.rows)
-        wanted = ceildiv(m * dmin(n, self.block_columns) * self.depth(k), UNIT_WORK)
-        blocks = dmax(ceildiv(tiles, self.row_tiles), dmin(wanted, ceildiv(tiles, FEWEST_TILES)))
-        return (m, n, k, a_row, a_col, blocks, *(x for axis in axes for x in axis))
+        work = self.tile.rows * dmin(n, self.block_columns) * self.depth(k)
+        tiles = dmin(self.row_tiles, dmax(FEWEST_TILES, floordiv(UNIT_WORK, dmax(work, 1))))
+        return (m, n, k, a_row, a_col, ceildiv(m, tiles * self.tile.rows), *(x for axis in axes for x in axis))
 
     def depth(self, k: Extent) -> Extent:
         """K, in words for bytes."""
