@@ -111,13 +111,16 @@ class Gemm:
 
         Of those, outermost first: its extent, the stride of A in elements and the stride of B in packed matrices (0 where it is broadcast).
         """
-        work = self.tile.rows * dmin(n, self.block_columns) * self.depth(k)
-        tiles = dmin(self.row_tiles, dmax(FEWEST_TILES, floordiv(UNIT_WORK, dmax(work, 1))))
-        return (m, n, k, a_row, a_col, ceildiv(m, tiles * self.tile.rows), *(x for axis in axes for x in axis))
+        return (m, n, k, a_row, a_col, ceildiv(m, self.unit_rows(n, k)), *(x for axis in axes for x in axis))
 
-    def depth(self, k: Extent) -> Extent:
-        """K, in words for bytes."""
-        return k if self.tile.dot is None else ceildiv(k, BYTES)
+    def row_work(self, n: Extent, k: Extent) -> Extent:
+        """Multiply-adds of one row of a unit, of words for bytes."""
+        return dmin(n, self.block_columns) * (k if self.tile.dot is None else ceildiv(k, BYTES))
+
+    def unit_rows(self, n: Extent, k: Extent) -> Extent:
+        """Rows of C in one work unit of so many columns and so deep a sum, at most."""
+        work = dmax(self.tile.rows * self.row_work(n, k), 1)
+        return dmin(self.row_tiles, dmax(FEWEST_TILES, floordiv(UNIT_WORK, work))) * self.tile.rows
 
     def work_units(self, dims: Sequence[Extent]) -> Extent:
         """The number of work units, of the kernel's dims: matrices, blocks of rows, blocks of columns."""
@@ -127,7 +130,7 @@ class Gemm:
     def unit_work(self, dims: Sequence[Extent]) -> Extent:
         """Multiply-adds of a work unit, about."""
         m, n, k = dims[:3]
-        return ceildiv(m, dmax(dims[5], 1)) * dmin(n, self.block_columns) * self.depth(k)
+        return dmin(m, self.unit_rows(n, k)) * self.row_work(n, k)
 
 
 @record
