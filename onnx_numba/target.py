@@ -92,6 +92,12 @@ class Target:
         """Whether it is AMD's: fewer instructions than in Intel's wait for operands at once, and gathers take longer than loads."""
         return self.cpu.startswith("znver")
 
+    @property
+    def streams(self) -> bool:
+        """Whether there are stores that go around the caches, and they pay: others than x86-64 see for themselves that lines are written
+        as a whole."""
+        return self.arch == "x86_64"
+
     def runs_on(self, host: Target) -> bool:
         """Whether code for this target may be run on ``host``: same triple, and no feature that the host lacks."""
         return self.triple == host.triple and self.enabled <= host.enabled

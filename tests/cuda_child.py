@@ -52,7 +52,7 @@ def ptx(name: str) -> dict[str, list[str]]:
         for instruction in plan.code:
             if instruction[0] == "call":
                 kernel = plan.kernels[instruction[1]].name
-                buffers = [plan.buffer_types[b] for b in instruction[5]]
+                buffers = [plan.buffer_types[b] for b in instruction[6]]
                 made[kernel] = [compile_ptx(scope[kernel], buffers, capability) for capability in CAPABILITIES]
     return made
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnx_numba.ir.plan import BAD_VALUE, INDEX_RANGE, SHAPE_MISMATCH, HostStep, Kernel, Plan, Port, Reason
+from onnx_numba.ir.plan import BAD_VALUE, CTX_AROUND, INDEX_RANGE, SHAPE_MISMATCH, HostStep, Kernel, Plan, Port, Reason
 from onnx_numba.ir.types import DTYPES, TensorType
 from onnx_numba.native.memory import RECORDS, check_index, fail
 from onnx_numba.options import Options
@@ -93,8 +93,15 @@ def reverse_by_scratch(ctx, bufs, dims, lo, hi):
     return 0
 
 
-KERNELS = (double, increment, refuse_negative, take, count_positive, keep_positive, reverse_by_scratch)
-assert (INDEX_RANGE, BAD_VALUE) == (1, 5)  # written out in the kernels
+def goes_around(ctx, bufs, dims, lo, hi):
+    out = i64_p(bufs, 0)
+    for i in range(lo, hi):
+        out[i] = ctx[6]
+    return 0
+
+
+KERNELS = (double, increment, refuse_negative, take, count_positive, keep_positive, reverse_by_scratch, goes_around)
+assert (INDEX_RANGE, BAD_VALUE, CTX_AROUND) == (1, 5, 6)  # written out in the kernels
 
 
 class Builder:
@@ -150,12 +157,14 @@ class Builder:
         self.emit(name, dst, *operands)
         return dst
 
-    def call(self, function: Any, total: int, buffers: tuple[int, ...], dims: tuple[int, ...], grain: int = 4, step: str = "") -> None:
+    def call(
+        self, function: Any, total: int, buffers: tuple[int, ...], dims: tuple[int, ...], grain: int = 4, step: str = "", written: int = 0
+    ) -> None:
         kernel = Kernel(function.__name__, function.__name__)
         if kernel not in self.kernels:
             self.kernels.append(kernel)
         self.steps.append(step or f"{function.__name__} node")
-        self.emit("call", self.kernels.index(kernel), len(self.steps) - 1, total, self.slot(grain), buffers, dims)
+        self.emit("call", self.kernels.index(kernel), len(self.steps) - 1, total, self.slot(grain), self.slot(written), buffers, dims)
 
     def tiles(self, n: int) -> int:
         return self.op("div", self.op("add", n, self.slot(TILE - 1)), self.slot(TILE))

@@ -10,7 +10,7 @@ import numpy as np
 
 from onnx_numba.compile.numba_internals import compile_functions
 from onnx_numba.compile.objects import Library
-from onnx_numba.ir.plan import CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_WORDS
+from onnx_numba.ir.plan import CTX_AROUND, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_WORDS
 from onnx_numba.native import twins
 from onnx_numba.target import Target, host_target
 
@@ -25,12 +25,17 @@ def _machine_code(source: str, target: Target):
     return library, PROTOTYPE(library.address("kernel_under_test"))
 
 
-def run(source: str, buffers, dims, ranges, scratch_bytes: int = 0, python: bool = False, target: Target | None = None) -> None:
-    """Run the function ``kernel`` of a source over ranges of work units, each with fresh scratch full of NaN."""
+def run(
+    source: str, buffers, dims, ranges, scratch_bytes: int = 0, python: bool = False, target: Target | None = None, around: int = 0
+) -> None:
+    """Run the function ``kernel`` of a source over ranges of work units, each with fresh scratch full of NaN.
+
+    Results go around the caches if ``around`` is 1.
+    """
     for lo, hi in ranges:
         scratch = np.full(scratch_bytes // 8 + 8, np.nan)
         ctx = np.zeros(CTX_WORDS, np.int64)
-        ctx[CTX_SCRATCH], ctx[CTX_SCRATCH_BYTES] = scratch.ctypes.data, scratch_bytes
+        ctx[CTX_SCRATCH], ctx[CTX_SCRATCH_BYTES], ctx[CTX_AROUND] = scratch.ctypes.data, scratch_bytes, around
         if python:
             scope = twins()
             exec(source, scope)

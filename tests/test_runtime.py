@@ -10,7 +10,7 @@ import runtime_plans as plans
 from runtime_plans import Builder, chain, values
 
 from onnx_numba.errors import ExecutionError, ModelError
-from onnx_numba.ir.plan import BAD_VALUE, BROADCAST, DIVISION_BY_ZERO, INDEX_RANGE, SHAPE_MISMATCH, Port
+from onnx_numba.ir.plan import AROUND, BAD_VALUE, BROADCAST, DIVISION_BY_ZERO, INDEX_RANGE, SHAPE_MISMATCH, Port
 from onnx_numba.ir.types import F32, TensorType
 from onnx_numba.options import Options
 from onnx_numba.runtime.assembler import assemble
@@ -32,6 +32,20 @@ def test_temporaries_grow_and_stay(make):
     session = make(chain(5))
     for n in (10, 1000, 10, 5000, 4999):
         np.testing.assert_array_equal(session.run([values(n)])[0], 2 * values(n) + 1 + 1 + 1 + 1)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_kernels_learn_whether_what_they_write_goes_around_the_caches(compiled, threads):
+    b = Builder()
+    sizes = [0, AROUND - 1, AROUND, 1 << 40, 0]
+    for number, size in enumerate(sizes):
+        y = b.output(f"y{number}", "i64", dims=(b.slot(500),))
+        b.emit("out", number)
+        b.call(plans.goes_around, y.dims[0], (y.buffer,), (), grain=1, written=size)
+    session = Session(b.plan(), [], compiled, Options(num_threads=threads))
+    for _ in range(3):
+        for size, told in zip(sizes, session.run([]), strict=True):
+            assert (told == (size >= AROUND)).all()
 
 
 def test_slot_arithmetic(make):
@@ -338,8 +352,8 @@ def test_concurrent_runs(make):
         (("alloc", 5, 0), ("end",)),
         (("load", 0, 0, 0, "f32"), ("end",)),
         (("out", 3), ("end",)),
-        (("call", 1, 0, 0, 0, (), ()), ("end",)),
-        (("call", 0, 0, 0, 0, (9,), ()), ("end",)),
+        (("call", 1, 0, 0, 0, 0, (), ()), ("end",)),
+        (("call", 0, 0, 0, 0, 0, (9,), ()), ("end",)),
         (("add", 0, 0),),
         (("move", 0, 0),),
     ],

@@ -145,6 +145,10 @@ class ColumnWriter(RowWriter):
         self.owned.add(text)
         return Var(text, dtype)
 
+    def _stream(self, members: Sequence[Member]) -> None:
+        if all(m.kind == "map" for m in members):  # else the loop writes to local arrays too
+            super()._stream(members)
+
     def _combine(self, kind: str, accumulator: Var, text: str) -> str:
         if kind == "sum" and accumulator.dtype.is_float:  # in order: the vectors lie across
             return f"{accumulator.text} + {text}"

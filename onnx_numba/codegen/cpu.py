@@ -20,7 +20,7 @@ from onnx_numba.codegen.columns import ColumnWriter, by_columns
 from onnx_numba.codegen.emitter import Emitter
 from onnx_numba.codegen.kernel import KernelSource, named
 from onnx_numba.codegen.positions import in_two_sweeps
-from onnx_numba.codegen.rows import GroupWriter, RowWriter, grain_of
+from onnx_numba.codegen.rows import GroupWriter, RowWriter, grain_of, largest
 from onnx_numba.codegen.tiles import TileWriter, crossing, in_tiles
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.schedule.domain import normalise
@@ -41,12 +41,14 @@ def generate(group: Group, target: Target) -> KernelSource:
     UnsupportedError
         It needs more loops in one another than Python allows, as a tensor of so high a rank can.
     """
-    emitter = Emitter([])
-    total, grain = _writer(normalise(group), emitter, target).write()
+    group = normalise(group)
+    emitter = Emitter([], largest(group) if target.streams else 0)
+    total, grain = _writer(group, emitter, target).write()
     if emitter.deepest > NESTED_LOOPS:
         where = "; ".join(group.origins)
         raise UnsupportedError(f"{where}: {emitter.deepest} loops in one another, at most {NESTED_LOOPS} are possible; lower the rank")
-    return named(group.origins, finish(emitter), emitter.buffers, emitter.dims, total, grain)
+    written = emitter.written if emitter.streams else 0
+    return named(group.origins, finish(emitter), emitter.buffers, emitter.dims, total, grain, written=written)
 
 
 def _writer(group: Group, emitter: Emitter, target: Target) -> GroupWriter:
@@ -54,7 +56,7 @@ def _writer(group: Group, emitter: Emitter, target: Target) -> GroupWriter:
     across = crossing(group)
     if across is not None:
         return TileWriter(in_tiles(group, across), emitter, target)
-    return ColumnWriter(group, emitter) if by_columns(group) else RowWriter(in_two_sweeps(group), emitter)
+    return ColumnWriter(group, emitter, target) if by_columns(group) else RowWriter(in_two_sweeps(group), emitter, target)
 
 
 def finish(emitter: Emitter) -> list[str]:

@@ -73,10 +73,16 @@ class Emitter:
         Tensors in arrays of the kernel's own.
     deepest : int
         How many loops have been open at once.
+    written : Dim or int
+        Bytes of the kernel's largest result, 0 where there is no point in going around the caches.
+    streams : bool
+        Whether loops say that their results may.
     """
 
-    def __init__(self, buffers: list[Tensor]) -> None:
+    def __init__(self, buffers: list[Tensor], written: Dim | int = 0) -> None:
         self.buffers = buffers
+        self.written = written
+        self.streams = False
         self.dims: list[Dim | int] = []
         self.locals: dict[Tensor, str] = {}
         self.names: dict[Sym, str] = {}
@@ -116,6 +122,12 @@ class Emitter:
         self.names[variable] = name
         with self.block(f"for {name} in range({start + ', ' if start else ''}{limit}):", (variable,)):
             yield
+
+    def stream(self) -> None:
+        """Say of the innermost loop that its results may go around the caches, where they may be large enough for that."""
+        if not isinstance(self.written, int) or self.written >= plan.AROUND:
+            self.line("streams()")
+            self.streams = True
 
     def define(self, text: str, name: str, variables: Iterable[Sym] = ()) -> None:
         """``name = text`` in the innermost block, which then owns ``variables``."""

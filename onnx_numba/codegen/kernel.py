@@ -30,6 +30,8 @@ class KernelSource:
         Work units, and how many of them make a chunk.
     scratch : Dim or int
         Bytes per worker.
+    written : Dim or int
+        Bytes of the largest result that may go around the caches, 0 if none may.
     """
 
     name: str
@@ -40,16 +42,17 @@ class KernelSource:
     total: Dim | int
     grain: Dim | int
     scratch: Dim | int = 0
+    written: Dim | int = 0
 
 
 def named(origins: list[str], body: list[str], buffers: list[Tensor], dims: list[Dim | int], total: Dim | int, grain: Dim | int,
-          scratch: Dim | int = 0) -> KernelSource:  # fmt: skip
+          scratch: Dim | int = 0, written: Dim | int = 0) -> KernelSource:  # fmt: skip
     """Put a head on a kernel's lines and name it by its content."""
     text = "\n".join(body) + "\n"
     digest = hashlib.sha256(text.encode()).hexdigest()
     name = f"{label(origins)}_{digest[:8]}"
     source = f"def {name}(ctx, bufs, dims, lo, hi):\n{text}"
-    return KernelSource(name, digest, source, tuple(buffers), tuple(dims), total, grain, scratch)
+    return KernelSource(name, digest, source, tuple(buffers), tuple(dims), total, grain, scratch, written)
 
 
 def label(origins: list[str]) -> str:

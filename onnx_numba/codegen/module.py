@@ -69,7 +69,7 @@ def describe(plan: Plan) -> list[str]:
         elif op == "branch":
             lines.append(f"unless s{operands[0]}: go to L{operands[1]}")
         elif op == "call":
-            kernel, step, _, _, buffers, _ = operands
+            kernel, step, *_, buffers, _ = operands
             lines.append(f"{plan.kernels[kernel].name}({', '.join(names.get(b, f't{b}') for b in buffers)})  # {plan.steps[step]}")
         elif op == "host":
             host = plan.hosts[operands[0]]

@@ -37,6 +37,7 @@ from onnx_numba.native.memory import LONG
 from onnx_numba.schedule.domain import coefficient
 from onnx_numba.schedule.expand import cost, loads
 from onnx_numba.schedule.steps import Group, Member
+from onnx_numba.target import Target
 
 TILE = 4096
 """Elements of a one-dimensional domain per work unit: 16 KiB of float32 per array, which the second-level cache holds for a dozen."""
@@ -138,7 +139,7 @@ class GroupWriter:
         kept: Expr | None = None
         for number, inside in enumerate(sweeps):
             found = self._worth_keeping(sweeps[number:], host, kept) if host else None
-            self._sweep(inside, host, found)
+            self._sweep(inside, host, found, kept is not None)
             if host and found:
                 self.replaced.pop(kept, None)  # type: ignore[arg-type]
                 self.replaced[found], kept = keep.waiting(host), found
@@ -154,8 +155,9 @@ class GroupWriter:
         inner = {*self.group.rvars}
         return keep.worth_keeping(now, later, host, lambda v: keep.depends(v, inner), cost(kept) if kept else 0)
 
-    def _sweep(self, inside: Sequence[Member], host: Member | None, kept: Expr | None) -> None:
-        """One walk over the reduced domain; ``kept`` is stored at the host's place when all else has been computed."""
+    def _sweep(self, inside: Sequence[Member], host: Member | None, kept: Expr | None, waits: bool) -> None:
+        """One walk over the reduced domain; ``kept`` is stored at the host's place when all else has been computed, where something
+        may wait already."""
         reductions = [m for m in inside if m.kind != "map"]
         if reductions:
             with self._row():
@@ -163,13 +165,15 @@ class GroupWriter:
                     self._start(m)
         self._prepare([self.ready(m) for m in inside])
         with self._reduced_loops(), self._row():
-            waits = [keep.replace(kept, self.replaced)] if kept else []
-            self.emitter.count_uses([*(self.ready(m) for m in inside), *waits])
+            found = [keep.replace(kept, self.replaced)] if kept else []
+            self.emitter.count_uses([*(self.ready(m) for m in inside), *found])
             if not reductions:
                 self._side_by_side(inside)
+            if not found and not (waits and host in inside):
+                self._stream(inside)
             for m in sorted(inside, key=lambda m: m is host):
                 self._step(m)
-            for value in waits:
+            for value in found:
                 assert host is not None
                 self.emitter.store(host.target, host.position, value)
         finished = [m for m in reductions if m.stored]
@@ -180,6 +184,9 @@ class GroupWriter:
 
     def _side_by_side(self, maps: Sequence[Member]) -> None:
         """Say in the innermost loop that iterations of it may go on side by side."""
+
+    def _stream(self, members: Sequence[Member]) -> None:
+        """Say in the innermost loop that what it stores, which nothing here reads, may go around the caches."""
 
     def _sweeps(self) -> dict[Member, int]:
         """The sweep in which each reduction, and each map over the reduced domain that is stored, runs."""
@@ -202,8 +209,8 @@ class GroupWriter:
 
     @property
     def innermost(self) -> Sym:
-        """The variable of the innermost loop."""
-        return self.group.rvars[-1]
+        """The variable of the innermost loop, of which there is one."""
+        return (*self.group.pvars, *self.group.rvars)[-1]
 
     def _row(self) -> AbstractContextManager[None]:
         """Where what belongs to a row is written."""
@@ -317,6 +324,10 @@ class RowWriter(GroupWriter):
 
     KEEPS = True
 
+    def __init__(self, group: Group, emitter: Emitter, target: Target) -> None:
+        super().__init__(group, emitter)
+        self.target = target
+
     def write(self) -> tuple[Dim | int, Dim | int]:
         """Emit everything; answer (total, grain)."""
         return self._write_moves() if moves_rows(self.group) else super().write()
@@ -365,6 +376,11 @@ class RowWriter(GroupWriter):
             extent = loops[-1].extent
             self.emitter.line(f"interleave({extent if isinstance(extent, int) else 0})")
 
+    def _stream(self, members: Sequence[Member]) -> None:
+        maps = [m for m in members if m.kind == "map"]
+        if maps and (self.group.pvars or self.group.rvars) and all(coefficient(m.position, self.innermost) == 1 for m in maps):
+            self.emitter.stream()
+
     def _write_moves(self) -> tuple[Dim | int, Dim | int]:
         *outer, last = self.group.pvars
         assert last.extent is not None
@@ -411,6 +427,12 @@ def walked(group: Group) -> Dim | int:
     """Elements of the reduced domain; the most that there are where a loop's length changes from block to block."""
     extents = (v.extent for v in group.rvars if v.extent is not None)
     return d.product(x if (top := d.bound(x, upper=True)) is None else top for x in extents)
+
+
+def largest(group: Group) -> Dim | int:
+    """Bytes of the largest result that a normalised group has for each element of its domain."""
+    elements = d.product(v.extent for v in group.pvars if v.extent is not None) * walked(group)
+    return elements * max((m.target.dtype.size for m in group.members if m.kind == "map" and m.stored), default=0)
 
 
 def identity(kind: str, dtype: DType) -> e.Lit:

@@ -13,6 +13,7 @@ A transposed matrix plus one becomes
             b0 = i2 * q1
             b1 = i0 * s5 + i1 * 256 + i2 * s2
             for i3 in range(q1):
+                streams()
                 x1[b1 + i3] = (t0[b0 + i3] + f32(1.0))
 
 A mere transposition needs no local array and no loops: its block goes straight to the result.
@@ -114,8 +115,7 @@ class TileWriter(RowWriter):
     """Writes the loops of a group that `in_tiles` has made."""
 
     def __init__(self, group: Group, emitter: Emitter, target: Target) -> None:
-        super().__init__(group, emitter)
-        self.target = target
+        super().__init__(group, emitter, target)
         *self.outer, self.across, self.last = group.pvars
 
     def write(self) -> tuple[Dim | int, Dim | int]:
@@ -165,6 +165,8 @@ class TileWriter(RowWriter):
             for k in range(len(self.outer), len(block.pvars)):
                 loops.enter_context(self.emitter.loop(block.pvars[k], f"i{k}"))
             self.emitter.count_uses([m.expr for m in block.members])
+            if all(coefficient(m.position, block.pvars[-1]) == 1 for m in block.members):
+                self.emitter.stream()
             for m in block.members:
                 self.emitter.store(m.target, m.position, m.expr)
 

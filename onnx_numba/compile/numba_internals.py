@@ -37,7 +37,8 @@ from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, T
 from onnx_numba.compile.bridge import define, python_names
 from onnx_numba.compile.llvm import KERNEL_SIGNATURE, emit, isolate, optimise, parse_signature, target_machine, wrapper_text
 from onnx_numba.compile.objects import check_symbols
-from onnx_numba.native.loops import interleave, through_indices
+from onnx_numba.compile.streaming import is_marked, with_streaming
+from onnx_numba.native.loops import MARK, interleave, streams, through_indices
 from onnx_numba.native.registry import Function, Intrinsic, Overloaded, Preferred
 from onnx_numba.target import Target
 
@@ -342,32 +343,54 @@ def gathered(target: Target) -> tuple[tuple[str, int], ...]:
 
 
 class _Lower(lowering.Lower):
-    """numba's, and what `interleave` and `through_indices` say of the innermost loop around them, as LLVM reads it from the jump back:
+    """numba's, and what the functions of `onnx_numba.native.loops` say of the innermost loop around them.
 
+    Of `interleave` and `through_indices` LLVM reads from the jump back, and `streams` marks what the loop stores:
+
+    store float %".51", float* %".52", !mmra !2
     br label %B22, !llvm.loop !0
     !0 = !{ !0, !1 }
     !1 = !{ !"llvm.loop.interleave.count", i32 2 }
+    !2 = !{ !"onnx-numba", !"streams" }
     """
 
     _hints: tuple[tuple[str, int], ...] = ()
+    _streams = False
 
     def lower_inst(self, inst: Any) -> None:
         super().lower_inst(inst)
         if isinstance(inst, numba_ir.Assign) and isinstance(inst.value, numba_ir.Expr) and inst.value.op == "call":
-            self._hints += self._hints_of(inst.value)
-        elif self._hints and isinstance(inst, numba_ir.Jump) and self.blkmap[inst.target].is_terminated:
-            hints = [self.module.add_metadata([f"llvm.loop.{name}", llvm_ir.IntType(32)(value)]) for name, value in self._hints]
-            self._hints = ()
-            loop = llvm_ir.MDValue(self.module, hints, str(len(self.module.metadata)))
-            loop.operands = (loop, *hints)  # which makes it this loop's own
-            self.builder.block.terminator.set_metadata("llvm.loop", loop)
+            self._read_hint(inst.value)
+        elif isinstance(inst, numba_ir.Jump) and self.blkmap[inst.target].is_terminated:
+            if self._streams:
+                self._mark_stores()
+            if self._hints:
+                self._describe_loop()
 
-    def _hints_of(self, call: Any) -> tuple[tuple[str, int], ...]:
+    def _read_hint(self, call: Any) -> None:
         source = getattr(self.typeof(call.func.name), "source", None)
         if source is interleave:
             count = side_by_side(self.context.compiled_for, find_const(self.func_ir, call.args[0]))
-            return (("interleave.count", count),) if count else ()
-        return gathered(self.context.compiled_for) if source is through_indices else ()
+            self._hints += (("interleave.count", count),) if count else ()
+        elif source is through_indices:
+            self._hints += gathered(self.context.compiled_for)
+        elif source is streams:
+            self._streams = self.context.compiled_for.streams
+
+    def _describe_loop(self) -> None:
+        hints = [self.module.add_metadata([f"llvm.loop.{name}", llvm_ir.IntType(32)(value)]) for name, value in self._hints]
+        self._hints = ()
+        loop = llvm_ir.MDValue(self.module, hints, str(len(self.module.metadata)))
+        loop.operands = (loop, *hints)  # which makes it this loop's own
+        self.builder.block.terminator.set_metadata("llvm.loop", loop)
+
+    def _mark_stores(self) -> None:
+        self._streams = False
+        mark = self.module.add_metadata(MARK)
+        for made in self.builder.block.instructions:
+            # What goes anywhere else than to an element is a local variable of numba's.
+            if isinstance(made, llvm_ir.StoreInstr) and isinstance(made.operands[1], llvm_ir.GEPInstr):
+                made.set_metadata("mmra", mark)
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -507,9 +530,12 @@ def _compile_object(python: FunctionType, signature: str, symbol: str, target: T
     with compiler_lock:
         linked, inner = compile_ir(python, signature, target)
         # As text it does not depend on what was compiled before: modules share LLVM's context and number equal types through it.
-        module = llvm.parse_assembly(str(linked) + wrapper_text(symbol, inner, signature))
+        text = str(linked) + wrapper_text(symbol, inner, signature)
+        module = llvm.parse_assembly(text)
         isolate(module, symbol)
         optimise(module, target)
+        if is_marked(text):
+            module = with_streaming(module, symbol, target)
         data = emit(module, target)
     check_symbols(data, target, symbol)
     return data

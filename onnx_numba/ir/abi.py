@@ -7,8 +7,8 @@ this file is the one place that both sides share. ``onnx_numba.ir.plan.ABI`` cha
 from __future__ import annotations
 
 # Instruction words: the number of the operation, then its operands in the order of the plan's tuple. A ``call`` is
-# (kernel, step, total, grain, number of buffers, number of dims, buffers…, dims…); types are numbers of LOAD_TYPES, instructions
-# to go on at are words.
+# (kernel, step, total, grain, written, number of buffers, number of dims, buffers…, dims…); types are numbers of LOAD_TYPES,
+# instructions to go on at are words.
 (
     OP_ADD, OP_SUB, OP_MUL, OP_DIV, OP_MOD, OP_MAX, OP_MIN, OP_EQ, OP_NE, OP_LT, OP_LE, OP_MOVE, OP_BCAST,
     OP_LOAD, OP_CHECK, OP_ALLOC, OP_EXTEND, OP_ALIAS, OP_POINT, OP_SWAP, OP_STORE, OP_JUMP, OP_BRANCH, OP_OUT, OP_COPY, OP_SCRATCH,
@@ -64,7 +64,8 @@ SERVE_VALUE = 16
     S_TRIED,  # nanoseconds of first trials without the pool, and in the next word of those with it
     _S_TRIED_SHARED,
     S_SCRATCH,  # bytes of scratch that every context has
-) = range(27)
+    S_AROUND,  # 1 if the current call's results go around the caches
+) = range(28)
 STATE_WORDS = 32
 
 CTX_STRIDE = 16

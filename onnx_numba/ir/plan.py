@@ -28,8 +28,9 @@ Instructions are tuples whose first item is the operation (``OPS`` gives the ope
 ``("out", k)``                  leave: allocate output k, whose dims are in slots by now, and point its buffer at it
 ``("copy", dst, src, bytes)``   memcpy of slots[bytes] bytes
 ``("scratch", bytes)``          every worker's scratch has at least slots[bytes] bytes
-``("call", kernel, step, total, grain, bufs, dims)``  kernel over [0, slots[total]) in chunks of slots[grain] units (at
-                                least 1), each chunk whole on one thread; bufs and dims are tuples of buffer and slot ids
+``("call", kernel, step, total, grain, written, bufs, dims)``  kernel over [0, slots[total]) in chunks of slots[grain] units (at
+                                least 1), each chunk whole on one thread; bufs and dims are tuples of buffer and slot ids; a
+                                result of slots[written] bytes may be too large for the caches (0: none is)
 ``("host", h)``                 leave: run ``hosts[h]`` in Python, which sets its output buffers, dims and objects
 ``("jump", to)``                go on at instruction ``to``; further back only from the end of a loop, where a run can be cancelled
 ``("branch", a, to)``           the same if slots[a] is 0
@@ -40,8 +41,8 @@ A loop is a jump back: its body is part of the list; see `onnx_numba.schedule.co
 
 Example: a relu over an input of shape [n]::
 
-    slots   0: n (input dim)  1: 4096  2: tiles  3: 4095  4: scratch number  5: 4 (grain)
-    ("add", 4, 0, 3), ("div", 2, 4, 1), ("out", 0), ("call", 0, 0, 2, 5, (0, 1), (0,)), ("end",)
+    slots   0: n (input dim)  1: 4096  2: tiles  3: 4095  4: scratch number  5: 4 (grain and bytes of an element)  6: bytes
+    ("add", 4, 0, 3), ("div", 2, 4, 1), ("mul", 6, 0, 5), ("out", 0), ("call", 0, 0, 2, 5, 6, (0, 1), (0,)), ("end",)
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ from typing import Any
 from onnx_numba.ir.types import ValueType
 from onnx_numba.record import record
 
-ABI = 3
+ABI = 4
 """Version of instruction encoding, kernel signature and context layout; part of every store key."""
 
 OPS: dict[str, str] = {
@@ -61,7 +62,7 @@ OPS: dict[str, str] = {
     "eq": "dss", "ne": "dss", "lt": "dss", "le": "dss", "move": "ds", "bcast": "dss",
     "load": "dbst", "check": "ssnn", "alloc": "bs", "alias": "bb", "out": "n", "copy": "bbs", "scratch": "s",
     "extend": "bs", "point": "bbs", "swap": "bb", "store": "bst", "jump": "j", "branch": "sj",
-    "call": "nnssBS", "host": "n", "end": "",
+    "call": "nnsssBS", "host": "n", "end": "",
 }  # fmt: skip
 
 # Status codes of kernels and of the runner. 0 is success; a kernel reports one with the work index at which it arose.
@@ -78,8 +79,11 @@ STATUS_TEXT = {
 }
 
 # What a kernel's ctx points to: int64 words.
-CTX_STATUS, CTX_INDEX, CTX_CANCEL, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_WORKER = range(6)
+CTX_STATUS, CTX_INDEX, CTX_CANCEL, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_WORKER, CTX_AROUND = range(7)
 CTX_WORDS = 8
+AROUND = 1 << 24
+"""Bytes from which a result goes around the caches: half of what a core finds in the last of them, as a rule, so that nobody would find the
+result's beginning there."""
 
 
 @record

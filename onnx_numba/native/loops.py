@@ -10,6 +10,10 @@ from typing import Any
 from onnx_numba.native.emit import is_int
 from onnx_numba.native.registry import Record, intrinsic
 
+MARK = ("onnx-numba", "streams")
+"""What stores carry that may go around the caches, as LLVM's annotation of memory accesses (``mmra``), which survives vectorisation and
+means nothing to LLVM."""
+
 
 def _typing(count: int) -> Any:
     def typed(*args: Any) -> Any:
@@ -41,4 +45,12 @@ def through_indices() -> None:
     """
 
 
-RECORDS: tuple[Record, ...] = (interleave, through_indices)
+@intrinsic(_typing(0), _emit_nothing)
+def streams() -> None:
+    """Say that the innermost loop around this writes elements side by side, which nothing in the kernel reads.
+
+    Results that are too large for the caches then go around them; see `onnx_numba.compile.streaming`.
+    """
+
+
+RECORDS: tuple[Record, ...] = (interleave, through_indices, streams)

@@ -49,11 +49,12 @@ from onnx_numba.ir.abi import (
     P_TOTAL,
     P_WORKERS,
     S_ARGS,
+    S_AROUND,
     S_CANCEL,
     S_CTX,
     S_DIMS,
 )
-from onnx_numba.ir.plan import CTX_INDEX, CTX_STATUS
+from onnx_numba.ir.plan import CTX_AROUND, CTX_INDEX, CTX_STATUS
 from onnx_numba.native.address import call_c
 from onnx_numba.native.memory import POINTERS, atomic_add, atomic_load, atomic_store, call_kernel, cas, pause
 
@@ -83,6 +84,7 @@ def run_chunk(pool, worker, left):  # type: ignore[no-untyped-def]
     state = i64_p(pool, P_STATE)
     if chunk < atomic_load(pool, P_FAILED) and atomic_load(state, S_CANCEL) == 0:
         ctx = i64_at(i64_p(pool, P_CTX), worker * CTX_STRIDE)
+        ctx[CTX_AROUND] = state[S_AROUND]
         low = chunk * pool[P_GRAIN]
         high = min(pool[P_TOTAL], low + pool[P_GRAIN])
         status = call_kernel(pool[P_KERNEL], ctx, i64_p(pool, P_ARGS), i64_p(pool, P_DIMS), low, high)

@@ -53,6 +53,7 @@ from onnx_numba.ir.abi import (
     OP_SWAP,
     P_STARTED,
     S_ARGS,
+    S_AROUND,
     S_BLOCKS,
     S_BUDGET,
     S_BUFS,
@@ -75,9 +76,11 @@ from onnx_numba.ir.abi import (
     S_THREADS,
 )
 from onnx_numba.ir.plan import (
+    AROUND,
     BAD_VALUE,
     BROADCAST,
     CANCELLED,
+    CTX_AROUND,
     CTX_INDEX,
     CTX_STATUS,
     DIVISION_BY_ZERO,
@@ -113,7 +116,7 @@ def run(state):  # type: ignore[no-untyped-def]
             if left != _GO_ON:
                 state[S_PC] = pc
                 return left
-            pc += 7 + code[pc + 5] + code[pc + 6]
+            pc += 8 + code[pc + 6] + code[pc + 7]
             if state[S_BUDGET] <= 0:
                 return leave(state, pc, LEFT_POLL)
         elif operation <= OP_LE:
@@ -276,16 +279,17 @@ def call(state, code, slots, buffers, pc):  # type: ignore[no-untyped-def]
     """Gather a kernel's buffers and dims and run it."""
     args = i64_p(state, S_ARGS)
     dims = i64_p(state, S_DIMS)
-    at = pc + 7
+    at = pc + 8
     # The atomic load costs no more than a plain one here and keeps LLVM from vectorising loops of two or three rounds.
-    for k in range(code[pc + 5]):
-        args[k] = buffers[atomic_load(code, at + k)]
-    at += code[pc + 5]
     for k in range(code[pc + 6]):
+        args[k] = buffers[atomic_load(code, at + k)]
+    at += code[pc + 6]
+    for k in range(code[pc + 7]):
         dims[k] = slots[atomic_load(code, at + k)]
     kernel = i64_p(state, S_KERNELS)[code[pc + 1]]
     total = slots[code[pc + 3]]
     grain = chunk_length(total, max(1, slots[code[pc + 4]]))
+    state[S_AROUND] = 1 if slots[code[pc + 5]] >= AROUND else 0
     if total > grain and state[S_DONE] == 0:
         chunks = (total + grain - 1) // grain
         if state[S_MODE] != 0:
@@ -316,6 +320,7 @@ def serial(state, kernel, total, grain):  # type: ignore[no-untyped-def]
     """The same chunks in order on this thread, from where an earlier visit stopped."""
     ctx = i64_p(state, S_CTX)
     low = state[S_DONE] * grain
+    ctx[CTX_AROUND] = state[S_AROUND]
     while low < total:
         status = call_kernel(kernel, ctx, i64_p(state, S_ARGS), i64_p(state, S_DIMS), low, min(total, low + grain))
         if status != 0 and ctx[CTX_STATUS] == 0:

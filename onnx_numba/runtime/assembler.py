@@ -5,7 +5,7 @@ the tuple, except that
 
 * ``load`` and ``store`` name their element type by a number of ``LOAD_TYPES``;
 * ``jump`` and ``branch`` name the instruction to go on at by its first word;
-* ``call`` is (kernel, step, total, grain, number of buffers, number of dims, buffers…, dims…).
+* ``call`` is (kernel, step, total, grain, written, number of buffers, number of dims, buffers…, dims…).
 
 ``("add", 4, 0, 3), ("end",)`` becomes ``0 4 0 3 28``.
 """
@@ -61,8 +61,8 @@ def assemble(plan: Plan) -> Assembly:
         operation = instruction[0]
         words.append(OPCODES[operation])
         if operation == "call":
-            kernel, step, total, grain, bufs, shape = instruction[1:]
-            words += [kernel, step, total, grain, len(bufs), len(shape), *bufs, *shape]
+            *numbers, bufs, shape = instruction[1:]
+            words += [*numbers, len(bufs), len(shape), *bufs, *shape]
             buffers, dims = max(buffers, len(bufs)), max(dims, len(shape))
         elif operation in ("load", "store"):
             *operands, kind = instruction[1:]

@@ -106,7 +106,7 @@ class CudaEngine:
             cuda.select_device(self.device.index)
             for operation, *operands in plan.code:
                 if operation == "call":
-                    kernel, _, _, _, buffers, _ = operands
+                    kernel, *_, buffers, _ = operands
                     launches[kernel].compile([plan.buffer_types[buffer] for buffer in buffers])
         return lambda: CudaFrame(plan, launches, self)
 
@@ -231,7 +231,9 @@ class CudaFrame(Interpreter):
         """What every thread of the next call has."""
         self._stride = -(-self._slots[size] // _ALIGN) * _ALIGN
 
-    def _call(self, kernel: int, step: int, total: int, grain: int, buffers: Sequence[int], dims: Sequence[int]) -> None:
+    def _call(
+        self, kernel: int, step: int, total: int, grain: int, written: int, buffers: Sequence[int], dims: Sequence[int]
+    ) -> None:
         launch: Any = self._kernels[kernel]
         work = self._slots[total]
         if work <= 0:

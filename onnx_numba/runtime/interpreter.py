@@ -242,7 +242,9 @@ class Interpreter:
             raise RuntimeError(f"plan: buffer {buffer} is used before anything points it somewhere")
         return array
 
-    def _call(self, kernel: int, step: int, total: int, grain: int, buffers: Sequence[int], dims: Sequence[int]) -> None:
+    def _call(
+        self, kernel: int, step: int, total: int, grain: int, written: int, buffers: Sequence[int], dims: Sequence[int]
+    ) -> None:
         function = self._kernels[kernel]
         ctx = self._ctx
         pointers = [self._at(buffer) for buffer in buffers]

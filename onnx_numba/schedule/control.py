@@ -99,9 +99,9 @@ class Embedded:
     def _moved(self, operation: str, operands: Sequence[Any]) -> list[Any]:
         """An instruction's operands with the numbers that they have in the surrounding plan."""
         if operation == "call":
-            kernel, step, total, grain, buffers, dims = operands
-            total, grain, dims = total + self._slots, grain + self._slots, tuple(slot + self._slots for slot in dims)
-            return [self._kernels[kernel], step + self._steps, total, grain, tuple(b + self._buffers for b in buffers), dims]
+            kernel, step, *numbers, buffers, dims = operands
+            numbers, dims = [slot + self._slots for slot in numbers], tuple(slot + self._slots for slot in dims)
+            return [self._kernels[kernel], step + self._steps, *numbers, tuple(b + self._buffers for b in buffers), dims]
         if operation == "host":
             return [operands[0] + self._hosts]
         if operation == "check":

@@ -395,10 +395,10 @@ class Planner:
         kernel = self.kernel(Kernel(source.name, source.digest))
         if source.scratch != 0:
             self.code.append(("scratch", self.dim(source.scratch)))
-        total, grain = self.dim(source.total), self.dim(source.grain)
+        numbers = [self.dim(x) for x in (source.total, source.grain, source.written)]
         dims = tuple(self.dim(x) for x in source.dims)
         buffers = tuple(self.buffer(t) for t in source.buffers)
-        self.code.append(("call", kernel, step, total, grain, buffers, dims))
+        self.code.append(("call", kernel, step, *numbers, buffers, dims))
 
     def _host(self, step: CallStep, call: HostCall, number: int) -> None:
         inputs = tuple(None if x is None else self._port("", x) for x in call.inputs)

@@ -1,0 +1,149 @@
+"""Results too large for the caches: which loops say that theirs may be, and the version of a kernel that goes around them."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from onnx import parser
+from template_kernels import check_guards, run
+
+from onnx_numba import backend
+from onnx_numba.compile.bridge import define
+from onnx_numba.ir.plan import AROUND
+from onnx_numba.options import Options
+from onnx_numba.pipeline import Build
+from onnx_numba.target import LEVELS, TARGETS, Target, host_target, level
+
+HEAD = '<ir_version: 9, opset_import: ["" : 20]>\n'
+RANDOM = np.random.default_rng(11)
+TYPES = {"u8": np.uint8, "i16": np.int16, "f16": np.float16, "f32": np.float32, "f64": np.float64, "i64": np.int64}
+LARGE = AROUND // 4
+
+
+def source(kind: str, value: str = "x[i]", then: str = "") -> str:
+    """A kernel that writes ``value`` to the elements of its range, and then, in the same loop, more."""
+    return f"""\
+def kernel(ctx, bufs, dims, lo, hi):
+    x = {kind}_p(bufs, 0)
+    out = {kind}_p(bufs, 1)
+    last = {kind}_p(bufs, 2)
+    for i in range(lo, hi):
+        streams()
+        out[i] = {value}
+        {then or 'pass'}
+    return 0
+"""
+
+
+def able() -> list[Target]:
+    """The levels of the architecture that run here, and this machine."""
+    levels = [level(name) for name in LEVELS] if host_target().arch == "x86_64" else []
+    return [*(target for target in levels if target.runs_on(host_target())), host_target()]
+
+
+@pytest.mark.parametrize("target", able(), ids=lambda target: target.cpu)
+@pytest.mark.parametrize("kind", TYPES)
+def test_elements_at_any_place_are_what_they_are_through_the_caches(kind, target):
+    element = TYPES[kind]
+    bits = np.dtype(f"u{np.dtype(element).itemsize}")
+    stored = {"f16": "u16"}.get(kind, kind)
+    for offset, count in [(0, 1000), (1, 999), (3, 300), (0, 0), (5, 64), (8, 1), (16, 257)]:
+        x = RANDOM.integers(0, 256, (count + offset) * bits.itemsize, dtype=np.uint8).view(bits)
+        for then in ("", "last[i] = x[i]"):
+            results = []
+            for around in (0, 1):
+                memory = np.full(2 * (count + offset) + 256, 123, bits)
+                out, last = memory[64 : 64 + count + offset], memory[128 + count + offset : 128 + 2 * (count + offset)]
+                run(source(stored, then=then), [x, out, last], [], [(offset, count + offset)], target=target, around=around)
+                check_guards(memory)
+                results.append(memory)
+            np.testing.assert_array_equal(*results)
+            np.testing.assert_array_equal(out[offset:], x[offset:])
+            assert (out[:offset] == 123).all()
+
+
+def assembly(text: str, target: Target) -> str:
+    """The assembly of a kernel with what has been added to it."""
+    import llvmlite.binding as llvm
+
+    from onnx_numba.compile.llvm import KERNEL_SIGNATURE, isolate, optimise, target_machine, wrapper_text
+    from onnx_numba.compile.numba_internals import compile_ir
+    from onnx_numba.compile.streaming import with_streaming
+
+    module, inner = compile_ir(define(text)["kernel"], KERNEL_SIGNATURE, target)
+    made = llvm.parse_assembly(str(module) + wrapper_text("k", inner, KERNEL_SIGNATURE))
+    isolate(made, "k")
+    optimise(made, target)
+    return target_machine(target).emit_assembly(with_streaming(made, "k", target))
+
+
+@pytest.mark.parametrize("name", ["x86-64", "x86_64-windows"])
+def test_one_version_goes_around_the_caches_and_the_other_does_not(name):
+    text = assembly(source("f32", "x[i] + f32(1.0)"), TARGETS[name])
+    cached, around = (re.search(rf"^k\.{version}:.*?^\s*ret", text, re.MULTILINE | re.DOTALL)[0] for version in ("cached", "around"))
+    assert "movnt" in around and "movnt" not in cached
+    assert text.count("sfence") == 1
+
+
+def test_two_vectors_of_four_are_decided_on_together():
+    text = assembly(source("f32", "exp(x[i])").replace("streams()", "streams()\n        interleave(0)"), level_of("x86-64-v3"))
+    assert text.count("vmovntps") >= 4
+    loops = re.findall(r"testb?\s+\$31", text)
+    assert 0 < len(loops) < text.count("vmovntps"), text
+
+
+def level_of(name: str) -> Target:
+    return Target(TARGETS["x86-64"].triple, name, LEVELS[name])
+
+
+def test_there_is_one_version_where_nothing_can_go_around():
+    alone = source("f32", "x[i] if x[i] > 0 else last[i64(x[i])]", "if x[i] > 3:\n            last[i] = x[i]")
+    assert "movnt" not in assembly(source("f32").replace("streams()", "pass"), TARGETS["x86-64"])
+    assert "k.around" not in assembly(alone, TARGETS["x86-64"])
+    assert "stnp" not in assembly(source("f32"), TARGETS["aarch64-linux"])
+
+
+def generated(text: str, **options) -> str:
+    return backend.prepare(parser.parse_model(HEAD + text), jit=False, **options).source
+
+
+@pytest.mark.skipif(not host_target().streams, reason="the host has no stores that go around the caches")
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("g (float[N] x) => (float[N] y) { y=Relu(x) }", True),
+        (f"g (float[{LARGE}] x) => (float[{LARGE}] y) {{ y=Relu(x) }}", True),
+        (f"g (float[{LARGE - 1}] x) => (float[{LARGE - 1}] y) {{ y=Relu(x) }}", False),
+        ("g (float[N,M] x, float[M] s, float[M] b) => (float[N,M] y) { y=LayerNormalization(x,s,b) }", True),
+        ("g (float[N,M] x) => (float[N] y) { a=Constant<value_ints=[1]>() y=ReduceSum<keepdims=0>(x,a) }", False),
+        ("g (float[N,M] x) => (float[N,M] y) { y=Softmax(x) }", False),  # exponentials wait where the result will be
+        ("g (float[N,M,8] x) => (float[M,N,8] y) { t=Transpose<perm=[1,0,2]>(x) y=Relu(t) }", True),
+    ],
+)
+def test_loops_say_so_where_results_may_be_large_and_nothing_waits_in_them(text, says):
+    assert ("streams()" in generated(text)) == says
+
+
+def test_processors_that_need_no_telling_are_told_nothing():
+    model = parser.parse_model(HEAD + "g (float[N] x) => (float[N] y) { y=Relu(x) }")
+    artefact, _ = Build(TARGETS["aarch64-linux"], None, Options(cache=False)).artefact(model)
+    assert "streams()" not in artefact.source
+
+
+@pytest.mark.parametrize("columns", [1024, 1001])
+def test_large_results_are_the_same_whatever_the_threads(columns):
+    rows = AROUND // 4 // columns + 3
+    text = f"""g (float[N,M] x, float[N,M] r, float[M] s) => (float[N,M] y, float[N,M] z, float[M,N] t)
+        {{ z=Add(x,r) n=LayerNormalization(z,s) t=Transpose(x) y=Relu(n) }}"""
+    x, r = RANDOM.standard_normal((2, rows, columns)).astype(np.float32)
+    s = RANDOM.standard_normal(columns).astype(np.float32)
+    one, two = (backend.prepare(parser.parse_model(HEAD + text), num_threads=threads).run([x, r, s]) for threads in (1, 2))
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(one[1], x + r)
+    np.testing.assert_array_equal(one[2], x.T)
+    wide = (x + r).astype(np.float64)
+    norm = (wide - wide.mean(1, keepdims=True)) / np.sqrt(wide.var(1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(one[0], np.maximum(norm * s, 0), rtol=1e-4, atol=1e-5)
