@@ -14,9 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench import peers
+from bench.feed import read_feed
 
 _RUNS_FOR_MEMORY = 3
 _STATUS = Path("/proc/self/status")
@@ -24,7 +23,7 @@ _STATUS = Path("/proc/self/status")
 
 def start(name: str, folder: Path, cold: bool) -> dict[str, Any]:
     """Prepare, run once, and say when that was."""
-    feed, peer = _feed(folder), peers.get(name)
+    feed, peer = read_feed(folder), peers.get(name)
     times: dict[str, Any] = {"import": sum(_import(module) for module in (*(("numba", "onnx") if cold else ()), peer.MODULES[0]))}
     started = time.perf_counter()
     runner = peer.load(folder, 1)
@@ -39,9 +38,9 @@ def start(name: str, folder: Path, cold: bool) -> dict[str, Any]:
 
 def memory(name: str, folder: Path, small: Path) -> dict[str, Any]:
     """Bytes at most during a run, above those before preparing, when the peer's own code was there already."""
-    feed, peer = _feed(folder), peers.get(name)
+    feed, peer = read_feed(folder), peers.get(name)
     other = peer.load(small, 1)
-    other.bind(_feed(small))()
+    other.bind(read_feed(small))()
     before = _memory("VmRSS")
     runner = peer.load(folder, 1)
     _forget_peak()
@@ -49,11 +48,6 @@ def memory(name: str, folder: Path, small: Path) -> dict[str, Any]:
     for _ in range(_RUNS_FOR_MEMORY):
         call()
     return {"run_bytes": _memory("VmHWM") - before}
-
-
-def _feed(folder: Path) -> dict[str, Any]:
-    with np.load(folder / "feed.npz") as archive:
-        return {name: array.astype(object) if array.dtype.kind == "U" else array for name, array in archive.items()}
 
 
 def _import(module: str) -> float:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from bench import limits, outputs, peers
+from bench.feed import read_feed
 from onnx_numba.cli import timing
 
 REST = 0.05
@@ -62,13 +63,6 @@ def pin(threads: int) -> None:
     """Keep this process on as many cores as it has threads: the last ones, as the first serve interrupts."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
-
-
-def read_feed(folder: Path, name: str = "feed.npz") -> dict[str, Any]:
-    """The inputs that the parent wrote."""
-    with np.load(folder / name) as archive:
-        arrays = dict(archive)
-    return {name: array.astype(object) if array.dtype.kind == "U" else array for name, array in arrays.items()}
 
 
 def _single_rows(feed: dict[str, Any]) -> list[dict[str, Any]]:
