@@ -125,9 +125,22 @@ class Emitter:
 
     def stream(self) -> None:
         """Say of the innermost loop that its results may go around the caches, where they may be large enough for that."""
-        if not isinstance(self.written, int) or self.written >= plan.AROUND:
+        if self.may_be_large:
             self.line("streams()")
             self.streams = True
+
+    @property
+    def may_be_large(self) -> bool:
+        """Whether results may be so large that they had better go around the caches."""
+        return not isinstance(self.written, int) or self.written >= plan.AROUND
+
+    def local(self, like: Tensor, count: int) -> Tensor:
+        """An array of the kernel's own, for elements like another tensor's."""
+        name, top = self.fresh("t"), self.blocks[0]
+        top.lines.append("    " * top.indent + f"{name} = {like.dtype.name}_local({count})")
+        local = Tensor(name, like.dtype, (count,), like.definition)
+        self.locals[local] = name
+        return local
 
     def define(self, text: str, name: str, variables: Iterable[Sym] = ()) -> None:
         """``name = text`` in the innermost block, which then owns ``variables``."""

@@ -17,7 +17,8 @@ A softmax over rows becomes
         for r0 in range(s0):
             x1[b0 + r0] = (x1[b0 + r0] * v1)
 
-What two sweeps need and is costly waits in the output's own row (`onnx_numba.codegen.keep`).
+What two sweeps need and is costly waits in the output's own row (`onnx_numba.codegen.keep`). If the output may be too large for the caches
+it waits in an array of the kernel's own, should the row be short enough: what goes around the caches had better be written once.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from onnx_numba.codegen.emitter import LITERAL_LIMIT, Emitter, Var, infix, liter
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
-from onnx_numba.ir.expr import Expr, Load
+from onnx_numba.ir.expr import Expr, Flat, Load
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import BOOL, DTYPES, I64, DType
 from onnx_numba.native.memory import LONG
@@ -41,6 +42,8 @@ from onnx_numba.target import Target
 
 TILE = 4096
 """Elements of a one-dimensional domain per work unit: 16 KiB of float32 per array, which the second-level cache holds for a dozen."""
+ROOM = 1 << 14
+"""Bytes of a row that may wait in an array of the kernel's own: half of the first-level cache, the other half for what is read."""
 LONG_LOOP = 10
 """Simple operations of a loop from which LLVM no longer takes two vectors at a time of itself."""
 CHUNK_WORK, CHUNK_LENGTH = 65536, 16384
@@ -63,6 +66,8 @@ class GroupWriter:
         self.positions: dict[Member, Var] = {}  # where an arg-reduction has found its extreme
         self.elements: dict[Member, Expr] = {}
         self.replaced: dict[Expr, Expr] = {}  # values computed already, and where they are
+        self.host: Member | None = None  # the member of the last sweep in whose memory values may wait
+        self.room: Flat | None = None  # where they do, if any do
 
     def write(self) -> tuple[Dim | int, Dim | int]:
         """Emit everything; answer (total, grain)."""
@@ -135,14 +140,16 @@ class GroupWriter:
             if m.kind != "map":
                 self._declare(m)
         sweeps = [[m for m in self.group.members if sweep_of.get(m) == n] for n in range(max(sweep_of.values(), default=-1) + 1)]
-        host = keep.host_of(sweeps, self.innermost) if self.KEEPS and self.group.rvars else None
+        self.host = keep.host_of(sweeps, self.innermost) if self.KEEPS and self.group.rvars else None
         kept: Expr | None = None
         for number, inside in enumerate(sweeps):
-            found = self._worth_keeping(sweeps[number:], host, kept) if host else None
-            self._sweep(inside, host, found, kept is not None)
-            if host and found:
+            found = self._worth_keeping(sweeps[number:], self.host, kept) if self.host else None
+            if self.host and found:
+                self.room = self.room or self._room(self.host)
+            self._sweep(inside, found)
+            if self.room and found:
                 self.replaced.pop(kept, None)  # type: ignore[arg-type]
-                self.replaced[found], kept = keep.waiting(host), found
+                self.replaced[found], kept = self.room, found
         after = [m for m in self.group.members if m.kind == "map" and not m.inner and m.stored and m not in sweep_of]
         if after:
             with self._row():
@@ -150,14 +157,17 @@ class GroupWriter:
                     self.emitter.store(m.target, m.position, self.ready(m))
 
     def _worth_keeping(self, sweeps: Sequence[Sequence[Member]], host: Member, kept: Expr | None) -> Expr | None:
-        """What the first of these sweeps should store at the host's place for those after it."""
+        """What the first of these sweeps should leave for those after it."""
         now, later = ([self.resolved(m) for inside in some for m in inside] for some in (sweeps[:1], sweeps[1:]))
         inner = {*self.group.rvars}
         return keep.worth_keeping(now, later, host, lambda v: keep.depends(v, inner), cost(kept) if kept else 0)
 
-    def _sweep(self, inside: Sequence[Member], host: Member | None, kept: Expr | None, waits: bool) -> None:
-        """One walk over the reduced domain; ``kept`` is stored at the host's place when all else has been computed, where something
-        may wait already."""
+    def _room(self, host: Member) -> Flat:
+        """Where values of a row wait."""
+        return keep.waiting(host)
+
+    def _sweep(self, inside: Sequence[Member], kept: Expr | None) -> None:
+        """One walk over the reduced domain; ``kept`` is left in the room when all else has been computed."""
         reductions = [m for m in inside if m.kind != "map"]
         if reductions:
             with self._row():
@@ -165,17 +175,17 @@ class GroupWriter:
                     self._start(m)
         self._prepare([self.ready(m) for m in inside])
         with self._reduced_loops(), self._row():
-            found = [keep.replace(kept, self.replaced)] if kept else []
-            self.emitter.count_uses([*(self.ready(m) for m in inside), *found])
+            waits = [keep.replace(kept, self.replaced)] if kept else []
+            self.emitter.count_uses([*(self.ready(m) for m in inside), *waits])
             if not reductions:
                 self._side_by_side(inside)
-            if not found and not (waits and host in inside):
+            if not waits and not any(self.room and self.room.tensor is m.target for m in inside):
                 self._stream(inside)
-            for m in sorted(inside, key=lambda m: m is host):
+            for m in sorted(inside, key=lambda m: m is self.host):
                 self._step(m)
-            for value in found:
-                assert host is not None
-                self.emitter.store(host.target, host.position, value)
+            for value in waits:
+                assert self.room is not None
+                self.emitter.store(self.room.tensor, self.room.index[0], value)
         finished = [m for m in reductions if m.stored]
         if finished:
             with self._row():
@@ -372,6 +382,13 @@ class RowWriter(GroupWriter):
                 place = self.emitter.dim(d.substitute(index, {along: 0}) + step)
                 size, length = load.tensor.dtype.size, self.emitter.dim(along.extent)
                 self.emitter.line(f"fetch({size}, {self.emitter.buffer(load.tensor)}, {place}, {length})")
+
+    def _room(self, host: Member) -> Flat:
+        *others, along = self.group.rvars
+        extent, size = along.extent, host.target.dtype.size
+        if others or along is not self.innermost or not isinstance(extent, int) or extent * size > ROOM or not self.emitter.may_be_large:
+            return super()._room(host)
+        return Flat(self.emitter.local(host.target, extent), (d.dim(along),))
 
     def _side_by_side(self, maps: Sequence[Member]) -> None:
         loops = (*self.group.pvars, *self.group.rvars)

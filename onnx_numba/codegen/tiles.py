@@ -162,7 +162,7 @@ class TileWriter(RowWriter):
         assert self.last.extent is not None
         pitch = self.last.extent
         for load in [x for x in loads if _crosses(x, self.across, self.last)][:MOST]:
-            local = self._local(load.tensor)
+            local = self.emitter.local(load.tensor, LINE // load.tensor.dtype.size * WIDE)
             self._transpose(self.emitter.buffer(local), self.emitter.dim(pitch), load)
             self.replaced[load] = Flat(local, (d.dim(self.across) * pitch + d.dim(self.last),))
         block = replace(self.group, members=[replace(m, expr=self.ready(m)) for m in members])
@@ -177,14 +177,6 @@ class TileWriter(RowWriter):
                 self.emitter.stream()
             for m in block.members:
                 self.emitter.store(m.target, m.position, m.expr)
-
-    def _local(self, like: Tensor) -> Tensor:
-        name, top = self.emitter.fresh("t"), self.emitter.blocks[0]
-        size = LINE // like.dtype.size * WIDE
-        top.lines.append("    " * top.indent + f"{name} = {like.dtype.name}_local({size})")
-        local = Tensor(name, like.dtype, (size,), like.definition)
-        self.emitter.locals[local] = name
-        return local
 
     def _transpose(self, to: str, pitch: str, load: Load) -> None:
         size, step = load.tensor.dtype.size, coefficient(load.index[0], self.last)
