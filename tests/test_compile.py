@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import queue
 import subprocess
 import sys
 import textwrap
+from collections import deque
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from onnx_numba import backend, samples
 from onnx_numba.compile import worker
 from onnx_numba.compile.compiler import compile_module, symbol_of
 from onnx_numba.compile.keys import base_entries, kernel_entries, model_entries, source_digest
-from onnx_numba.compile.llvm import parse_signature
+from onnx_numba.compile.llvm import KERNEL_SIGNATURE, parse_signature
 from onnx_numba.compile.objects import ALLOWED, Library, ObjectError, undefined_symbols
 from onnx_numba.compile.store import Store, key
 from onnx_numba.errors import OptionError
@@ -279,16 +281,37 @@ def test_objects_name_nothing_of_this_process(objects):
         assert b"/" not in data[data.find(b".symtab") - 200 :]
 
 
-def test_helper_processes_make_the_same_objects(objects, monkeypatch):
-    monkeypatch.setattr(worker, "PER_PROCESS", 1)
-    monkeypatch.setattr(worker, "_cores", lambda: 2)
+def helped(names: list[str]) -> tuple[dict[str, bytes], list[str], list[str]]:
+    """What a helper alone makes of names: objects by digest, names that it has taken and lost, names that it has left."""
+    symbols = {name: symbol_of(digest) for name, digest in DIGESTS.items()}
+    signatures = {name: SIGNATURES.get(name, KERNEL_SIGNATURE) for name in NAMES}
+    left, made = deque(names), queue.SimpleQueue()
+    helper = worker._Helper(worker.Job(KERNELS, symbols, signatures, host_target()), left, made)
+    try:
+        helper._thread.join()  # until no names are left, or it has died
+        lost = helper.lost()
+    finally:
+        helper.stop()
+    return {DIGESTS[name]: data for name, data in worker._arrived(made)}, lost, list(left)
+
+
+def test_helper_processes_make_the_same_objects(objects):
+    assert helped(list(NAMES)) == (objects, [], [])
+
+
+def test_work_is_shared_as_soon_as_it_is_known_to_be_much(objects, monkeypatch):
+    monkeypatch.setattr(worker, "WORTH", 1e-6)
+    monkeypatch.setattr(worker, "_cores", lambda: 3)
     assert build(host_target()) == objects
 
 
 def test_a_dying_helper_costs_time_only(objects, monkeypatch):
-    monkeypatch.setattr(worker, "PER_PROCESS", 1)
+    made, lost, left = helped(["tile", "nothing of the source", "flags"])
+    assert (made, lost, left) == ({DIGESTS["tile"]: objects[DIGESTS["tile"]]}, ["nothing of the source"], ["flags"])
+    monkeypatch.setattr(worker, "WORTH", 1e-6)
     monkeypatch.setattr(worker, "_cores", lambda: 2)
     monkeypatch.setattr(worker, "_encode_job", lambda job: b"not a job")
+    assert helped(list(NAMES)) == ({}, [], list(NAMES))
     assert build(host_target()) == objects
 
 

@@ -1,29 +1,34 @@
 """Compiling many functions at once, in processes: numba's compiler lock makes threads useless.
 
 A helper is ``python -m onnx_numba.compile.worker``, so that callers need no ``__main__`` guard. It reads a job from its standard
-input and writes the objects to its standard output; nothing else is shared. Where helpers cannot be had, everything is compiled
-here.
+input, then names of functions one by one, and writes their objects to its standard output; nothing else is shared. This process compiles
+too and everyone takes the next name when done with one, so that helpers are started no sooner than it is known that there is enough to do.
+Where they cannot be had, everything is compiled here.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from onnx_numba.record import record
 from onnx_numba.target import Target
 
-PER_PROCESS = 16
-"""Functions that it takes to pay for starting a process: it imports numba first."""
+WORTH = 2.0
+"""Seconds of work left, judging by what took how long so far, that it takes to pay for starting a process: it imports numba first."""
 
 _TIMEOUT = 600.0
+_READY = b"ready\n"
 
 
 @record
@@ -35,37 +40,52 @@ class Job:
     signatures: Mapping[str, str]
     target: Target
 
-    def part(self, names: list[str]) -> Job:
-        """The same for some of the functions."""
-        return Job(self.source, {n: self.symbols[n] for n in names}, {n: self.signatures[n] for n in names}, self.target)
-
 
 def run(job: Job, namespace: Mapping[str, Any] | None = None) -> Iterator[tuple[str, bytes]]:
     """Compile a job and yield objects by name, in no particular order."""
-    names = list(job.symbols)
-    count = 0 if namespace is not None else min(len(names) // PER_PROCESS, _cores()) - 1
-    if count < 1 or not _can_start():
-        yield from _compile(job, namespace)
-        return
-    shares = [names[i :: count + 1] for i in range(count + 1)]
-    helpers = [_Helper(job.part(share)) for share in shares[1:]]
+    names = deque(job.symbols)
+    helped: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
+    helpers: list[_Helper] = []
+    most = _cores() - 1 if namespace is None and _can_start() else 0
+    warm = 0.0
     try:
-        yield from _compile(job.part(shares[0]), namespace)
-        for helper in helpers:
-            found = helper.result()
-            yield from found.items()
-            rest = [name for name in helper.job.symbols if name not in found]
-            if rest:  # the helper died; if that was the source's fault, the error comes from here
-                yield from _compile(job.part(rest), namespace)
+        for others, found in enumerate(_compile(job, _taken(names), namespace)):
+            yield found
+            yield from _arrived(helped)
+            if not others:
+                warm = time.perf_counter()  # the first function makes numba and LLVM ready for the others
+            elif not helpers:
+                left = (time.perf_counter() - warm) / others * len(names)
+                helpers = [_Helper(job, names, helped) for _ in range(min(most, int(left / WORTH)))]
+        lost = [name for helper in helpers for name in helper.lost()]
+        yield from _arrived(helped)
+        # The helper that had them died; if that was the source's fault, the error comes from here.
+        yield from _compile(job, lost, namespace)
     finally:
         for helper in helpers:
             helper.stop()
 
 
-def _compile(job: Job, namespace: Mapping[str, Any] | None = None) -> Iterator[tuple[str, bytes]]:
+def _taken(names: deque[str]) -> Iterator[str]:
+    """Names that nobody else has taken yet."""
+    while names:
+        try:
+            name = names.popleft()
+        except IndexError:  # a helper was faster
+            return
+        yield name
+
+
+def _arrived(helped: queue.SimpleQueue[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """Objects that helpers have sent by now."""
+    while not helped.empty():
+        yield helped.get()
+
+
+def _compile(job: Job, names: Iterable[str], namespace: Mapping[str, Any] | None = None) -> Iterator[tuple[str, bytes]]:
     from onnx_numba.compile.numba_internals import compile_each
 
-    return compile_each(job.source, job.symbols, job.symbols, job.target, job.signatures, namespace)
+    return compile_each(job.source, names, job.symbols, job.target, job.signatures, namespace)
 
 
 def _cores() -> int:
@@ -78,11 +98,22 @@ def _can_start() -> bool:
 
 
 class _Helper:
-    """One process, fed and read by a thread of its own so that neither pipe fills up."""
+    """One process, and a thread that gives it names and takes its objects.
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self._output = b""
+    Parameters
+    ----------
+    job : Job
+        What it needs to know before the first name.
+    names : deque of str
+        Where names are taken from.
+    helped : SimpleQueue
+        Where objects go.
+    """
+
+    def __init__(self, job: Job, names: deque[str], helped: queue.SimpleQueue[tuple[str, bytes]]) -> None:
+        self._job, self._names, self._helped = job, names, helped
+        self._lost: list[str] = []
+        self._ready = False
         # -P: the working directory is no place to import from, unless it is in this process's path.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         self._process = subprocess.Popen(
@@ -92,26 +123,43 @@ class _Helper:
             stderr=subprocess.DEVNULL,
             env=environment,
         )
-        self._thread = threading.Thread(target=self._communicate, daemon=True)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def _communicate(self) -> None:
-        # A helper that dies or hangs shows in objects that are missing.
+    def _serve(self) -> None:
+        to, answers = self._process.stdin, self._process.stdout
+        assert to is not None and answers is not None
         try:
-            self._output, _ = self._process.communicate(_encode_job(self.job), timeout=_TIMEOUT)
-        except (OSError, subprocess.TimeoutExpired, ValueError):
+            _send(to, _encode_job(self._job))
+            if answers.readline() != _READY:
+                return
+            self._ready = True
+            for name in _taken(self._names):
+                self._lost.append(name)
+                _send(to, name.encode())
+                self._helped.put((name, _read_object(answers)))
+                self._lost.remove(name)
+        except (OSError, ValueError):
             self._process.kill()
 
-    def result(self) -> dict[str, bytes]:
-        """What it has compiled."""
+    def lost(self) -> list[str]:
+        """Wait until it has done what it has begun; the names that it has taken and given no object for."""
+        if self._ready:
+            self._thread.join(_TIMEOUT)
+        self._process.kill()
         self._thread.join()
-        return dict(_decode_objects(self._output, self.job))
+        return self._lost
 
     def stop(self) -> None:
         """End it if it still runs."""
-        if self._process.poll() is None:
-            self._process.kill()
+        self._process.kill()
         self._thread.join()
+        self._process.communicate()
+
+
+def _send(to: IO[bytes], line: bytes) -> None:
+    to.write(line + b"\n")
+    to.flush()
 
 
 def _encode_job(job: Job) -> bytes:
@@ -123,27 +171,26 @@ def _decode_job(data: bytes) -> Job:
     return Job(fields["source"], fields["symbols"], fields["signatures"], Target(**fields["target"]))
 
 
-def _encode_object(name: str, data: bytes) -> bytes:
-    return f"{name} {len(data)}\n".encode() + data
-
-
-def _decode_objects(output: bytes, job: Job) -> Iterator[tuple[str, bytes]]:
-    position = 0
-    while (end := output.find(b"\n", position)) >= 0:
-        name, _, size = output[position:end].decode().rpartition(" ")
-        position = end + 1 + int(size)
-        if position > len(output) or name not in job.symbols:
-            return
-        yield name, output[end + 1 : position]
+def _read_object(answers: IO[bytes]) -> bytes:
+    """An object with its size in a line before it; ValueError if it does not come whole."""
+    size = int(answers.readline())
+    data = answers.read(size)
+    if len(data) != size:
+        raise ValueError("the helper has ended")
+    return data
 
 
 def main() -> None:
     """Compile the job on standard input."""
-    job = _decode_job(sys.stdin.buffer.read())
+    job = _decode_job(sys.stdin.buffer.readline())
     # Whatever prints must not get between the objects.
     output, sys.stdout = sys.stdout.buffer, sys.stderr
-    for name, data in _compile(job):
-        output.write(_encode_object(name, data))
+    names = (line.decode().rstrip("\n") for line in sys.stdin.buffer)
+    compiled = _compile(job, names)
+    output.write(_READY)
+    output.flush()
+    for _, data in compiled:
+        output.write(f"{len(data)}\n".encode() + data)
         output.flush()
 
 
