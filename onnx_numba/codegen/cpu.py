@@ -21,7 +21,7 @@ from onnx_numba.codegen.emitter import Emitter
 from onnx_numba.codegen.kernel import KernelSource, named
 from onnx_numba.codegen.positions import in_two_sweeps
 from onnx_numba.codegen.rows import GroupWriter, RowWriter, grain_of, largest
-from onnx_numba.codegen.tiles import TileWriter, crossing, in_tiles
+from onnx_numba.codegen.tiles import TileWriter, crossing, in_tiles, moves_across
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.schedule.domain import normalise
 from onnx_numba.schedule.steps import Group
@@ -55,7 +55,8 @@ def _writer(group: Group, emitter: Emitter, target: Target) -> GroupWriter:
     """What writes a normalised group's loops, by how it walks through memory."""
     across = crossing(group)
     if across is not None:
-        return TileWriter(in_tiles(group, across), emitter, target)
+        moves = moves_across(group, across)
+        return TileWriter(in_tiles(group, across, moves), emitter, target, moves)
     return ColumnWriter(group, emitter, target) if by_columns(group) else RowWriter(in_two_sweeps(group), emitter, target)
 
 

@@ -87,11 +87,18 @@ def _crosses(load: Load, across: Sym, last: Sym) -> bool:
     return d.at_least_zero(step) and not any(s.extent is not None for s in d.symbols(step))
 
 
-def in_tiles(group: Group, across: Sym) -> Group:
+def moves_across(group: Group, across: Sym) -> bool:
+    """Whether a group does nothing but move rows that are long, or may be, across the direction in which it writes."""
+    stored = [m for m in group.members if m.stored]
+    shortest = 2 * STRETCH // max(m.target.dtype.size for m in stored)
+    return not _below(across.extent, shortest) and all(_merely_moved(group, m, across) for m in stored)
+
+
+def in_tiles(group: Group, across: Sym, moves: bool) -> Group:
     """The group with both axes in blocks: ``pvars`` ends with the two places in a block, before them the numbers of blocks of an axis
     that may have more than one.
 
-    Where results are narrow, blocks are so much longer the other way.
+    Where results are narrow, blocks are so much longer the other way; where the group only moves rows, they are long in any case.
     """
     last = group.pvars[-1]
     assert across.extent is not None and last.extent is not None
@@ -100,7 +107,7 @@ def in_tiles(group: Group, across: Sym) -> Group:
     line, wide = LINE // element, WIDE
     width = d.dmin(WIDE, last.extent)
     length = d.dmax(line, d.floordiv(line * WIDE, d.dmax(width, 1)))
-    if not _below(across.extent, 2 * STRETCH // element) and all(_merely_moved(group, m, across) for m in group.members if m.stored):
+    if moves:
         length, wide = d.dmax(STRETCH // element, length), NARROWER
     numbers, places, table = [], [], {}
     for variable, size in ((across, length), (last, wide)):
@@ -133,14 +140,15 @@ def _merely_moved(group: Group, m: Member, across: Sym) -> bool:
 class TileWriter(RowWriter):
     """Writes the loops of a group that `in_tiles` has made."""
 
-    def __init__(self, group: Group, emitter: Emitter, target: Target) -> None:
+    def __init__(self, group: Group, emitter: Emitter, target: Target, moves: bool) -> None:
         super().__init__(group, emitter, target)
+        self.moves = moves
         *self.outer, self.across, self.last = group.pvars
 
     def write(self) -> tuple[Dim | int, Dim | int]:
         """Emit everything; answer (total, grain)."""
         stored = [m for m in self.group.members if m.stored]
-        computed = [m for m in stored if not _merely_moved(self.group, m, self.across)]
+        computed = [m for m in stored if not self.moves and not _merely_moved(self.group, m, self.across)]
         with ExitStack() as loops:
             total = self._open_outer(loops, self.outer)
             for m in stored:
@@ -149,7 +157,14 @@ class TileWriter(RowWriter):
             if computed:
                 self._compute(computed)
         work = sum(cost(m.expr) + 2 for m in stored)
-        return total, grain_of(LINE * WIDE // max(m.target.dtype.size for m in stored), work)
+        return total, grain_of(self._largest_block(), work)
+
+    def _largest_block(self) -> int:
+        """Elements of a block that no border cuts off, as far as they are known before a run."""
+        length, width = (d.bound(v.extent, upper=True) for v in (self.across, self.last) if v.extent is not None)
+        if isinstance(length, int) and isinstance(width, int):
+            return length * width
+        return (STRETCH * NARROWER if self.moves else LINE * WIDE) // max(m.target.dtype.size for m in self.group.members if m.stored)
 
     def _move(self, m: Member) -> None:
         assert isinstance(m.expr, Load)
