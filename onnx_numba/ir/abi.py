@@ -182,6 +182,8 @@ BUILD_TEXT = 3
 
 # Byte offsets in CPython's and NumPy's objects; `onnx_numba.runtime.entry` looks whether this process has them.
 O_TYPE, A_DATA, A_RANK, A_DIMS, A_DTYPE, A_FLAGS = 8, 16, 24, 32, 56, 64
+U_LENGTH = 16
+"""In a string: how many characters it has."""
 D_IDENTITY = 24
 """In an element type: kind, character, byte order and number, eight bytes that are the same in every copy of a plain type."""
 READABLE = 0x0101

@@ -101,6 +101,7 @@ from onnx_numba.ir.abi import (
     O_TYPE,
     OUT_WORDS,
     SERVE_VALUE,
+    U_LENGTH,
 )
 from onnx_numba.ir.plan import OPS, HostStep, Plan, Port
 from onnx_numba.ir.types import F32, I64, TensorType
@@ -162,6 +163,8 @@ def usable() -> bool:
         )  # fmt: skip
         if found != (id(np.ndarray), expected["data"][0], array.ndim, id(array.dtype), array.flags.num, array.shape):
             return False
+    if any(_read(ctypes.c_int64, id(text) + U_LENGTH) != len(text) for text in ("", "string", "für", "ŝnuro", "🙂")):
+        return False
     return all(_identity_found(np.dtype(name)) for name in ("f4", ">f4", "i8", "?", "O"))
 
 
