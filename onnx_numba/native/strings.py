@@ -12,6 +12,7 @@ from onnx_numba.ir.abi import (
     A_FLAGS,
     A_RANK,
     B_BUFFER,
+    B_CASE,
     B_DATA,
     B_DIMS,
     B_KIND,
@@ -102,6 +103,13 @@ def encode(front, array, count, block, size):  # type: ignore[no-untyped-def]
     return at
 
 
+def change_case(data, count, first):  # type: ignore[no-untyped-def]
+    """Make 26 letters of ASCII from ``first`` on those of the other case, which lie 32 further on or back."""
+    for k in range(count):
+        letter = data[k]
+        data[k] = letter ^ 32 if first <= letter and letter < first + 26 else letter
+
+
 def text(front, state, step, number):  # type: ignore[no-untyped-def]
     """Make spans and bytes of strings: 1, 0 if Python has to, or -1 if there was an exception."""
     array = call_c(front[F_LIST_GET], front[F_OBJECTS], step[B_OBJECT])
@@ -116,8 +124,8 @@ def text(front, state, step, number):  # type: ignore[no-untyped-def]
     for axis in range(rank):
         count *= atomic_load(shape, axis)
     size = -1
-    total = characters(front, array, count)
-    if total < 0:
+    total = letters = characters(front, array, count)
+    if total < 0 or (step[B_CASE] != 0 and (count == 0 or count != atomic_load(shape, rank - 1))):
         return 0
     while size < total:  # once more if characters have several bytes
         size = max(total, 1)
@@ -126,8 +134,10 @@ def text(front, state, step, number):  # type: ignore[no-untyped-def]
             return -1
         bytes_at(block + SPAN * count)[0] = 0
         total = encode(front, array, count, block, size)
-        if total < 0:
+        if total < 0 or (step[B_CASE] != 0 and total > letters):
             return 0
+    if step[B_CASE] != 0:
+        change_case(bytes_at(block + SPAN * count), total, step[B_CASE])
     for axis in range(rank):
         slots[atomic_load(dims, axis)] = atomic_load(shape, axis)
     slots[atomic_load(dims, rank)] = 2

@@ -25,6 +25,7 @@ from onnx_numba.ir.abi import (
     A_FLAGS,
     A_RANK,
     B_BUFFER,
+    B_CASE,
     B_COUNT,
     B_DATA,
     B_DIMS,
@@ -334,7 +335,7 @@ class _Ports:
             assert port.buffer is not None
             self._place(port)
             found[B_DATA] = port.buffer
-        return found | {B_DIMS: place}
+        return found | {B_DIMS: place, B_CASE: {None: 0, "LOWER": ord("A"), "UPPER": ord("a")}[step.params.get("change")]}
 
     def _build(self, step: HostStep, output: int, kind: int, objects: list[Any]) -> dict[int, int]:
         """How compiled code makes an output of a Python step; nothing if the step's tensor is none that it takes."""
