@@ -87,6 +87,7 @@ def test_the_fast_entry_takes_strings(numbers: Any) -> None:
     if entry is None:
         pytest.skip("objects lie differently here")
     assert entry.function([strings("b", "ö")]).y.tolist() == [2, 4]
+    assert entry.function([strings(*["ö"] * 5000, "b")]).y.tolist() == [4] * 5000 + [2]  # more bytes than characters
     assert entry.function([strings("b", *SURROGATES)]).y.tolist() == [2, -7, -7, -7]  # by way of Python, in the middle of the run
     assert entry.function([strings("b", "ö")]).y.tolist() == [2, 4]
     for refused in (np.array(["b"]), strings("b", None), strings("b", b"b"), strings("b", "b").reshape(1, 2)):

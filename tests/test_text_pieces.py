@@ -184,6 +184,27 @@ def test_grams_of_what_python_made_and_of_what_moved() -> None:
     assert rep.run([strings(["the end"])]).y.tolist() == [[0, 0, 0]]
 
 
+@pytest.mark.parametrize("change", ["LOWER", "UPPER", "NONE"])
+@pytest.mark.parametrize("stop", [[], ["and"]])
+@pytest.mark.parametrize("words", [["@AZ[`az{", "And", "", "cD"], ["ß", "AND", "Ab"], ["and"], []])
+def test_normalised_strings_are_the_same_as_numbers(change: str, stop: list[str], words: list[str]) -> None:
+    """They leave as strings, and how long they are is looked up."""
+    kept = [word for word in words if word.lower() not in stop] or [""]
+    wanted = [{"LOWER": word.lower(), "UPPER": word.upper(), "NONE": word}[change] for word in kept]
+    lengths = [len(word) for word in wanted]
+    removed = {"stopwords": stop} if stop else {}
+    nodes = [
+        helper.make_node("StringNormalizer", ["x"], ["y"], case_change_action=change, is_case_sensitive=0, **removed),
+        helper.make_node("LabelEncoder", ["y"], ["n"], domain="ai.onnx.ml", keys_strings=wanted, values_int64s=lengths, default_int64=-1),
+    ]
+    for shape in ([len(words)], [1, len(words)], [len(words), 1]):  # the last is not the standard's
+        rep = backend.prepare(model(nodes, ["m", "n"][: len(shape)], {"y": TensorProto.STRING, "n": TensorProto.INT64}))
+        got = rep.run([strings(words, *shape)])
+        assert got.y.reshape(-1).tolist() == wanted
+        assert got.n.reshape(-1).tolist() == lengths
+        assert got.n.shape == got.y.shape
+
+
 # ---- automata
 
 PATTERNS = [

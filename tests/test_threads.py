@@ -284,6 +284,14 @@ def test_cgroup_quota(tmp_path):
     assert threads.cgroup_quota(tmp_path, tmp_path / "missing") is None
 
 
+def test_few_chunks_are_even() -> None:
+    from onnx_numba.native.runner import chunk_length
+
+    assert [chunk_length(total, 64) for total in (64, 65, 100, 128, 150, 256, 300, 512, 520)] == [64, 32, 50, 64, 37, 64, 37, 64, 64]
+    assert [chunk_length(total, 2) for total in (2, 3, 4, 5, 6, 15, 16, 17)] == [2, 1, 2, 1, 1, 1, 2, 2]
+    assert [chunk_length(total, 1) for total in (1, 2, 3, 7, 8, 9)] == [1] * 6
+
+
 def test_chunks_of_long_work_are_longer() -> None:
     from onnx_numba.native.runner import chunk_length
 

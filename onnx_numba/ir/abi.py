@@ -172,8 +172,8 @@ OUT_TYPE, OUT_RANK, OUT_BUFFER, OUT_SIZE, OUT_DIMS, OUT_WORDS = range(6)
 # A Python step whose output compiled code can make from a tensor and a table of objects: its kind, the tensor's buffer, rank and
 # place of its dims, the number of the output, *the objects and how many, and for maps a dict that has them as keys.
 # One that makes numbers of strings has the buffer and dims of the spans, the number of the object and, if somebody wants the bytes, their
-# buffer, else -1; the slot of their number follows those of the dims.
-B_KIND, B_BUFFER, B_RANK, B_DIMS, B_OUTPUT, B_TABLE, B_COUNT, B_MAP, B_OBJECT, B_DATA, B_ROOM, BUILD_WORDS = range(12)
+# buffer, else -1; the slot of their number follows those of the dims. It has the first of the 26 letters that change case, or 0.
+B_KIND, B_BUFFER, B_RANK, B_DIMS, B_OUTPUT, B_TABLE, B_COUNT, B_MAP, B_OBJECT, B_DATA, B_ROOM, B_CASE, BUILD_WORDS = range(13)
 BUILD_MAPS = 1
 """A list with a map for every row of float32: the objects are the keys of its elements."""
 BUILD_ITEMS = 2
@@ -183,6 +183,8 @@ BUILD_TEXT = 3
 
 # Byte offsets in CPython's and NumPy's objects; `onnx_numba.runtime.entry` looks whether this process has them.
 O_TYPE, A_DATA, A_RANK, A_DIMS, A_DTYPE, A_FLAGS = 8, 16, 24, 32, 56, 64
+U_LENGTH = 16
+"""In a string: how many characters it has."""
 D_IDENTITY = 24
 """In an element type: kind, character, byte order and number, eight bytes that are the same in every copy of a plain type."""
 READABLE = 0x0101

@@ -12,6 +12,7 @@ from onnx_numba.ir.abi import (
     A_FLAGS,
     A_RANK,
     B_BUFFER,
+    B_CASE,
     B_DATA,
     B_DIMS,
     B_KIND,
@@ -45,6 +46,7 @@ from onnx_numba.ir.abi import (
     S_BUFS,
     S_SLOTS,
     SMALL_OUTPUT,
+    U_LENGTH,
 )
 from onnx_numba.native.address import bytes_at, call_c, halves_at, words_at
 from onnx_numba.native.memory import POINTERS, atomic_load, memcpy
@@ -71,6 +73,43 @@ def all_strings(front, array, count):  # type: ignore[no-untyped-def]
     return True
 
 
+def characters(front, array, count):  # type: ignore[no-untyped-def]
+    """How many characters the elements of an array of objects have in all, or -1 if one is not of Python's own type of strings."""
+    items = words_at(words_at(array + A_DATA)[0])
+    total = 0
+    for k in range(count):
+        item = atomic_load(items, k)
+        if item == 0 or words_at(item + O_TYPE)[0] != front[F_STR]:
+            return -1
+        total += words_at(item + U_LENGTH)[0]
+    return total
+
+
+def encode(front, array, count, block, size):  # type: ignore[no-untyped-def]
+    """Write spans and UTF-8 bytes of strings, of which ``size`` bytes fit: how many there are, or -1 if a string has none."""
+    items = words_at(words_at(array + A_DATA)[0])
+    spans, data, at = words_at(block), block + SPAN * count, 0
+    for k in range(count):
+        source = call_c(front[F_UTF8], atomic_load(items, k), front[F_LENGTH])
+        if source == 0:
+            call_c(front[F_CLEAR])
+            return -1
+        length = words_at(front[F_LENGTH])[0]
+        spans[2 * k] = at
+        if at + length <= size:
+            memcpy(bytes_at(data + at), bytes_at(source), length)
+        at += length
+        spans[2 * k + 1] = at
+    return at
+
+
+def change_case(data, count, first):  # type: ignore[no-untyped-def]
+    """Make 26 letters of ASCII from ``first`` on those of the other case, which lie 32 further on or back."""
+    for k in range(count):
+        letter = data[k]
+        data[k] = letter ^ 32 if first <= letter and letter < first + 26 else letter
+
+
 def text(front, state, step, number):  # type: ignore[no-untyped-def]
     """Make spans and bytes of strings: 1, 0 if Python has to, or -1 if there was an exception."""
     array = call_c(front[F_LIST_GET], front[F_OBJECTS], step[B_OBJECT])
@@ -84,27 +123,21 @@ def text(front, state, step, number):  # type: ignore[no-untyped-def]
     count = 1
     for axis in range(rank):
         count *= atomic_load(shape, axis)
-    if not all_strings(front, array, count):
+    size = -1
+    total = letters = characters(front, array, count)
+    if total < 0 or (step[B_CASE] != 0 and (count == 0 or count != atomic_load(shape, rank - 1))):
         return 0
-    items = words_at(words_at(array + A_DATA)[0])
-    total = 0
-    for k in range(count):
-        if call_c(front[F_UTF8], atomic_load(items, k), front[F_LENGTH]) == 0:
-            call_c(front[F_CLEAR])
+    while size < total:  # once more if characters have several bytes
+        size = max(total, 1)
+        block = room(front, step, number, SPAN * count + size)
+        if block == 0:
+            return -1
+        bytes_at(block + SPAN * count)[0] = 0
+        total = encode(front, array, count, block, size)
+        if total < 0 or (step[B_CASE] != 0 and total > letters):
             return 0
-        total += words_at(front[F_LENGTH])[0]
-    block = room(front, step, number, SPAN * count + max(total, 1))
-    if block == 0:
-        return -1
-    spans, data, at = words_at(block), bytes_at(block + SPAN * count), 0
-    data[0] = 0
-    for k in range(count):
-        source = call_c(front[F_UTF8], atomic_load(items, k), front[F_LENGTH])
-        length = words_at(front[F_LENGTH])[0]
-        memcpy(bytes_at(block + SPAN * count + at), bytes_at(source), length)
-        spans[2 * k] = at
-        at += length
-        spans[2 * k + 1] = at
+    if step[B_CASE] != 0:
+        change_case(bytes_at(block + SPAN * count), total, step[B_CASE])
     for axis in range(rank):
         slots[atomic_load(dims, axis)] = atomic_load(shape, axis)
     slots[atomic_load(dims, rank)] = 2

@@ -24,8 +24,6 @@ Array = np.ndarray[Any, Any]
 AGGREGATES = ("SUM", "MIN", "MAX")
 TESTS_PER_STEP = 12
 """How many tests for rows side by side, whose operands are vectors, take the time of a step, whose operands are gathered."""
-FEW_TO_TEST = 16
-"""Rows of a block that are worth all the tests of a tree."""
 CACHED = 1 << 19
 """Bytes of nodes that stay in the cache from one block of rows to the next; of a larger forest, a tree serves more rows at a time."""
 MANY_ROWS = 8 * LANES
@@ -54,10 +52,12 @@ def walk(b: Builder, x: Tensor, forest: Forest, targets: int, aggregate: str, dt
     order = np.argsort(number[forest.reached & (forest.kind == LEAF)])
     ends = np.flatnonzero(forest.reached & (forest.kind == LEAF))[order]
     weighed = _regular(forest, ends, leaves, targets) or _any(forest, ends)
-    unit: Dim | int = LANES
+    # All tests take as long for a few rows as for a whole block; walks may be shared out row by row.
+    unit = LANES if by_tests else 1
+    blocks: Dim | int = 1
     if made.records.nbytes > CACHED:
-        unit = LANES * d.dmin(d.ceildiv(n, 4 * LANES), MANY_ROWS // LANES)
-        unit = d.dmax(unit, LANES)
+        blocks = d.dmax(1, d.dmin(d.ceildiv(n, 4 * LANES), MANY_ROWS // LANES))
+    most_rows = LANES * blocks
     inputs = [b.cast(x, dtype), *(b.weight(table) for table in (
         columns.keys.astype(np.int32), codes.features.astype(np.int32), codes.first.astype(np.int32), codes.members, made.records,
         made.roots, tested.first_group, tested.words, tested.operands, tested.places, tested.keeps, first_leaf.astype(np.int32),
@@ -65,7 +65,7 @@ def walk(b: Builder, x: Tensor, forest: Forest, targets: int, aggregate: str, dt
     ))]  # fmt: skip
     small = made.records.dtype == np.int32
     constants: dict[str, int | float | bool | str] = {
-        "AGGREGATE": AGGREGATES.index(aggregate), "TESTS": by_tests, "FEW": FEW_TO_TEST if by_tests else LANES,
+        "AGGREGATE": AGGREGATES.index(aggregate), "TESTS": by_tests, "UNIT": unit,
         "REGULAR": weighed.width > 0, "SINGLE": weighed.width == 1 and aggregate == "SUM",
         "SETS": columns.words > 0, "BITS": bits, "LEAF": (1 << LEAF_BITS[made.records.dtype.str[1:]]) - 1,
     }  # fmt: skip
@@ -75,12 +75,12 @@ def walk(b: Builder, x: Tensor, forest: Forest, targets: int, aggregate: str, dt
     types = {"X": dtype, "R": F32 if small else F64, "N": I32 if small else I64, "M": I32 if bits == 32 else I64}
     scores, seen = b.template(
         score_forest, inputs, [(dtype, (n, targets)), (BOOL, (0 if weighed.width else n, targets))],
-        total=d.ceildiv(n, unit), types=types,
+        total=d.ceildiv(n, unit), grain=blocks * (LANES // unit), types=types,
         dims=(
-            n, x.shape[1], len(columns.keys), columns.words, len(forest.roots), targets, weighed.width, unit, made.column_bits,
+            n, x.shape[1], len(columns.keys), columns.words, len(forest.roots), targets, weighed.width, most_rows, made.column_bits,
             len(steps.forest.levels) - 1,
         ),
-        scratch=unit * (len(columns) + (targets if weighed.width else 0)) * dtype.size, constants=constants,
+        scratch=most_rows * (len(columns) + (targets if weighed.width else 0)) * dtype.size, constants=constants,
     )  # fmt: skip
     if weighed.width:
         covered = np.isin(np.arange(targets), forest.targets)

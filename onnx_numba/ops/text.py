@@ -6,9 +6,9 @@ from typing import Any
 
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.ir.loop import Object
-from onnx_numba.ir.types import BOOL, STRING
+from onnx_numba.ir.types import BOOL, I64, STRING, U8, TensorType
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.characters import text_of, with_text
+from onnx_numba.ops.characters import Text, text_of, with_text
 from onnx_numba.ops.common import AnyShape, broadcast_ranks, shape_of, tensor_type
 from onnx_numba.ops.cutting import pieces, split_like_python, whole_match
 from onnx_numba.ops.registry import op
@@ -66,4 +66,11 @@ def string_normalizer(
         case_change_action=case_change_action, is_case_sensitive=is_case_sensitive, stopwords=stopwords or (),
     )  # fmt: skip
     made.filled = True  # where nothing is left there is an empty string
-    return made
+    if stopwords or case_change_action == "NONE" or result is None:
+        return made
+
+    def changed() -> Text:
+        """The same as numbers: compiled code changes the case of ASCII."""
+        return Text(*b.host("text", [x], [TensorType(I64, (*result, 2)), TensorType(U8, (None,))], change=case_change_action))
+
+    return with_text(b, made, changed)

@@ -25,6 +25,7 @@ from onnx_numba.ir.abi import (
     A_FLAGS,
     A_RANK,
     B_BUFFER,
+    B_CASE,
     B_COUNT,
     B_DATA,
     B_DIMS,
@@ -101,6 +102,7 @@ from onnx_numba.ir.abi import (
     O_TYPE,
     OUT_WORDS,
     SERVE_VALUE,
+    U_LENGTH,
 )
 from onnx_numba.ir.plan import OPS, HostStep, Plan, Port
 from onnx_numba.ir.types import F32, I64, TensorType
@@ -162,6 +164,8 @@ def usable() -> bool:
         )  # fmt: skip
         if found != (id(np.ndarray), expected["data"][0], array.ndim, id(array.dtype), array.flags.num, array.shape):
             return False
+    if any(_read(ctypes.c_int64, id(text) + U_LENGTH) != len(text) for text in ("", "string", "für", "ŝnuro", "🙂")):
+        return False
     return all(_identity_found(np.dtype(name)) for name in ("f4", ">f4", "i8", "?", "O"))
 
 
@@ -331,7 +335,7 @@ class _Ports:
             assert port.buffer is not None
             self._place(port)
             found[B_DATA] = port.buffer
-        return found | {B_DIMS: place}
+        return found | {B_DIMS: place, B_CASE: {None: 0, "LOWER": ord("A"), "UPPER": ord("a")}[step.params.get("change")]}
 
     def _build(self, step: HostStep, output: int, kind: int, objects: list[Any]) -> dict[int, int]:
         """How compiled code makes an output of a Python step; nothing if the step's tensor is none that it takes."""

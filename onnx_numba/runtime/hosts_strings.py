@@ -28,9 +28,13 @@ def strings_take(params: Mapping[str, Any], positions: Array, *sources: Array) -
 def text(params: Mapping[str, Any], x: Array) -> tuple[Array, Array]:
     """Where each string's UTF-8 bytes begin and end, and the bytes: one at least, so that they have an address.
 
-    Lone surrogates, which UTF-8 has no bytes for, become some that no other string has.
+    Lone surrogates, which UTF-8 has no bytes for, become some that no other string has. With ``change``, ``LOWER`` or ``UPPER``, the
+    strings are those that StringNormalizer makes, of which there is one at least.
     """
     items = x.reshape(-1).tolist()
+    change = params.get("change")
+    if change is not None:
+        items = [item.lower() if change == "LOWER" else item.upper() for item in items or [""]]
     joined = "".join(items)
     data = joined.encode("utf-8", "surrogatepass")
     # As many bytes as characters: each character is one byte.
@@ -38,7 +42,8 @@ def text(params: Mapping[str, Any], x: Array) -> tuple[Array, Array]:
     stops = np.fromiter(map(len, parts), np.int64, len(parts)).cumsum()
     spans = np.zeros((len(parts), 2), np.int64)
     spans[:, 1], spans[1:, 0] = stops, stops[:-1]
-    return spans.reshape(*x.shape, 2), np.frombuffer(data or b"\0", np.uint8)
+    shape = x.shape if change is None else (*(1,) * (x.ndim - 1), len(parts))
+    return spans.reshape(*shape, 2), np.frombuffer(data or b"\0", np.uint8)
 
 
 HOSTS: Mapping[str, Callable[..., tuple[Any, ...]]] = {"strings_take": strings_take, "text": text}

@@ -9,8 +9,8 @@ as words of bits, so that membership is ``code & mask != 0`` (see `onnx_numba.op
   vectors, so there is no branch and no load through an index but of the leaf's weight.
 * *By steps*. A node is 8 bytes (16 for float64): the threshold or mask, and a word with its column and how far away its pair of
   children lies, of which the second is taken if the test holds. A leaf is its own successor, so that 64 walks go on side by side until none
-  moves, or could, and their waits for memory overlap: walks of 64 rows through one tree or, where there are few rows, of one row
-  through 64 trees.
+  moves, or could, and their waits for memory overlap: walks of 64 rows through one tree, or of a multiple of 16 in the last block, or
+  where fewer rows are left, of one row through 64 trees.
 
 Both add up the leaves' weights in the order of the trees, row by row: results do not depend on the way, nor on threads.
 """
@@ -40,10 +40,10 @@ def score_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     weights: if ``REGULAR``, per tree ``2 * target + first`` (first of this target), nothing, and the same number per leaf; else the
     first entry of every leaf (and the end), targets and weights of entries. Results are scores and, unless ``REGULAR``, whether a
     target got any weight. Dims are the numbers of rows, features, columns of numbers and of codes, trees, targets, weights per leaf,
-    rows of a unit, bits of a column's number in a node, and steps to the deepest leaf. ``AGGREGATE`` is 0 for sums, 1 for minima, 2 for
-    maxima; ``SINGLE`` is for sums of one weight per leaf; ``TESTS`` says whether there are tests, which units of fewer than ``FEW`` rows
-    do not use, ``SETS`` whether there are codes; words are of type ``M`` with ``BITS`` bits, nodes of types ``R`` and ``N``, in which a
-    leaf's number are the bits ``LEAF``.
+    rows at a time, bits of a column's number in a node, and steps to the deepest leaf. ``AGGREGATE`` is 0 for sums, 1 for minima, 2 for
+    maxima; ``SINGLE`` is for sums of one weight per leaf; a unit is ``UNIT`` rows; ``TESTS`` says whether there are tests, which fewer
+    than 16 rows at a time do not use, ``SETS`` whether there are codes; words are of type ``M`` with ``BITS`` bits, nodes of types ``R``
+    and ``N``, in which a leaf's number are the bits ``LEAF``.
     """
     x = X_p(bufs, 0)
     columns = i32_p(bufs, 1)
@@ -72,21 +72,25 @@ def score_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     n_trees = dims[4]
     n_targets = dims[5]
     width = dims[6]
-    unit_rows = dims[7]
+    most_rows = dims[7]
     column_bits = dims[8]
     column_mask = (1 << column_bits) - 1
     most_steps = dims[9]
     block = X_scratch(ctx, 0)
-    sums = X_at(block, unit_rows * n_columns)
+    sums = X_at(block, most_rows * n_columns)
     at = i32_local(64)
     alive = M_local(512)
     held = X_local(64)
-    for unit in range(lo, hi):
-        start = unit * unit_rows
-        count = min(n_rows - start, unit_rows)
-        few = count < FEW
+    end_row = min(n_rows, hi * UNIT)
+    start = lo * UNIT
+    while start < end_row:  # a range would divide
+        count = min(end_row - start, most_rows)
+        few = count < 16
+        if not TESTS and not few and urem(count, 16) <= 8:
+            count -= urem(count, 16)  # a few rows are left for the next round
         blocks = 1 if few else udiv(count + 63, 64)
-        for r in range(count if few else blocks * 64):
+        laid = count if few else blocks * 64 if TESTS else udiv(count + 15, 16) * 16
+        for r in range(laid):
             row = (start + min(r, count - 1)) * n_features
             place = r * n_columns if few else udiv(r, 64) * 64 * n_columns + urem(r, 64)
             for c in range(n_numbers):
@@ -137,7 +141,7 @@ def score_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
             part = urem(group, per)
             first_tree = part * 64 if few else whole
             values = X_at(block, whole * n_columns if few else part * 64 * n_columns)
-            lanes = min(64, n_trees - first_tree) if few else 64
+            lanes = min(64, n_trees - first_tree) if few else 64 if TESTS else min(64, laid - part * 64)
             if TESTS and not few:
                 tree = first_tree
                 end = i64(first_group[2 * tree + 2])
@@ -214,7 +218,7 @@ def score_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                             moved = ior(moved, step)
                             through_indices()
                     else:
-                        for j in range(64):
+                        for j in range(lanes):
                             node = at[j]
                             word = words[2 * i64(node) + 1]
                             column = word & column_mask
@@ -234,10 +238,10 @@ def score_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                 for k in range(width):
                     total = X_at(sums, (part * n_targets + entry // 2 + k) * 64)
                     if AGGREGATE == 0:
-                        for j in range(64):
+                        for j in range(lanes):
                             total[j] = X(total[j] + weights[i64(at[j]) * width + k])
                     else:
-                        for j in range(64):
+                        for j in range(lanes):
                             w = weights[i64(at[j]) * width + k]
                             better = w < total[j] if AGGREGATE == 1 else w > total[j]
                             total[j] = w if better or entry % 2 == 1 else total[j]
@@ -287,4 +291,5 @@ def score_forest(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
             for r in range(count):
                 for k in range(n_targets):
                     y[(start + r) * n_targets + k] = sums[(udiv(r, 64) * n_targets + k) * 64 + urem(r, 64)]
+        start += count
     return 0
