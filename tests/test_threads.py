@@ -284,6 +284,17 @@ def test_cgroup_quota(tmp_path):
     assert threads.cgroup_quota(tmp_path, tmp_path / "missing") is None
 
 
+def test_few_chunks_are_alike_and_even_in_number() -> None:
+    from onnx_numba.native.runner import chunk_length
+
+    found = {(total, grain): chunk_length(total, grain) for total, grain in [(64, 52), (64, 13), (17, 16), (16, 16), (9, 4), (5, 1)]}
+    assert found == {(64, 52): 32, (64, 13): 11, (17, 16): 9, (16, 16): 16, (9, 4): 3, (5, 1): 1}
+    for total in range(200):
+        length = chunk_length(total, 7)
+        assert 1 <= length <= 7
+        assert -(-total // length) <= -(-total // 7) + 1
+
+
 def test_chunks_of_long_work_are_longer() -> None:
     from onnx_numba.native.runner import chunk_length
 
