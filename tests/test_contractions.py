@@ -189,6 +189,19 @@ def test_residual_joins_the_convolution():
     assert sum(c[0] == "call" for c in prepared.session.plan.code) == 2
 
 
+@pytest.mark.parametrize("filters", [20, 200])
+def test_filters_of_one_element_see_all_axes_as_one(filters):
+    """So images of any rank share a kernel, whose rows are long."""
+    x, w, zero = random(2, 70, 4, 5, 7), random(filters, 70, 1, 1, 1), np.zeros(filters)
+    found = []
+    for size in [(4, 5, 7), (20, 7), (140,)]:
+        image, taps = x.reshape(2, 70, *size), w.reshape(filters, 70, *(1 for _ in size))
+        got, prepared = run(model([helper.make_node("Conv", ["x", "w"], ["o"])], {"x": image}, {"w": taps}), {"x": image})
+        close(got, reference(image, taps, zero), 70)
+        found.append(prepared.session.plan.kernels)
+    assert found[0] == found[1] == found[2]
+
+
 def test_equal_channels_have_equal_bits():
     x = random(1, 40, 30, 33)
     w = np.repeat(random(1, 40, 3, 3), 67, 0)

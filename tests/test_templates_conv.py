@@ -301,6 +301,24 @@ def test_few_columns_give_the_bits_of_many(dtype):
         assert (few == many[..., :columns]).all()
 
 
+def test_small_planes_are_shared_along_columns_first():
+    """A unit of fewer columns reads all filters, one of fewer filters lays out the same patch."""
+    wide, narrow = Tile(14, 2, 16), Tile(6, 2, 8)
+    for tile, kernel, channels, filters, size, units, least in [
+        (wide, (3, 3), 48, 192, (13, 13), 6, 32),
+        (wide, (3, 3), 128, 128, (28, 28), 13, 64),
+        (wide, (3, 3), 512, 512, (7, 7), 8, 32),
+        (wide, (1,), 512, 2048, (49,), 16, 32),
+        (wide, (3, 3), 64, 64, (112, 112), 49, 256),
+        (wide, (1,), 64, 30, (16,), 1, 32),
+        (narrow, (3, 3), 48, 192, (13, 13), 16, 48),
+    ]:
+        conv = Conv("f32", tile, kernel, (1,) * len(kernel), (1,) * len(kernel))
+        dims = conv.dims(1, 1, channels, filters, size, size, [k // 2 for k in kernel])
+        assert conv.work_units(1, dims) == units
+        assert dims[4] == least
+
+
 def test_narrow_tiles_only_where_there_is_something_to_leave_out():
     for dtype, tile, found in [
         ("f32", Tile(14, 2, 16), [(1, 8), (1, 16)]), ("f64", Tile(14, 2, 8), [(1, 4), (1, 8)]), ("f32", Tile(14, 1, 16), [(1, 8)]),

@@ -284,12 +284,15 @@ def test_cgroup_quota(tmp_path):
     assert threads.cgroup_quota(tmp_path, tmp_path / "missing") is None
 
 
-def test_few_chunks_are_even() -> None:
+def test_few_chunks_are_alike_and_even_in_number() -> None:
     from onnx_numba.native.runner import chunk_length
 
-    assert [chunk_length(total, 64) for total in (64, 65, 100, 128, 150, 256, 300, 512, 520)] == [64, 32, 50, 64, 37, 64, 37, 64, 64]
-    assert [chunk_length(total, 2) for total in (2, 3, 4, 5, 6, 15, 16, 17)] == [2, 1, 2, 1, 1, 1, 2, 2]
-    assert [chunk_length(total, 1) for total in (1, 2, 3, 7, 8, 9)] == [1] * 6
+    found = {(total, grain): chunk_length(total, grain) for total, grain in [(64, 52), (64, 13), (17, 16), (16, 16), (9, 4), (5, 1)]}
+    assert found == {(64, 52): 32, (64, 13): 11, (17, 16): 9, (16, 16): 16, (9, 4): 3, (5, 1): 1}
+    for total in range(200):
+        length = chunk_length(total, 7)
+        assert 1 <= length <= 7
+        assert -(-total // length) <= -(-total // 7) + 1
 
 
 def test_chunks_of_long_work_are_longer() -> None:

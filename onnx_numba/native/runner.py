@@ -97,8 +97,8 @@ i64_at = _pointers["i64_at"]
 _GO_ON = -1
 _LONGER = 8
 """How many times as long chunks of long work are: a run is still cancelled, and Python still sees signals, in time."""
-_FEW = 3
-"""Two to this power are so few chunks that one of another length makes a difference."""
+_EVEN = 4
+"""Two to this power are chunks enough that one more or less for a thread makes little difference."""
 _MANY = 8
 """Two to this power are as many chunks as even many threads need to end at the same time."""
 
@@ -310,14 +310,15 @@ def call(state, code, slots, buffers, pc):  # type: ignore[no-untyped-def]
 def chunk_length(total, grain):  # type: ignore[no-untyped-def]
     """Work units per chunk where a kernel asks for ``grain``, from sizes alone.
 
-    Few chunks are made even, 2, 4 or 8 of them and perhaps a small rest: of 64 and 36 rows one thread would wait for the other. Chunks
-    of long work are up to eight times as long: short ones of two threads lie side by side in memory, where each thread's stream of
-    reads ends as soon as the processor has begun to read ahead.
+    Few chunks are made alike, and an even number of them, so that as many threads end together: of 64 units in chunks of 52 two of 32,
+    in chunks of 13 six of 11. Chunks of long work are up to eight times as long: short ones of two threads lie side by side in memory,
+    where each thread's stream of reads ends as soon as the processor has begun to read ahead.
     """
-    if total <= grain:
+    if total <= grain:  # no division for short work
         return grain
-    if total <= grain << _FEW:  # no division for short work
-        return max(1, total >> (1 if total <= grain << 1 else 2 if total <= grain << 2 else _FEW))
+    if total < grain << _EVEN:
+        chunks = ((total - 1) // grain + 2) & ~1
+        return (total - 1) // chunks + 1
     if total < grain << (_MANY + 1):
         return grain
     return grain * min(_LONGER, (total // grain) >> _MANY)

@@ -197,13 +197,16 @@ class _Tuner:
             single = depthwise(self.target, dtype, taps, strides, dilations)
             if single is not None:
                 return self._depthwise(tensor, x, w, single, pads[:rank])
-        channels, filters, out = w.shape[1], d.floordiv(w.shape[0], group), tensor.shape[2:]
-        columns = d.product(out)
+        channels, filters, size, out = w.shape[1], d.floordiv(w.shape[0], group), x.shape[2:], tensor.shape[2:]
+        columns, before = d.product(out), pads[:rank]
+        direct = reads_plainly(taps, strides, pads)
+        if direct and taps[0] == 1:  # each output sees one element of a channel: all axes are one, whose rows are long
+            taps, strides, dilations, before, size, out = (1,), (1,), (1,), (0,), (columns,), (columns,)
         tile = conv_tile(self.target, dtype, *(v if isinstance(v, int) else None for v in (filters, columns)))
-        plain = reads_plainly(taps, strides, pads) and uses_little(tile, filters)
+        plain = direct and uses_little(tile, filters)
         spec = Conv(dtype, tile, taps, strides, dilations, fill=bool(fill), plain=plain, masks=has_masks(self.target))
         weights = self._filters(w, spec, group, filters, channels)
-        dims = spec.dims(x.shape[0], group, channels, filters, x.shape[2:], out, pads[:rank])
+        dims = spec.dims(x.shape[0], group, channels, filters, size, out, before)
         work = d.dmin(filters, dims[3]) * d.dmin(columns, dims[4]) * channels * spec.taps
         checks = [c for t in (x, *fill) for c in view_checks(t)]
         return Body(spec, dims, spec.work_units(x.shape[0], dims), work, 1, 1), (root(x), weights, *map(root, fill)), checks

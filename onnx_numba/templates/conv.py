@@ -35,8 +35,12 @@ ENOUGH_UNITS = 16
 LEAST_TILES = 4
 """Tiles of output channels in a unit below which they are not divided further."""
 
-LEAST_USES = 24
-"""The same where there is a patch, for every element that is read to lay one out: times the stride, and over the taps that share it."""
+LEAST_USES = 12
+"""The same where there is a patch, for every element that is read to lay one out: times the stride, over the taps that share it, and times
+the axes, as several mean many short rows."""
+
+LEAST_COLUMNS = 32
+"""Columns of a unit below which they are not divided: every one reads all its filters, from the second cache or from beyond it."""
 
 PLAIN_TILES = 8
 """Tiles of output channels up to which an input that needs no laying out is read as it is: its rows lie far apart, where they evict each
@@ -166,14 +170,17 @@ class Conv:
         extents of the input, those of the output, the padding before the first element, per axis each.
 
         Columns are divided evenly. A unit has so many output channels that their sums, and without a patch their filters, stay
-        in the cache, and fewer where there would be few units; all that depends on sizes alone.
+        in the cache. Where there would be few units, they have fewer columns, and then fewer output channels: these lay out the same
+        patch again. All that depends on sizes alone.
         """
         panels = ceildiv(product(out), self.tile.columns)
-        blocks = dmax(ceildiv(panels, self.column_panels), 1)
         tiles = ceildiv(filters, self.tile.rows)
+        parts = ceildiv(tiles, self.row_tiles * (1 if self.plain else 4))
+        wanted = ceildiv(ENOUGH_UNITS, dmax(images * groups * parts, 1))
+        blocks = dmax(ceildiv(panels, self.column_panels), dmax(dmin(wanted, panels // max(LEAST_COLUMNS // self.tile.columns, 1)), 1))
         wanted = ceildiv(ENOUGH_UNITS, dmax(images * groups * blocks, 1))
-        least = LEAST_TILES if self.plain else -(-LEAST_USES * self.strides[-1] // self.kernel[0])
-        parts = dmax(ceildiv(tiles, self.row_tiles * (1 if self.plain else 4)), dmin(wanted, tiles // least))
+        least = LEAST_TILES if self.plain else -(-LEAST_USES * self.rank * self.strides[-1] // self.kernel[0])
+        parts = dmax(parts, dmin(wanted, tiles // least))
         unit_rows = self.tile.rows * dmax(ceildiv(tiles, dmax(parts, 1)), 1)
         unit_columns = self.tile.columns * dmax(ceildiv(panels, blocks), 1)
         return (groups, channels, filters, unit_rows, unit_columns, *size, *out, *before)
@@ -489,25 +496,36 @@ for c in range(count):
 
 
 def _multiply(conv: Conv) -> list[str]:
-    """Multiply a panel of filters by columns from j on, in the narrowest tile that takes what is left of them.
+    """Multiply a panel of filters by columns from j on, in the narrowest tiles that take what is left of them.
 
     ::
 
-        if columns - j <= 8:
-            gemm_tile_at(13, 1, 8, 1, 1, keep, panel, 1, 13, strip, table, place, pitch, rows - i, columns - j, depth)
-        elif columns - j <= 16:
-            gemm_tile_at(13, 1, 16, 1, 1, keep, panel, 1, 13, strip, table, place, pitch, rows - i, columns - j, depth)
+        rest = columns - j
+        if rest <= 8:
+            gemm_tile_at(13, 1, 8, 1, 1, keep, panel, 1, 13, strip, table, place, pitch, rows - i, rest, depth)
+        elif rest <= 16:
+            gemm_tile_at(13, 1, 16, 1, 1, keep, panel, 1, 13, strip, table, place, pitch, rows - i, rest, depth)
+        elif rest <= 24:
+            gemm_tile_at(13, 1, 16, 1, 1, keep, panel, 1, 13, strip, table, place, pitch, rows - i, rest, depth)
+            gemm_tile_at(13, 1, 8, 1, 1, keep, panel, 1, 13, f32_at(strip, 16), table, f32_at(place, 16), pitch, rows - i, rest - 16, depth)
         else:
-            gemm_tile_at(13, 2, 16, 1, 1, keep, panel, 1, 13, strip, table, place, pitch, rows - i, columns - j, depth)
+            gemm_tile_at(13, 2, 16, 1, 1, keep, panel, 1, 13, strip, table, place, pitch, rows - i, rest, depth)
     """
-    rest = f"keep, panel, 1, {conv.tile.rows}, strip, table, place, pitch, rows - i, columns - j, depth"
-    *narrow, whole = [(tile.columns, f"gemm_tile_at({tile.literals()}, {rest})") for tile in (*conv.narrow, conv.tile)]
-    if not narrow:
-        return [whole[1]]
-    lines = []
-    for number, (columns, call) in enumerate(narrow):
-        lines += [f"{'elif' if number else 'if'} columns - j <= {columns}:", f"    {call}"]
-    return [*lines, "else:", f"    {whole[1]}"]
+
+    def call(tile: Tile, at: int = 0) -> str:
+        strip, place, rest = "strip", "place", "rest"
+        if at:
+            strip, place, rest = f"{conv.dtype}_at(strip, {at})", f"{conv.dtype}_at(place, {at})", f"rest - {at}"
+        return f"gemm_tile_at({tile.literals()}, keep, panel, 1, {conv.tile.rows}, {strip}, table, {place}, pitch, rows - i, {rest}, depth)"
+
+    cases = [(tile.columns, [call(tile)]) for tile in conv.narrow]
+    if len(cases) == 2:
+        half, one = conv.narrow
+        cases.append((one.columns + half.columns, [call(one), call(half, one.columns)]))
+    lines = ["rest = columns - j"]
+    for number, (columns, calls) in enumerate(case for case in cases if case[0] < conv.tile.columns):
+        lines += [f"{'elif' if number else 'if'} rest <= {columns}:", *indent(calls, 1).splitlines()]
+    return [*lines, "else:", f"    {call(conv.tile)}"] if len(lines) > 1 else [*lines, call(conv.tile)]
 
 
 def _edge(conv: Conv) -> list[str]:
