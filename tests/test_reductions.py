@@ -128,6 +128,13 @@ def test_softmax_computes_its_exponentials_once() -> None:
         assert source.count("exp_decay(") == 1, source
 
 
+def test_the_loop_across_columns_is_as_long_as_there_are_columns() -> None:
+    """Not as there are rows, of which three would make no vector."""
+    text = "g (float[3,500] x) => (float[3,500] y) { p=Softmax<axis=0>(x) t=Tanh(x) y=Mul(p,t) }"
+    source = prepared(text, jit=False).source
+    assert [line.strip() for line in source.splitlines() if "interleave(" in line] == ["interleave(500)"]
+
+
 def test_a_row_that_is_swept_again_has_the_next_come_from_memory() -> None:
     def source(text: str, cpu: str = "sapphirerapids") -> str:
         target = Target(TARGETS["x86-64"].triple, cpu, LEVELS["x86-64-v4"])

@@ -391,9 +391,8 @@ class RowWriter(GroupWriter):
         return Flat(self.emitter.local(host.target, extent), (d.dim(along),))
 
     def _side_by_side(self, maps: Sequence[Member]) -> None:
-        loops = (*self.group.pvars, *self.group.rvars)
-        if loops and sum(cost(self.ready(m)) for m in maps) >= LONG_LOOP:
-            extent = loops[-1].extent
+        if (self.group.pvars or self.group.rvars) and sum(cost(self.ready(m)) for m in maps) >= LONG_LOOP:
+            extent = self.innermost.extent
             self.emitter.line(f"interleave({extent if isinstance(extent, int) else 0})")
 
     def _stream(self, members: Sequence[Member]) -> None:

@@ -81,10 +81,11 @@ def with_streaming(module: Any, symbol: str, target: Target) -> Any:
     """
     text = str(module)
     number = re.search(rf"^!(\d+) = {re.escape(_TAG)}$", text, re.MULTILINE)
+    if number is None:
+        return module
     # Its first block has no label: it is that of `onnx_numba.compile.llvm.wrapper_text`.
     kernel = re.search(rf"^define [^@]*@{symbol}\([^%]*(%[^,]+),.*?^}}$", text, re.MULTILINE | re.DOTALL)
-    if number is None or kernel is None:
-        return module
+    assert kernel is not None, f"{symbol} is not defined as expected"
     mark = f", !mmra !{number[1]}"
     kinds: dict[tuple[_Kind, ...], str] = {}
     body = _with_choices(kernel[0], mark, kinds)
