@@ -9,6 +9,10 @@ from typing import Any
 
 _BLOCK_SECONDS = 2e-3
 """Length of one block: far above the clock's own cost, far below a phase of the machine."""
+_REST_SHARE = 5
+"""A block lasts at least the rest before it divided by this: what fell asleep meanwhile, as threads do, wakes up in little of it."""
+_FEWEST = 3
+"""Blocks of each function, however long they take."""
 _WARM_CALLS, _WARM_SECONDS = 12, 0.5
 """Calls before the first block, or those of so long a time: in its first runs a session tries one thread and several by turns."""
 
@@ -26,7 +30,7 @@ def blocks(calls: Mapping[str, Callable[[], Any]], seconds: float, rest: float =
     calls : mapping
         Name → function.
     seconds : float
-        How long to measure each of them.
+        How long to measure each of them, rests not counted.
     rest : float
         Seconds to wait before each block and before the first calls: threads of the other runtime spin on for a while after its calls.
 
@@ -35,29 +39,31 @@ def blocks(calls: Mapping[str, Callable[[], Any]], seconds: float, rest: float =
     dict
         Name → seconds per call of every block; three blocks at least, the first calls not counted.
     """
-    lengths = {}
+    lengths, shortest = {}, max(_BLOCK_SECONDS, rest / _REST_SHARE)
     for name, call in calls.items():
         time.sleep(rest)
-        lengths[name] = _block_length(call)
+        lengths[name] = _block_length(call, shortest)
     measured: dict[str, list[float]] = {name: [] for name in calls}
-    end = time.perf_counter() + seconds * len(calls)
-    while len(next(iter(measured.values()))) < 3 or time.perf_counter() < end:
+    rounds, left = 0, seconds * len(calls)
+    while rounds < _FEWEST or left > 0:
         for name, call in calls.items():
             time.sleep(rest)
             measured[name].append(_block(call, lengths[name]))
+            left -= measured[name][-1] * lengths[name]
+        rounds += 1
     return measured
 
 
-def _block_length(call: Callable[[], Any]) -> int:
-    """Calls per block; warms up at the same time."""
+def _block_length(call: Callable[[], Any], seconds: float) -> int:
+    """Calls per block of at least so many seconds; warms up at the same time."""
     end = time.perf_counter() + _WARM_SECONDS
     for number in range(_WARM_CALLS):
         if number and time.perf_counter() > end:
             break
         call()
     length = 1
-    while (taken := _block(call, length) * length) < _BLOCK_SECONDS:
-        length = max(2 * length, int(length * _BLOCK_SECONDS / max(taken, 1e-9)))
+    while (taken := _block(call, length) * length) < seconds:
+        length = max(2 * length, int(length * seconds / max(taken, 1e-9)))
     return length
 
 
