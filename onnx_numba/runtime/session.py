@@ -13,7 +13,6 @@ from onnx_numba.runtime.defaults import Defaults
 from onnx_numba.runtime.device import CPU, Device
 from onnx_numba.runtime.general import General
 from onnx_numba.runtime.host import HOST, Host
-from onnx_numba.runtime.interpreter import PythonEngine
 from onnx_numba.runtime.program import Engine, Program
 from onnx_numba.runtime.segments import Segments, WithSegments
 
@@ -136,6 +135,8 @@ def _engine(kernels: Mapping[str, Any], options: Options, device: Device) -> Eng
 
         return CudaEngine(kernels, device)
     if not options.jit:
+        from onnx_numba.runtime.interpreter import PythonEngine
+
         return PythonEngine(kernels)
     from onnx_numba.runtime.engine import NativeEngine
 
