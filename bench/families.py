@@ -72,6 +72,7 @@ FAMILIES = (
         Goal("4 times onnxruntime's speed, each of at most 64 leaves and at least 1,000 rows", _ORT, 4.0,
              where=lambda result: (result["leaves"] or 65) <= 64 and result["rows"] >= 1000),
         Goal("TL2cgen's speed, each", figures.over("tl2cgen"), 1.0),
+        Goal("lleaves' speed, each", figures.over("lleaves"), 1.0),
     ), trees.cases),
     Family("tabular", "other tabular pipelines", (
         Goal("2 times onnxruntime's speed, as a mean", _ORT, 2.0, mean=True),

@@ -10,7 +10,7 @@ from bench.families import FAMILIES
 
 _INCHES_PER_CASE, _MARGIN = 0.19, 0.75
 _COLOURS = {"onnxruntime": "#0072B2", "openvino": "#D55E00", "torch": "#CC79A7", "numpy": "#009E73", "scikit_learn": "#E69F00",
-            "lightgbm": "#56B4E9", "xgboost": "#999999", "tl2cgen": "#000000", "treelite": "#F0E442"}  # fmt: skip
+            "lightgbm": "#56B4E9", "xgboost": "#999999", "tl2cgen": "#000000", "treelite": "#F0E442", "lleaves": "#666600"}  # fmt: skip
 """Of Okabe and Ito, which people tell apart whatever colours they see."""
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 NAMES = (
-    "onnx_numba", "onnx_numba_1", "onnxruntime", "openvino", "scikit_learn", "lightgbm", "xgboost", "tl2cgen", "treelite", "torch", "numpy",
+    "onnx_numba", "onnx_numba_1", "onnxruntime", "openvino", "scikit_learn", "lightgbm", "xgboost", "tl2cgen", "lleaves", "treelite",
+    "torch", "numpy",
 )  # fmt: skip
 """All peers; the answers of ``REFERENCE`` are those the others are compared with, or of the first that ran."""
 
