@@ -34,7 +34,7 @@ from onnx_numba.templates.conv import conv_source
 from onnx_numba.templates.depthwise import Depthwise, depthwise_source
 from onnx_numba.templates.gemm import Gemm, gemm_source
 
-VECTOR_WORK = 8
+VECTOR_WORK = 3
 """Multiply-adds that take as long as a simple operation of a plain loop."""
 
 
