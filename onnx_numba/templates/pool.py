@@ -55,6 +55,8 @@ def fold_windows(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                     inside[x] = FOLD(inside[x], line[x])
         row = X_at(out, unit * columns)
         for j in range(columns):
+            # As of a loop so short: of loads some elements apart LLVM would take so many at a time that most rows are remainders.
+            interleave(16)
             value = X(FIRST)
             for m in range(COLUMNS):
                 value = FOLD(value, folded[j * ACROSS + m * GAP_ACROSS])
