@@ -23,11 +23,13 @@ it waits in an array of the kernel's own, should the row be short enough: what g
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from onnx_numba.codegen import keep
 from onnx_numba.codegen.emitter import LITERAL_LIMIT, Emitter, Var, infix, literal
+from onnx_numba.codegen.pieces import Stretch, stretch
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
@@ -340,7 +342,10 @@ class RowWriter(GroupWriter):
 
     def write(self) -> tuple[Dim | int, Dim | int]:
         """Emit everything; answer (total, grain)."""
-        return self._write_moves() if moves_rows(self.group) else super().write()
+        if moves_rows(self.group):
+            return self._write_moves()
+        found = self._stretch()
+        return self._write_pieces(found) if found else super().write()
 
     def _open_maps(self, loops: ExitStack) -> tuple[Dim | int, Dim | int]:
         if len(self.group.pvars) < 3 or not _unrolled(self.group.pvars[-1]):
@@ -400,13 +405,57 @@ class RowWriter(GroupWriter):
         if maps and (self.group.pvars or self.group.rvars) and all(coefficient(m.position, self.innermost) == 1 for m in maps):
             self.emitter.stream()
 
-    def _write_moves(self) -> tuple[Dim | int, Dim | int]:
+    def _stretch(self) -> Stretch | None:
+        """Where on a row of maps what they are chosen by holds, if that is one stretch of it."""
+        if self.group.rvars or not self.group.pvars or _unrolled(self.group.pvars[-1]) or any(m.kind != "map" for m in self.group.members):
+            return None
+        return stretch([self.resolved(m) for m in self.group.members if m.stored], self.group.pvars[-1])
+
+    def _write_pieces(self, found: Stretch) -> tuple[Dim | int, Dim | int]:
+        """A loop for each piece of a row."""
+        outer, start, length = self._stretches()
+        last = self.group.pvars[-1]
+        with ExitStack() as loops:
+            total = self._open_outer(loops, outer)
+            begin, end = self.emitter.dim(start), self.emitter.dim(start + length)
+            first, stop = self._bounds(found, start, end)
+            for holds, low, high in ((False, begin, first), (True, first, stop), (False, stop, end)):
+                if low != high:
+                    self.replaced = {found.condition: e.lit(holds, BOOL)}
+                    with self.emitter.loop(last, f"i{len(outer)}", low, high):
+                        self.write_members()
+        return total, grain_of(self._along(), sum(cost(m.expr) + 2 for m in self.group.members))
+
+    def _bounds(self, found: Stretch, start: Dim | int, end: str) -> tuple[str, str]:
+        """Between two places, where the condition begins to hold and where it ends to."""
+        first, stop = self.emitter.dim(start), end
+        if found.lows:
+            first = f"min({self.emitter.dim(functools.reduce(d.dmax, found.lows, start))}, {end})"
+        if not isinstance(found.elsewhere, e.Lit):
+            first = f"{first} if {self.emitter.value(found.elsewhere)} else {end}"
+        if not first.isidentifier() and first != "0":
+            first = self._defined(first)
+        if found.highs:
+            stop = self._defined(f"max(min({self.emitter.dim(functools.reduce(d.dmin, found.highs))}, {end}), {first})")
+        return first, stop
+
+    def _defined(self, text: str) -> str:
+        name = self.emitter.fresh("q")
+        self.emitter.define(text, name)
+        return name
+
+    def _stretches(self) -> tuple[list[Sym], Dim | int, Dim | int]:
+        """Outer variables, and where along the innermost one a work unit begins and how far it goes."""
         *outer, last = self.group.pvars
         assert last.extent is not None
-        if not outer:
-            outer = [Sym("block", extent=d.ceildiv(last.extent, TILE))]
-        length = last.extent if self.group.pvars[1:] else d.dmin(TILE, last.extent - d.dim(outer[0]) * TILE)
-        begin = {last: 0 if self.group.pvars[1:] else d.dim(outer[0]) * TILE}
+        if outer:
+            return outer, 0, last.extent
+        block = Sym("block", extent=d.ceildiv(last.extent, TILE))
+        return [block], d.dim(block) * TILE, d.dmin(TILE, last.extent - d.dim(block) * TILE)
+
+    def _write_moves(self) -> tuple[Dim | int, Dim | int]:
+        outer, start, length = self._stretches()
+        begin = {self.group.pvars[-1]: start}
         with ExitStack() as loops:
             total = self._open_outer(loops, outer)
             for m in self.group.members:
@@ -414,7 +463,13 @@ class RowWriter(GroupWriter):
                 places = [(m.target, m.position), (m.expr.tensor, m.expr.index[0])]
                 to, source = (f"{t.dtype.name}_at({self.emitter.buffer(t)}, {self.emitter.dim(d.substitute(i, begin))})" for t, i in places)
                 self.emitter.line(f"move({m.target.dtype.size}, {to}, {source}, {self.emitter.dim(length)})")
-        return total, grain_of(last.extent if self.group.pvars[1:] else TILE, 2 * len(self.group.members))
+        return total, grain_of(self._along(), 2 * len(self.group.members))
+
+    def _along(self) -> Dim | int:
+        """Elements of a whole work unit."""
+        extent = self.group.pvars[-1].extent
+        assert extent is not None
+        return extent if self.group.pvars[1:] else TILE
 
 
 def _unrolled(variable: Sym) -> bool:
