@@ -20,7 +20,7 @@ import itertools
 import re
 from dataclasses import replace
 
-from onnx_numba.codegen.cpu import GroupWriter, grain_of
+from onnx_numba.codegen.cpu import GroupWriter
 from onnx_numba.codegen.emitter import Block, Emitter, Var
 from onnx_numba.codegen.kernel import KernelSource, named
 from onnx_numba.ir import dims as d
@@ -34,8 +34,9 @@ from onnx_numba.templates.conv import conv_source
 from onnx_numba.templates.depthwise import Depthwise, depthwise_source
 from onnx_numba.templates.gemm import Gemm, gemm_source
 
-VECTOR_WORK = 3
-"""Multiply-adds that take as long as a simple operation of a plain loop."""
+CHUNK_PRODUCTS, LEAST_PRODUCTS = 1 << 19, 3 << 16
+"""Multiply-adds of a chunk: 11 µs, since each may pack operands of its own. Less than two of them in all are two shorter ones, unless these
+would be so short that they cost as much to hand over as they take, some 4 µs."""
 
 
 def generate(group: Group) -> KernelSource:
@@ -52,9 +53,15 @@ def generate(group: Group) -> KernelSource:
     used = set(re.findall(r"\w+", "\n".join([*lines, *emitter.blocks[0].lines])))
     head = [f"    x{k} = {t.dtype.name}_p(bufs, {k})" for k, t in enumerate(emitter.buffers) if f"x{k}" in used]
     head += [f"    s{k} = dims[{k}]" for k in range(len(emitter.dims)) if f"s{k}" in used]
-    grain = grain_of(d.floordiv(body.unit_work, VECTOR_WORK), 1)
     source = [*head, *emitter.blocks[0].lines, *text.rstrip().splitlines()]
-    return named(group.origins, source, emitter.buffers, emitter.dims, body.units, grain, spec.scratch_bytes(body.dims))
+    return named(group.origins, source, emitter.buffers, emitter.dims, body.units, _grain(body), spec.scratch_bytes(body.dims))
+
+
+def _grain(body: Body) -> Dim | int:
+    """Work units per chunk, from sizes alone. Where only the run knows how much a unit is, this is computed in each, and kept short."""
+    each = d.dmax(body.unit_work, 1)
+    most = d.floordiv(CHUNK_PRODUCTS, each)
+    return d.dmax(d.floordiv(LEAST_PRODUCTS, each), d.dmin(most, d.ceildiv(body.units, 2))) if isinstance(each, int) else most
 
 
 class EpilogueEmitter(Emitter):

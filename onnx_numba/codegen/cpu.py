@@ -20,14 +20,14 @@ from onnx_numba.codegen.columns import ColumnWriter, by_columns
 from onnx_numba.codegen.emitter import Emitter
 from onnx_numba.codegen.kernel import KernelSource, named
 from onnx_numba.codegen.positions import in_two_sweeps
-from onnx_numba.codegen.rows import GroupWriter, RowWriter, grain_of, largest
+from onnx_numba.codegen.rows import GroupWriter, RowWriter, largest
 from onnx_numba.codegen.tiles import TileWriter, crossing, in_tiles, moves_across
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.schedule.domain import normalise
 from onnx_numba.schedule.steps import Group
 from onnx_numba.target import Target
 
-__all__ = ["GroupWriter", "finish", "generate", "grain_of"]
+__all__ = ["GroupWriter", "finish", "generate"]
 
 NESTED_LOOPS = 20
 """Loops that Python allows in one another."""
