@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gc
 import hashlib
 import json
 import queue
@@ -365,6 +367,20 @@ def test_equal_digests_are_compiled_once():
     source = KERNELS + "\ndef copy(ctx, bufs, dims, lo, hi):\n    return missing\n"
     made = compile_module(source, {"status": DIGESTS["status"], "copy": DIGESTS["status"]}, host_target())
     assert list(made) == [DIGESTS["status"]]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("body", ["return 0", "return f32_p(lo)"], ids=["compiles", "fails"])
+def test_the_garbage_collector_is_left_as_it_was(enabled, body):
+    source = f"def f(ctx, bufs, dims, lo, hi):\n    {body}\n"
+    was = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with contextlib.suppress(Exception):
+            compile_module(source, {"f": "2" * 64}, host_target())
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if was else gc.disable)()
 
 
 def test_an_error_names_the_function():
