@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gc
 import hashlib
 import json
 import queue
@@ -299,10 +301,19 @@ def test_helper_processes_make_the_same_objects(objects):
     assert helped(list(NAMES)) == (objects, [], [])
 
 
-def test_work_is_shared_as_soon_as_it_is_known_to_be_much(objects, monkeypatch):
+def test_much_work_is_shared(objects, monkeypatch):
     monkeypatch.setattr(worker, "WORTH", 1e-6)
     monkeypatch.setattr(worker, "_cores", lambda: 3)
     assert build(host_target()) == objects
+
+
+def test_long_functions_come_first_and_few_lines_need_no_help(objects, monkeypatch):
+    monkeypatch.setattr(worker, "_Helper", lambda *_: pytest.fail("a helper for a few lines"))
+    symbols = {name: symbol_of(digest) for name, digest in DIGESTS.items()}
+    job = worker.Job(KERNELS, symbols, {name: SIGNATURES.get(name, KERNEL_SIGNATURE) for name in NAMES}, host_target())
+    order = [name for name, _ in worker.run(job)]
+    lengths = [KERNELS.split(f"def {name}(")[1].split("\ndef ")[0].count("\n") for name in order]
+    assert lengths == sorted(lengths, reverse=True)
 
 
 def test_a_dying_helper_costs_time_only(objects, monkeypatch):
@@ -365,6 +376,20 @@ def test_equal_digests_are_compiled_once():
     source = KERNELS + "\ndef copy(ctx, bufs, dims, lo, hi):\n    return missing\n"
     made = compile_module(source, {"status": DIGESTS["status"], "copy": DIGESTS["status"]}, host_target())
     assert list(made) == [DIGESTS["status"]]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("body", ["return 0", "return f32_p(lo)"], ids=["compiles", "fails"])
+def test_the_garbage_collector_is_left_as_it_was(enabled, body):
+    source = f"def f(ctx, bufs, dims, lo, hi):\n    {body}\n"
+    was = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with contextlib.suppress(Exception):
+            compile_module(source, {"f": "2" * 64}, host_target())
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if was else gc.disable)()
 
 
 def test_an_error_names_the_function():

@@ -98,3 +98,15 @@ def test_nothing_but_the_c_library_is_needed(target):
 
 def test_functions_are_covered():
     assert set(FUNCTIONS) < set(RECORDS)
+
+
+def test_loops_written_by_hand_stay_as_they_are():
+    source = """\
+def kernel(ctx, bufs, dims, lo, hi):
+    a, b, c = f32_p(bufs, 0), f32_p(bufs, 1), f32_p(bufs, 2)
+    gemm_tile(6, 2, 16, 1, 1, dims[0], a, 1, 6, b, 0, 32, c, dims[1], dims[2], dims[3], dims[4])
+    return 0
+"""
+    text = ir_of(source, AVX512)
+    assert text.count("call <16 x float> @llvm.fma") == 12
+    assert "vector.body" not in text

@@ -13,7 +13,9 @@ two are compiled for each signature and marked ``alwaysinline``, so that LLVM ve
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import inspect
 import operator
 from collections.abc import Iterable, Iterator, Mapping
@@ -96,6 +98,7 @@ class _TypingContext(typing.Context):
 
     def init(self) -> None:
         self.callables: dict[Any, _Callable] = {}
+        self.resolved: dict[Any, Any] = {}
         super().init()
 
     def load_additional_registries(self) -> None:
@@ -114,6 +117,16 @@ class _TypingContext(typing.Context):
             if known is not None:
                 self._remove_global(value)
             self._insert_global(value, kind if known is None else known.augment(kind))
+
+    def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
+        # numba asks every template anew at each sum and index, in each round of its inference. Here nothing is added to them later.
+        if kws:
+            return super().resolve_function_type(func, args, kws)
+        call = func, tuple(args)
+        known = self.resolved.get(call)
+        if known is None:
+            known = self.resolved[call] = super().resolve_function_type(func, args, kws)
+        return known
 
     def resolve_value_type(self, val: Any) -> Any:
         if isinstance(val, Dispatcher):
@@ -357,6 +370,10 @@ class _Lower(lowering.Lower):
     _hints: tuple[tuple[str, int], ...] = ()
     _streams = False
 
+    def alloca_lltype(self, name: str, lltype: Any, datamodel: Any = None) -> Any:
+        # numba has LLVM parse a module for the size of each variable, to describe it to debuggers.
+        return cgutils.alloca_once(self.builder, lltype, name=name)
+
     def lower_inst(self, inst: Any) -> None:
         super().lower_inst(inst)
         if isinstance(inst, numba_ir.Assign) and isinstance(inst.value, numba_ir.Expr) and inst.value.op == "call":
@@ -526,8 +543,24 @@ def compile_each(
             raise
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep Python's garbage collector out of the way.
+
+    Of the millions of objects that numba makes of a function almost none can go before it is done. A collector that looks for them all the
+    time takes a fifth of numba's; afterwards it finds the function's garbage in one go.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _compile_object(python: FunctionType, signature: str, symbol: str, target: Target) -> bytes:
-    with compiler_lock:
+    with compiler_lock, _uncollected():
         linked, inner = compile_ir(python, signature, target)
         # As text it does not depend on what was compiled before: modules share LLVM's context and number equal types through it.
         text = str(linked) + wrapper_text(symbol, inner, signature)

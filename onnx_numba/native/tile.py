@@ -218,56 +218,61 @@ class TileEmitter(VectorEmitter):
 
     def write(self, sums: list[Any], keep: Any, c: Any, c_row: Any, rows: Any, columns: Any) -> None:
         """Put the valid part of the sums into C, or add it to C."""
-        builder = self.builder
-        whole, part, add, put, done = (builder.append_basic_block("tile." + n) for n in ("whole", "part", "add", "put", "done"))
-        width = self.across * self.lanes
-        enough = builder.icmp_signed(">=", rows, self.number(self.rows))
-        builder.cbranch(builder.and_(enough, builder.icmp_signed(">=", columns, self.number(width))), whole, part)
-        builder.position_at_end(whole)
+        builder, height, width = self.builder, self.number(self.rows), self.number(self.across * self.lanes)
         kept = builder.icmp_signed("!=", keep, self.number(0))
-        builder.cbranch(kept, add, put)
-        for block, adds in ((add, True), (put, False)):
-            builder.position_at_end(block)
-            self.write_whole(sums, c, c_row, adds)
-            builder.branch(done)
-        builder.position_at_end(part)
-        self._write_part(
-            sums, keep, c, c_row, self.smaller(rows, self.number(self.rows)), self.smaller(columns, self.number(width))
-        )
-        builder.branch(done)
-        builder.position_at_end(done)
+        enough = builder.icmp_signed(">=", rows, height)
+        whole = builder.and_(enough, builder.icmp_signed(">=", columns, width))
+        with builder.if_else(whole) as (then, otherwise):
+            with then, builder.if_else(kept) as (adding, putting):
+                for place, adds in ((adding, True), (putting, False)):
+                    with place:
+                        self.write_whole(sums, c, c_row, adds)
+            with otherwise:
+                self._write_part(sums, kept, c, c_row, self.smaller(rows, height), self.smaller(columns, width))
 
     def write_whole(self, sums: list[Any], c: Any, c_row: Any, adds: bool) -> None:
         """Put all of the sums into C, or add them to C."""
         for i in range(self.rows):
             row = self.shift(c, self.builder.mul(c_row, self.number(i)))
             for j in range(self.across):
-                place = self.shift(row, self.number(j * self.lanes))
-                value = sums[i * self.across + j]
-                self.store(self.plus(self.load(place), value) if adds else value, place)
+                self._write_vector(sums[i * self.across + j], self.shift(row, self.number(j * self.lanes)), adds)
 
-    def _write_part(self, sums: list[Any], keep: Any, c: Any, c_row: Any, rows: Any, columns: Any) -> None:
+    def _write_vector(self, value: Any, place: Any, adds: bool) -> None:
+        self.store(self.plus(self.load(place, value.type), value) if adds else value, place)
+
+    def _write_part(self, sums: list[Any], kept: Any, c: Any, c_row: Any, rows: Any, columns: Any) -> None:
+        """The same for the first ``rows`` and ``columns``: the sums go to memory, from where they are taken in vectors that fit."""
         from numba.core import cgutils
 
-        builder, width = self.builder, self.across * self.lanes
-        kept = builder.icmp_signed("!=", keep, self.number(0))
-        held = cgutils.alloca_once(builder, self.ir.ArrayType(self.element, self.rows * width))
+        builder, width = self.builder, self.number(self.across * self.lanes)
+        held = cgutils.alloca_once(builder, self.ir.ArrayType(self.element, self.rows * self.across * self.lanes))
         held = builder.bitcast(held, self.element.as_pointer())
-        self.write_whole(sums, held, self.number(width), False)
+        self.write_whole(sums, held, width, False)
+        with builder.if_else(kept) as (adding, putting):
+            for place, adds in ((adding, True), (putting, False)):
+                with place:
+                    self._copy_rows(held, width, c, c_row, rows, columns, adds)
+
+    def _copy_rows(self, source: Any, source_row: Any, target: Any, target_row: Any, rows: Any, columns: Any, adds: bool) -> None:
+        """Copy the beginnings of rows, or add them: whole vectors, then for each binary digit of what is left one of so many elements."""
+        builder = self.builder
 
         def copy_row(i: Any, values: list[Any]) -> list[Any]:
-            source, target = self.shift(held, builder.mul(i, self.number(width))), self.shift(c, builder.mul(i, c_row))
+            from_, to = self.shift(source, builder.mul(i, source_row)), self.shift(target, builder.mul(i, target_row))
 
-            def copy(j: Any, values: list[Any]) -> list[Any]:
-                value = builder.load(self.shift(source, j))
-                with builder.if_else(kept) as (then, otherwise):
-                    with then:
-                        builder.store(self.plus(builder.load(self.shift(target, j)), value), self.shift(target, j))
-                    with otherwise:
-                        builder.store(value, self.shift(target, j))
+            def copy(j: Any, kind: Any) -> None:
+                self._write_vector(self.load(self.shift(from_, j), kind), self.shift(to, j), adds)
+
+            def copy_vector(j: Any, values: list[Any]) -> list[Any]:
+                copy(j, self.vector)
                 return values
 
-            self.loop(self.number(0), columns, 1, [], copy)
+            self.loop(self.number(0), columns, self.lanes, [], copy_vector)
+            size = self.lanes // 2
+            while size:
+                with builder.if_then(builder.icmp_signed("!=", builder.and_(columns, self.number(size)), self.number(0))):
+                    copy(builder.and_(columns, self.number(-2 * size)), self.ir.VectorType(self.element, size))
+                size //= 2
             return values
 
         self.loop(self.number(0), rows, 1, [], copy_row)

@@ -149,7 +149,9 @@ class VectorEmitter:
             module.add_metadata([ir.MetaDataString(module, "llvm.loop.vectorize.enable"), ir.Constant(ir.IntType(1), 0)]),
             module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")]),
         ]
-        return module.add_metadata(flags)
+        loop = ir.MDValue(module, flags, str(len(module.metadata)))
+        loop.operands = (loop, *flags)  # LLVM reads what is said of a loop only from a node that names itself first
+        return loop
 
 
 def outlined(name: str, literals: int, build: Callable[[Any, Any, Any], None]) -> Callable[..., Any]:
