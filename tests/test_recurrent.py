@@ -60,14 +60,15 @@ def test_steps_that_are_shared(case: Case, dynamic: bool) -> None:
         np.testing.assert_allclose(got, wanted, 1e-4, 2e-5)
 
 
-@pytest.mark.parametrize("case", [recurrence("GRU", 3, 4), recurrence("RNN", 6, 4, direction="reverse")], ids=str)
+@pytest.mark.parametrize("case", [recurrence("GRU", 13, 4), recurrence("RNN", 6, 4, direction="reverse")], ids=str)
 def test_a_sequence_alone_has_the_same_bits(case: Case) -> None:
+    """Of GRU the steps of one sequence are shared and not those of many, of RNN those of six and not of one."""
     rep = backend.prepare(model(case, True))
     x, state = feeds(case)
     together = rep.run([x, state])
     for b in range(x.shape[1]):
         part = slice(b, b + 1)
-        every, last = rep.run([x[:, part].copy(), state[:, part].copy()])  # too little work to share
+        every, last = rep.run([x[:, part].copy(), state[:, part].copy()])
         np.testing.assert_array_equal(every, together[0][:, :, part])
         np.testing.assert_array_equal(last, together[1][:, part])
 
@@ -96,9 +97,8 @@ def test_a_sequence_of_no_steps_has_the_state_that_it_began_with(op: str) -> Non
         np.testing.assert_array_equal(state[:, [1, 3]], first[:, [1, 3]])
 
 
-@pytest.mark.parametrize("batch", [1, 13])
-def test_steps_of_little_work_and_of_many_sequences_are_not_shared(batch: int) -> None:
-    case = recurrence("GRU", batch, 2)
+@pytest.mark.parametrize("case", [recurrence("RNN", 1, 2), recurrence("GRU", 13, 2)], ids=str)
+def test_steps_of_little_work_and_of_many_sequences_are_not_shared(case: Case) -> None:
     rep = backend.prepare(model(case, False))
     assert not loops(rep)
     for got, wanted in zip(rep.run(feeds(case)), onnxruntime_outputs(case), strict=True):

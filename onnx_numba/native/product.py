@@ -44,7 +44,7 @@ def _build(target: Target, builder: Any, literals: list[int], args: Any) -> None
 
     def block(count: int, most: int, i: Any) -> None:
         start, line, column = builder.gep(left, [builder.mul(i, left_row)]), builder.gep(sums, [builder.mul(i, sums_row)]), outer.number(0)
-        for vectors, width in ((most, lanes), (most // 2, lanes), (1, lanes), (1, 1)):
+        for vectors, width in dict.fromkeys([(most, lanes), (most // 2, lanes), (1, lanes), (1, 1)]):
             tile = TileEmitter(target, builder, [count, vectors, width, 1, int(target.has_fma)], element)
 
             def step(j: Any, values: list[Any], tile: TileEmitter = tile) -> list[Any]:

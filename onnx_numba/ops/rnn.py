@@ -33,8 +33,8 @@ _DEFAULTS: dict[str, tuple[float | None, float | None]] = {
 
 PANEL = 128
 """Units of a state whose columns of R lie together, where there are enough for two panels: what is done for each of fewer would count."""
-SHARED_WORK = 1 << 18
-"""Multiply-adds of a step from which on threads share it: some 5 µs, while they wait for one another for about 1 µs."""
+SHARED_WORK = 1 << 17
+"""Multiply-adds of a step from which on threads share it: some 3 µs and more, while they wait for one another for about 1 µs."""
 FEW = 4
 """With that many work units of whole sequences threads have enough to do, and need not wait for one another."""
 
