@@ -35,8 +35,6 @@ PANEL = 128
 """Units of a state whose columns of R lie together, where there are enough for two panels: what is done for each of fewer would count."""
 SHARED_WORK = 1 << 17
 """Multiply-adds of a step from which on threads share it: some 3 µs and more, while they wait for one another for about 1 µs."""
-FEW = 4
-"""With that many work units of whole sequences threads have enough to do, and need not wait for one another."""
 
 
 @record
@@ -230,8 +228,8 @@ def run_directions(
 ) -> Result:  # fmt: skip
     """The template of all directions, or of each where their activations differ; all hidden states, then the last of each state.
 
-    A work unit takes up to `BLOCK` sequences through all steps. Where those are few units, and a step is much work, threads share every
-    step instead: it is as many rounds of the call as it has ``parts``, and a unit is a panel of the state for all sequences of a direction.
+    A work unit takes up to `BLOCK` sequences of a direction through all steps. Where that would be the only unit, and a step is much work,
+    threads share every step instead: it is as many rounds of the call as it has ``parts``, and a unit is a panel of the state.
 
     ``given`` is what the inputs contribute, ``weights`` are those of the state, ``extra`` tensors follow the lengths. Between the parts of
     a step, ``kept`` states more lie behind the two that there are. With ``whole`` the sequences of a batch are one work unit, which has
@@ -248,15 +246,14 @@ def run_directions(
     for ways in [every_way] if len(set(cell.functions)) == 1 else [every_way[d : d + 1] for d in every_way]:
         held = stacked(b, [weights(d) for d in ways])
         more = [stacked(b, each) for each in zip(*map(extra, ways), strict=True)]
-        count = len(ways) * ceildiv(batch, BLOCK)
-        work = batch * (len(ways) * cell.gates * size * size)
-        shared = 0 if panels == 1 else compare("lt", count, FEW) * compare("le", SHARED_WORK, work)
+        rows, blocks = (batch, 1) if whole else (dmin(batch, BLOCK), ceildiv(batch, BLOCK))
+        work = batch * (cell.gates * size * size)
+        shared = 0 if panels == 1 or len(ways) > 1 else compare("le", batch, BLOCK) * compare("le", SHARED_WORK, work)
 
         def chosen(alone: Extent, together: Extent, shared: Extent = shared) -> Extent:
             return alone + (together - alone) * shared
 
-        rows = batch if whole else chosen(dmin(batch, BLOCK), batch)
-        blocks, groups = 1 if whole else chosen(ceildiv(batch, BLOCK), 1), chosen(1, panels)
+        groups = chosen(1, panels)
         state = (len(ways), batch, size)
         made = b.template(
             body,
