@@ -2,10 +2,9 @@
 
 A *region* runs one kernel over ``[0, total)`` in chunks of ``grain``. Chunks are claimed from an atomic ticket: the generation of
 the region in its upper half, the chunks nobody has claimed yet in its lower. The caller publishes a region by storing a new
-ticket, in which the first chunk is its own already, and claims others like everybody else, so a worker that comes late, or never,
-delays nothing; all there is to wait for at the end are chunks that somebody is working on. Of two chunks each has the same thread in
-region after region, in whose caches it finds what it had read before. The region's description is read after a successful claim and at
-no other time: while a claimed chunk is unfinished the caller does not return, so the description stays.
+ticket and claims chunks like everybody else, so a worker that comes late, or never, delays nothing; all there is to wait for at
+the end are chunks that somebody is working on. The region's description is read after a successful claim and at no other time:
+while a claimed chunk is unfinished the caller does not return, so the description stays.
 
 Workers look for work for a bounded time, then sleep on a lock of their own. The lock is CPython's ``PyThread_type_lock``, which
 every platform has and which needs no GIL. No wake-up is lost: a worker says that it is asleep and then looks at the ticket once
@@ -154,13 +153,14 @@ def region(pool, state, kernel, total, grain):  # type: ignore[no-untyped-def]
     pool[P_FINISHED] = 0
     pool[P_FAILED] = NOT_FAILED
     generation = (atomic_load(pool, P_TICKET) >> 32) + 1
-    atomic_store(pool, P_TICKET, ((generation & 0x7FFFFFFF) << 32) | (chunks - 1))
+    atomic_store(pool, P_TICKET, ((generation & 0x7FFFFFFF) << 32) | chunks)
     if atomic_load(pool, P_SLEEPING) != 0:
         wake(pool, chunks - 1)
-    left = chunks
-    while left != 0:
-        run_chunk(pool, 0, left)
+    while True:
         left = claim(pool)
+        if left == 0:
+            break
+        run_chunk(pool, 0, left)
     while atomic_load(pool, P_FINISHED) < chunks:
         pause()
     bad = 0
