@@ -126,12 +126,13 @@ def test_a_template_is_a_device_function_called_per_work_unit() -> None:
     from onnx_numba.templates.rnn import rnn
 
     shape = (2, 3)
-    tensors = tuple(Tensor(f"t{k}", F32, shape, Input(k)) for k in range(3))
+    tensors = tuple(Tensor(f"t{k}", F32, shape, Input(k)) for k in range(4))
     constants = {"REVERSE": False, "CLIP": 1.0, "F": "act_tanh", "FA": 0.0, "FB": 0.0}
-    call = TemplateCall(rnn, tensors, (2, 3, 5), 3, 1, {"X": F32}, constants, 64)
+    call = TemplateCall(rnn, tensors, (2, 3, 5), 3, 1, {"X": F32}, constants, 64, rounds=2)
     made = cuda.generate_template(call, [Tensor("y", F32, shape, Input(4))] * 3, ["RNN 'r'"])
-    head = f"def {made.name}(scratch, stride, x0, x1, x2, x3, x4, x5, s0, s1, s2, total):"
+    head = f"def {made.name}(scratch, stride, x0, x1, x2, x3, x4, x5, x6, s0, s1, s2, turn, total):"
     assert head in made.source
-    assert f"{made.name}_unit(scratch, x0, x1, x2, x3, x4, x5, dims, p, p + 1)" in made.source
+    assert f"{made.name}_unit(scratch, x0, x1, x2, x3, x4, x5, x6, dims, p, p + 1)" in made.source
+    assert "dims = (s0, s1, s2, turn, )" in made.source
     assert "f32_scratch(scratch, 0)" in made.source
     assert "i64_at(buffer3, 0)" in made.source  # a buffer read as another type than its own

@@ -80,7 +80,7 @@ def generate_template(call: TemplateCall, outputs: list[Tensor], origins: list[s
     buffers = [*(root(t) for t in call.inputs), *outputs]
     lines = [_bound(line, buffers) for line in template.body_lines(call)]
     fails = _check(lines, origins)
-    names, dims = _numbered("x", buffers), _numbered("s", call.dims)
+    names, dims = _numbered("x", buffers), [*_numbered("s", call.dims), *(() if call.rounds is None else ("turn",))]
     context, scratch = ["ctx"] if fails else [], ["scratch"] if call.scratch != 0 else []
     unit = f"@device\ndef {{name}}_unit({', '.join([*context, *scratch, *_numbered('buffer', buffers), 'dims', 'lo', 'hi'])}):\n"
     body = []
@@ -94,7 +94,7 @@ def generate_template(call: TemplateCall, outputs: list[Tensor], origins: list[s
         body.append(f"        {called}")
     parameters = [*context, *scratch, *(["stride"] if scratch else []), *names, *dims, "total"]
     text = unit + "\n".join(lines) + "\n\n\n" + _kernel(parameters, body)
-    return _named(origins[:1] or [call.body.__name__], text, buffers, call.dims, call.total, call.scratch)
+    return _named(origins[:1] or [call.body.__name__], text, buffers, call.dims, call.total, call.scratch, call.rounds)
 
 
 def _numbered(prefix: str, things: Sequence[object]) -> list[str]:
@@ -106,12 +106,13 @@ def _kernel(parameters: list[str], body: list[str]) -> str:
 
 
 def _named(
-    origins: list[str], text: str, buffers: Sequence[Tensor], dims: Sequence[Dim | int], total: Dim | int, scratch: Dim | int = 0
-) -> KernelSource:
+    origins: list[str], text: str, buffers: Sequence[Tensor], dims: Sequence[Dim | int], total: Dim | int, scratch: Dim | int = 0,
+    rounds: Dim | int | None = None,
+) -> KernelSource:  # fmt: skip
     """Put a name made of a text's content in place of ``{name}``."""
     digest = hashlib.sha256(text.encode()).hexdigest()
     name = f"{label(origins)}_{digest[:8]}"
-    return KernelSource(name, digest, text.replace("{name}", name), tuple(buffers), tuple(dims), total, 1, scratch)
+    return KernelSource(name, digest, text.replace("{name}", name), tuple(buffers), tuple(dims), total, 1, scratch, rounds=rounds)
 
 
 def _bound(line: str, buffers: Sequence[Tensor]) -> str:

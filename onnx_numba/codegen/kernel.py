@@ -32,6 +32,8 @@ class KernelSource:
         Bytes per worker.
     written : Dim or int
         Bytes of the largest result that may go around the caches, 0 if none may.
+    rounds : Dim or int, optional
+        How often it is called over all its work, with the round's number behind its dims.
     """
 
     name: str
@@ -43,16 +45,17 @@ class KernelSource:
     grain: Dim | int
     scratch: Dim | int = 0
     written: Dim | int = 0
+    rounds: Dim | int | None = None
 
 
 def named(origins: list[str], body: list[str], buffers: list[Tensor], dims: list[Dim | int], total: Dim | int, grain: Dim | int,
-          scratch: Dim | int = 0, written: Dim | int = 0) -> KernelSource:  # fmt: skip
+          scratch: Dim | int = 0, written: Dim | int = 0, rounds: Dim | int | None = None) -> KernelSource:  # fmt: skip
     """Put a head on a kernel's lines and name it by its content."""
     text = "\n".join(body) + "\n"
     digest = hashlib.sha256(text.encode()).hexdigest()
     name = f"{label(origins)}_{digest[:8]}"
     source = f"def {name}(ctx, bufs, dims, lo, hi):\n{text}"
-    return KernelSource(name, digest, source, tuple(buffers), tuple(dims), total, grain, scratch, written)
+    return KernelSource(name, digest, source, tuple(buffers), tuple(dims), total, grain, scratch, written, rounds)
 
 
 def label(origins: list[str]) -> str:

@@ -60,7 +60,7 @@ def generate(call: TemplateCall, outputs: list[Tensor], origins: list[str]) -> K
     lines = body_lines(call)
     buffers = [*(root(t) for t in call.inputs), *outputs]
     label = origins[:1] or [call.body.__name__]
-    return named(label, lines, buffers, list(call.dims), call.total, call.grain, call.scratch)
+    return named(label, lines, buffers, list(call.dims), call.total, call.grain, call.scratch, rounds=call.rounds)
 
 
 def given(call: KernelCall, outputs: list[Tensor], origins: list[str]) -> KernelSource:

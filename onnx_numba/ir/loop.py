@@ -107,7 +107,8 @@ class TemplateCall:
     """A kernel written as a Python function with the kernel signature; see `onnx_numba.ops.builder.Builder.template`.
 
     Its buffers are the inputs, then the outputs; its dims are ``dims``. ``types`` replaces type names in its source, ``constants``
-    other names. ``inplace`` names an input whose block becomes output 0.
+    other names. ``inplace`` names an input whose block becomes output 0. With ``rounds`` it is called so many times over all its work,
+    one after the other, each time with the round's number behind its dims.
     """
 
     body: Callable[..., int]
@@ -119,6 +120,7 @@ class TemplateCall:
     constants: dict[str, int | float | bool | str]
     scratch: Dim | int = 0
     inplace: int | None = None
+    rounds: Dim | int | None = None
 
 
 @record(eq=False)
@@ -184,7 +186,8 @@ Call = TemplateCall | KernelCall | HostCall | LoopCall | BranchCall
 def call_dims(call: Call) -> list[Dim | int]:
     """The dims that a call needs, those of its tensors left out."""
     if isinstance(call, (TemplateCall, KernelCall)):
-        return [*call.dims, call.total, call.scratch]
+        rounds = call.rounds if isinstance(call, TemplateCall) else None
+        return [*call.dims, call.total, call.scratch, *(() if rounds is None else (rounds,))]
     if isinstance(call, LoopCall):
         return [call.going, *(() if call.count is None else (call.count,))]
     return [call.condition] if isinstance(call, BranchCall) else []

@@ -1,8 +1,8 @@
-"""Small products inside other kernels: what a recurrence adds to its gates at every step.
+"""Small products inside other kernels: what a step of a recurrence adds to its gates.
 
 A few rows are multiplied together, with a few vectors of columns of the right matrix, which is read in place: their sums stay in
 registers, and what is loaded of the matrix serves all rows. Every sum is one chain of multiply-adds over the terms in order, from zero,
-and is then added, so that its bits do not depend on how many rows or columns there are.
+so that its bits do not depend on how many rows or columns there are.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def _build(target: Target, builder: Any, literals: list[int], args: Any) -> None
 
     def block(count: int, most: int, i: Any) -> None:
         start, line, column = builder.gep(left, [builder.mul(i, left_row)]), builder.gep(sums, [builder.mul(i, sums_row)]), outer.number(0)
-        for vectors, width in ((most, lanes), (1, lanes), (1, 1)):
+        for vectors, width in dict.fromkeys([(most, lanes), (most // 2, lanes), (1, lanes), (1, 1)]):
             tile = TileEmitter(target, builder, [count, vectors, width, 1, int(target.has_fma)], element)
 
             def step(j: Any, values: list[Any], tile: TileEmitter = tile) -> list[Any]:
                 place = builder.gep(right, [j])
                 found = tile.sums(start, left_row, outer.number(1), lambda k, _: builder.gep(place, [builder.mul(k, right_row)]), depth)
-                tile.write_whole(found, builder.gep(line, [j]), sums_row, True)
+                tile.write_whole(found, builder.gep(line, [j]), sums_row, False)
                 return values
 
             column, _ = outer.loop(column, columns, vectors * width, [], step)
@@ -59,7 +59,7 @@ def _build(target: Target, builder: Any, literals: list[int], args: Any) -> None
 
 
 def _emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    return outlined("add_product", 0, partial(_build, context.compiled_for))(context, builder, signature, args)
+    return outlined("row_product", 0, partial(_build, context.compiled_for))(context, builder, signature, args)
 
 
 def _typing(*args: Any) -> Any:
@@ -77,16 +77,16 @@ def _typing(*args: Any) -> Any:
 def _product(
     sums: Any, sums_row: Any, left: Any, left_row: Any, right: Any, right_row: Any, rows: Any, depth: Any, columns: Any
 ) -> None:
-    """``sums[i * sums_row + j] += sum over k of left[i * left_row + k] * right[k * right_row + j]``."""
+    """``sums[i * sums_row + j] = sum over k of left[i * left_row + k] * right[k * right_row + j]``."""
     for i in range(rows):
         for j in range(columns):
             total = cast_like(0, sums[0])
             for k in range(depth):
                 total = fma(left[i * left_row + k], right[k * right_row + j], total)
-            sums[i * sums_row + j] = sums[i * sums_row + j] + total
+            sums[i * sums_row + j] = total
 
 
 # On every processor; the plain form is the twin, and that of CUDA.
-add_product = Preferred("add_product", lambda target: True, Intrinsic("add_product", _product.python, _typing, _emit), _product)
+row_product = Preferred("row_product", lambda target: True, Intrinsic("row_product", _product.python, _typing, _emit), _product)
 
-RECORDS = (add_product,)
+RECORDS = (row_product,)

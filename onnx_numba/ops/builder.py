@@ -496,16 +496,17 @@ class Builder:
         constants: Mapping[str, int | float | bool | str] | None = None,
         scratch: Dim | int = 0,
         inplace: int | None = None,
+        rounds: Dim | int | None = None,
     ) -> tuple[Tensor, ...]:
         """Run a kernel written as a Python function ``body(ctx, bufs, dims, lo, hi)`` over native names.
 
         ``bufs`` are the inputs (contiguous), then the outputs. In its source a name ``X_p`` stands for the pointer function of type
         ``types["X"]`` (``X``, ``load_X``, ``store_X``, ``X_at`` likewise); names in ``constants`` become literals (a string: a
         name). It is called over [0, total) in chunks of ``grain`` units that may run on different threads, with ``scratch`` bytes
-        per thread.
+        per thread. With ``rounds`` all of that is done so many times, one after the other, and the last of its dims is the round's number.
         """
         given = tuple(self.copy(t) if k == inplace else t for k, t in enumerate(inputs))
-        call = TemplateCall(body, given, tuple(dims), total, grain, types or {}, dict(constants or {}), scratch, inplace)
+        call = TemplateCall(body, given, tuple(dims), total, grain, types or {}, dict(constants or {}), scratch, inplace, rounds)
         return tuple(self.define(dtype, shape, Result(call, k)) for k, (dtype, shape) in enumerate(outputs))
 
     def host(self, function: str, inputs: Sequence[Tensor | Object | None], outputs: Sequence[ValueType], **params: Any) -> tuple[Any, ...]:

@@ -21,9 +21,8 @@ from onnx_numba.ops.rnn import (
     cell_of,
     cell_state,
     direction_part,
-    gate_bytes,
     inputs_of,
-    lstm_results,
+    lstm_buffers,
     run_directions,
     stacked,
     summed_bias,
@@ -68,10 +67,11 @@ def dynamic_quantize_lstm(
         return (*cell_state(b, inputs, d), scales, zeros, totals)
 
     words = ceildiv(r.shape[1], BYTES) + ceildiv(r.shape[2], PANEL) * PANEL
-    constants = {"COUPLED": bool(input_forget), "QUANTISED": True, "PANEL": PANEL, "WHOLE": INTEGERS, **lstm_results(9)}
+    buffers = lstm_buffers(inputs, "SCALES", "ZEROS", "TOTALS")
+    constants = {"COUPLED": bool(input_forget), "QUANTISED": True, "PANEL": PANEL, "WHOLE": INTEGERS, **buffers}
     return run_directions(
-        b, cell, inputs, kernels.lstm, lambda ways: stacked(b, [given(d) for d in ways]), lambda d: _words(b, signed(r, d)), extra,
-        gate_bytes(inputs, 4) + words * BYTES, constants, x.dtype, whole=True,
+        b, cell, inputs, kernels.lstm, lambda ways: stacked(b, [given(d) for d in ways]),
+        lambda d: _words(b, signed(r, d)), extra, constants, x.dtype, whole=words * BYTES,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from onnx_numba.ir import expr as e
-from onnx_numba.ir.dims import Dim, ceildiv, dmin
+from onnx_numba.ir.dims import Dim, ceildiv, compare, dmax, dmin
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import DTYPES, I64
 from onnx_numba.native.product import BLOCK
@@ -30,6 +30,12 @@ _DEFAULTS: dict[str, tuple[float | None, float | None]] = {
     "hardsigmoid": (0.2, 0.5), "elu": (1.0, None),
 }  # fmt: skip
 """Activations with the defaults of the parameters that they take."""
+
+PANEL = 128
+"""Units of a state whose columns of R lie together, where there are enough for two panels: what is done for each of fewer would count."""
+SHARED_WORK = 1 << 17
+"""Multiply-adds of a step from which on threads share it: some 3 µs and more, while they wait for one another for about 1 µs."""
+
 
 @record
 class Activation:
@@ -184,52 +190,89 @@ def summed_bias(b: Builder, inputs: Inputs, d: int, rows: Extent, kept: Extent |
     return b.compute((rows,), element, both.dtype)
 
 
+def panel_width(size: Extent) -> Extent:
+    """Units of a panel: of few units there is one panel of all, as of any number that only the run knows."""
+    return PANEL if isinstance(size, int) and size >= 2 * PANEL else size
+
+
+def panelled(b: Builder, matrix: Tensor, gates: int) -> Tensor:
+    """R of one direction, ``[gates * size, size]``, as what each term of the sums adds to the gates of a panel's units, side by side.
+
+    Its shape is ``[panels, size, gates * width]``, without the first axis where there is one panel; beyond the last unit is 0.
+    """
+    size = matrix.shape[1]
+    width = panel_width(size)
+    if width == size:
+        return b.transpose(matrix, (1, 0))
+    panels = ceildiv(size, width)
+
+    def element(panel: Dim, k: Dim, gate: Dim, j: Dim) -> e.Expr:
+        unit = panel * width + j
+        return e.guard(e.dimval(unit) < e.dimval(size), matrix[(gate * size + unit, k)], 0.0)
+
+    return b.reshape(b.compute((panels, size, gates, width), element, matrix.dtype), (panels, size, gates * width))
+
+
 def _given(b: Builder, inputs: Inputs, bias: Callable[[int], Tensor | None]) -> Callable[[Sequence[int]], Tensor]:
     return lambda ways: projected(b, inputs, ways, bias)
 
 
-def _weights(b: Builder, inputs: Inputs) -> Callable[[int], Tensor]:
-    return lambda d: b.transpose(direction_part(b, inputs.r, d), (1, 0))
+def _weights(b: Builder, cell: Cell, inputs: Inputs) -> Callable[[int], Tensor]:
+    return lambda d: panelled(b, direction_part(b, inputs.r, d), cell.gates)
 
 
 def run_directions(
     b: Builder, cell: Cell, inputs: Inputs, body: Callable[..., int], given: Callable[[Sequence[int]], Tensor],
-    weights: Callable[[int], Tensor], extra: Callable[[int], Sequence[Tensor]], scratch: Extent, constants: dict[str, Any], out: Any,
-    whole: bool = False,
+    weights: Callable[[int], Tensor], extra: Callable[[int], Sequence[Tensor]], constants: dict[str, Any], out: Any, *,
+    parts: int = 1, kept: int = 0, whole: Extent = 0,
 ) -> Result:  # fmt: skip
     """The template of all directions, or of each where their activations differ; all hidden states, then the last of each state.
 
-    ``given`` is what the inputs contribute, ``weights`` are those of the state, ``scratch`` counts bytes per sequence;
-    with ``whole`` the sequences of a batch are one work unit, else as many as their product with the weights takes together.
+    A work unit takes up to `BLOCK` sequences of a direction through all steps. Where that would be the only unit, and a step is much work,
+    threads share every step instead: it is as many rounds of the call as it has ``parts``, and a unit is a panel of the state.
+
+    ``given`` is what the inputs contribute, ``weights`` are those of the state, ``extra`` tensors follow the lengths. Between the parts of
+    a step, ``kept`` states more lie behind the two that there are. With ``whole`` the sequences of a batch are one work unit, which has
+    that many bytes of scratch more for each.
     """
     steps, batch = inputs.x.shape[:2]
     size = inputs.r.shape[-1]
+    width = size if whole else panel_width(size)
+    panels = ceildiv(size, width)
     kind = inputs.x.dtype
-    rows = batch if whole else dmin(batch, BLOCK)
-    blocks = 1 if whole else ceildiv(batch, BLOCK)
     every_way = range(len(cell.backward))
     sequences: list[Tensor] = []
     finals: list[list[Tensor]] = [[] for _ in inputs.state]
     for ways in [every_way] if len(set(cell.functions)) == 1 else [every_way[d : d + 1] for d in every_way]:
         held = stacked(b, [weights(d) for d in ways])
-        more = [stacked(b, parts) for parts in zip(*map(extra, ways), strict=True)]
+        more = [stacked(b, each) for each in zip(*map(extra, ways), strict=True)]
+        rows, blocks = (batch, 1) if whole else (dmin(batch, BLOCK), ceildiv(batch, BLOCK))
+        work = batch * (cell.gates * size * size)
+        shared = 0 if panels == 1 or len(ways) > 1 else compare("le", batch, BLOCK) * compare("le", SHARED_WORK, work)
+
+        def chosen(alone: Extent, together: Extent, shared: Extent = shared) -> Extent:
+            return alone + (together - alone) * shared
+
+        groups = chosen(1, panels)
+        state = (len(ways), batch, size)
         made = b.template(
             body,
             [given(ways), held, directions_part(b, inputs.state[0], ways), inputs.lengths, *more],
-            [(kind, (steps, len(ways), batch, size)), *((kind, (len(ways), batch, size)) for _ in inputs.state)],
-            total=len(ways) * blocks, dims=(steps, batch, size, rows, len(ways), blocks),
-            types={"X": kind, "W": held.dtype}, scratch=rows * scratch,
+            [(kind, (steps, *state)), *((kind, state) for _ in inputs.state), (kind, (2 + kept, *state))],
+            total=len(ways) * blocks * groups, rounds=chosen(1, dmax(steps, 1) * parts),
+            dims=(steps, batch, size, rows, len(ways), blocks, groups, width, chosen(panels, 1), chosen(steps, 1)),
+            types={"X": kind, "W": held.dtype}, scratch=rows * (cell.gates * width * kind.size + whole),
             constants={**cell.constants(ways[0]), **constants, "REVERSE": cell.backward[ways[0]], "CLIP": cell.bound},
         )  # fmt: skip
         sequences.append(made[0])
-        for k, state in enumerate(made[1:]):
-            finals[k].append(state)
+        for k, last in enumerate(made[1 : 1 + len(finals)]):
+            finals[k].append(last)
     every = b.concat(sequences, 1)
-    last = [b.concat(states, 0) for states in finals]
+    results = [b.concat(states, 0) for states in finals]
     if cell.batch_first:
         every = b.transpose(every, (2, 0, 1, 3))
-        last = [b.transpose(state, (1, 0, 2)) for state in last]
-    return tuple(b.cast(t, out) for t in (every, *last))
+        results = [b.transpose(state, (1, 0, 2)) for state in results]
+    return tuple(b.cast(t, out) for t in (every, *results))
 
 
 @op("RNN", since=1, reviewed=22)
@@ -243,8 +286,8 @@ def rnn(
     cell = cell_of(b.fail, 1, ["Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
     inputs = inputs_of(b, cell, x, w, r, bias, sequence_lens, [initial_h], hidden_size)
     size = r.shape[-1]
-    given, weights = _given(b, inputs, lambda d: summed_bias(b, inputs, d, size)), _weights(b, inputs)
-    return run_directions(b, cell, inputs, kernels.rnn, given, weights, lambda d: (), gate_bytes(inputs, 1), {}, x.dtype)
+    given, weights = _given(b, inputs, lambda d: summed_bias(b, inputs, d, size)), _weights(b, cell, inputs)
+    return run_directions(b, cell, inputs, kernels.rnn, given, weights, lambda d: (), {}, x.dtype)
 
 
 @op("GRU", since=1, reviewed=22)
@@ -260,19 +303,23 @@ def gru(
     size = r.shape[-1]
     kind = inputs.x.dtype
 
+    has_inner = inputs.bias is not None and bool(linear_before_reset)
+
     def inner(d: int) -> Sequence[Tensor]:
         """R's bias of the candidate, where the reset gate multiplies it."""
-        if inputs.bias is None or not linear_before_reset:
-            return (b.full((size,), 0.0, kind),)
+        if inputs.bias is None or not has_inner:
+            return ()
         both = direction_part(b, inputs.bias, d)
         return (b.compute((size,), lambda j: both[(j + size * 5,)], kind),)
 
     def bias_of(d: int) -> Tensor | None:
         return summed_bias(b, inputs, d, size * 3, size * 2 if linear_before_reset else None)
 
-    given, weights = _given(b, inputs, bias_of), _weights(b, inputs)
-    constants = {"LINEAR": bool(linear_before_reset)}
-    return run_directions(b, cell, inputs, kernels.gru, given, weights, inner, gate_bytes(inputs, 4), constants, x.dtype)
+    given, weights = _given(b, inputs, bias_of), _weights(b, cell, inputs)
+    numbers = buffer_numbers(4, *["INNERS"][:has_inner], "EVERY", "LAST", "STATES")
+    constants = {"LINEAR": bool(linear_before_reset), "INNER": has_inner, **numbers}
+    parts = 1 if linear_before_reset else 2
+    return run_directions(b, cell, inputs, kernels.gru, given, weights, inner, constants, x.dtype, parts=parts, kept=2)
 
 
 @op("LSTM", since=1, reviewed=22)
@@ -285,25 +332,26 @@ def lstm(
     """A long short-term memory."""
     cell = cell_of(b.fail, 4, ["Sigmoid", "Tanh", "Tanh"], direction, activations, activation_alpha, activation_beta, clip, layout)
     inputs = inputs_of(b, cell, x, w, r, bias, sequence_lens, [initial_h, initial_c], hidden_size, peepholes)
-    given, weights = _given(b, inputs, lambda d: summed_bias(b, inputs, d, r.shape[-1] * 4)), _weights(b, inputs)
-    constants = {"COUPLED": bool(input_forget), "QUANTISED": False, **lstm_results(6)}
+    given, weights = _given(b, inputs, lambda d: summed_bias(b, inputs, d, r.shape[-1] * 4)), _weights(b, cell, inputs)
+    constants = {"COUPLED": bool(input_forget), "QUANTISED": False, **lstm_buffers(inputs)}
     return run_directions(
-        b, cell, inputs, kernels.lstm, given, weights, lambda d: cell_state(b, inputs, d), gate_bytes(inputs, 4), constants, x.dtype
-    )
+        b, cell, inputs, kernels.lstm, given, weights, lambda d: cell_state(b, inputs, d), constants, x.dtype
+    )  # fmt: skip
 
 
-def lstm_results(first: int) -> dict[str, int]:
-    """The numbers of the buffers of an LSTM's results."""
-    return {"EVERY": first, "LAST": first + 1, "LAST_CELL": first + 2}
+def buffer_numbers(first: int, *names: str) -> dict[str, int]:
+    """The numbers of a template's buffers from the first on that not every call has."""
+    return {name: number for number, name in enumerate(names, first)}
 
 
-def gate_bytes(inputs: Inputs, gates: int) -> Extent:
-    """Bytes of so many numbers per unit of a sequence's state."""
-    return inputs.r.shape[-1] * gates * inputs.x.dtype.size
+def lstm_buffers(inputs: Inputs, *more: str) -> dict[str, int | bool]:
+    """Whether an LSTM has peepholes, and the numbers of its buffers from there on; there are ``more`` before the results."""
+    has_peepholes = inputs.peepholes is not None
+    numbers = buffer_numbers(5, *["PEEPS"][:has_peepholes], *more, "EVERY", "LAST", "LAST_CELL", "STATES")
+    return {"PEEPHOLES": has_peepholes, **numbers}
 
 
-def cell_state(b: Builder, inputs: Inputs, d: int) -> tuple[Tensor, Tensor]:
-    """The first cell and the peepholes of a direction."""
-    given = inputs.peepholes
-    peep = b.full((inputs.r.shape[-1] * 3,), 0.0, inputs.x.dtype) if given is None else direction_part(b, given, d)
-    return direction_part(b, inputs.state[1], d), peep
+def cell_state(b: Builder, inputs: Inputs, d: int) -> tuple[Tensor, ...]:
+    """The first cell of a direction, and its peepholes if there are any."""
+    peepholes = () if inputs.peepholes is None else (direction_part(b, inputs.peepholes, d),)
+    return (direction_part(b, inputs.state[1], d), *peepholes)

@@ -144,6 +144,19 @@ class Control:
         """Iterations of a body."""
         _Loop(self._p, call, plan, _by_number(results), step).write()
 
+    def rounds(self, count: int, write: Callable[[int], None]) -> None:
+        """What is written, so many times (a slot); it is told the slot of the round's number.
+
+        Of a call it is ``move n, 0; top: lt t, n, count; branch t, end; call …, (…, n); add n, n, 1; jump top; end:``.
+        """
+        p, turn = self._p, self._p.slot()
+        p.code.append(("move", turn, p.number(0)))
+        top = len(p.code)
+        end = self._branch(p.emit("lt", turn, count))
+        write(turn)
+        p.code += [("add", turn, turn, p.number(1)), ("jump", top)]
+        self._land(end)
+
     # -- pieces ------------------------------------------------------------------------------------------------------
 
     def _value(self, tensor: Tensor) -> tuple[int, tuple[int, ...]]:

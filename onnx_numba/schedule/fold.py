@@ -14,7 +14,21 @@ import numpy as np
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
-from onnx_numba.ir.loop import Check, Concat, KernelCall, Map, Object, Program, Reduce, Reshape, Result, TemplateCall, Tensor, Weight
+from onnx_numba.ir.loop import (
+    Check,
+    Concat,
+    KernelCall,
+    Map,
+    Object,
+    Program,
+    Reduce,
+    Reshape,
+    Result,
+    TemplateCall,
+    Tensor,
+    Weight,
+    call_dims,
+)
 from onnx_numba.schedule.expand import cost, loads, root
 from onnx_numba.schedule.fuse import expression_dims, live_values, updated, uses
 
@@ -104,7 +118,7 @@ def _sources(tensor: Tensor) -> Sequence[Tensor] | None:
         return (*(x.tensor for x in loads(definition.expr)), *operands)
     if isinstance(definition, Result) and isinstance(definition.call, (TemplateCall, KernelCall)):
         call = definition.call
-        if call.inputs and all(isinstance(x, int) for x in (*call.dims, call.total, call.scratch)):
+        if call.inputs and all(isinstance(x, int) for x in call_dims(call)):
             return call.inputs
     return None
 

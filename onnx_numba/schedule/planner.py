@@ -294,7 +294,7 @@ class Planner:
                     yield from dim_tensors(t.shape)
         for source in self.sources.get(id(step), ()):
             yield from source.buffers
-            yield from dim_tensors([*source.dims, source.total, source.grain, source.scratch])
+            yield from dim_tensors([*source.dims, source.total, source.grain, source.scratch, source.rounds or 1])
         yield from dim_tensors(x for c in step.checks for x in (c.a, c.b))
         for tensor in self._writes(step):
             yield tensor
@@ -398,7 +398,14 @@ class Planner:
         numbers = [self.dim(x) for x in (source.total, source.grain, source.written)]
         dims = tuple(self.dim(x) for x in source.dims)
         buffers = tuple(self.buffer(t) for t in source.buffers)
-        self.code.append(("call", kernel, step, *numbers, buffers, dims))
+        if source.rounds is None:
+            self.code.append(("call", kernel, step, *numbers, buffers, dims))
+        elif source.rounds == 1:
+            self.code.append(("call", kernel, step, *numbers, buffers, (*dims, self.number(0))))
+        else:
+            Control(self).rounds(
+                self.dim(source.rounds), lambda turn: self.code.append(("call", kernel, step, *numbers, buffers, (*dims, turn)))
+            )
 
     def _host(self, step: CallStep, call: HostCall, number: int) -> None:
         inputs = tuple(None if x is None else self._port("", x) for x in call.inputs)
