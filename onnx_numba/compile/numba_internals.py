@@ -40,7 +40,7 @@ from onnx_numba.compile.bridge import define, python_names
 from onnx_numba.compile.llvm import KERNEL_SIGNATURE, emit, isolate, optimise, parse_signature, target_machine, wrapper_text
 from onnx_numba.compile.objects import check_symbols
 from onnx_numba.compile.streaming import is_marked, with_streaming
-from onnx_numba.native.loops import MARK, interleave, streams, through_indices
+from onnx_numba.native.loops import MARK, apart, interleave, streams, through_indices
 from onnx_numba.native.registry import Function, Intrinsic, Overloaded, Preferred
 from onnx_numba.target import Target
 
@@ -358,7 +358,8 @@ def gathered(target: Target) -> tuple[tuple[str, int], ...]:
 class _Lower(lowering.Lower):
     """numba's, and what the functions of `onnx_numba.native.loops` say of the innermost loop around them.
 
-    Of `interleave` and `through_indices` LLVM reads from the jump back, and `streams` marks what the loop stores:
+    Of `interleave`, `through_indices` and `apart` LLVM reads from the jump back; `streams` marks what the loop stores, `apart` what it
+    loads too:
 
     store float %".51", float* %".52", !mmra !2
     br label %B22, !llvm.loop !0
@@ -369,10 +370,15 @@ class _Lower(lowering.Lower):
 
     _hints: tuple[tuple[str, int], ...] = ()
     _streams = False
+    _apart = False
 
     def alloca_lltype(self, name: str, lltype: Any, datamodel: Any = None) -> Any:
         # numba has LLVM parse a module for the size of each variable, to describe it to debuggers.
         return cgutils.alloca_once(self.builder, lltype, name=name)
+
+    def pre_block(self, block: Any) -> None:
+        super().pre_block(block)
+        self._block = self.builder.block, len(self.function.blocks)  # calls within it make LLVM's blocks more
 
     def lower_inst(self, inst: Any) -> None:
         super().lower_inst(inst)
@@ -380,9 +386,10 @@ class _Lower(lowering.Lower):
             self._read_hint(inst.value)
         elif isinstance(inst, numba_ir.Jump) and self.blkmap[inst.target].is_terminated:
             if self._streams:
-                self._mark_stores()
-            if self._hints:
+                self._mark("mmra", self.module.add_metadata(MARK), llvm_ir.StoreInstr)
+            if self._hints or self._apart:
                 self._describe_loop()
+            self._hints, self._streams, self._apart = (), False, False
 
     def _read_hint(self, call: Any) -> None:
         source = getattr(self.typeof(call.func.name), "source", None)
@@ -393,21 +400,33 @@ class _Lower(lowering.Lower):
             self._hints += gathered(self.context.compiled_for)
         elif source is streams:
             self._streams = self.context.compiled_for.streams
+        elif source is apart:
+            self._apart = True
 
     def _describe_loop(self) -> None:
         hints = [self.module.add_metadata([f"llvm.loop.{name}", llvm_ir.IntType(32)(value)]) for name, value in self._hints]
-        self._hints = ()
+        if self._apart:
+            group = _AccessGroup(self.module, (), str(len(self.module.metadata)))
+            self._mark("llvm.access.group", group, llvm_ir.LoadInstr, llvm_ir.StoreInstr)
+            hints.append(self.module.add_metadata(["llvm.loop.parallel_accesses", group]))
         loop = llvm_ir.MDValue(self.module, hints, str(len(self.module.metadata)))
         loop.operands = (loop, *hints)  # which makes it this loop's own
         self.builder.block.terminator.set_metadata("llvm.loop", loop)
 
-    def _mark_stores(self) -> None:
-        self._streams = False
-        mark = self.module.add_metadata(MARK)
-        for made in self.builder.block.instructions:
-            # What goes anywhere else than to an element is a local variable of numba's.
-            if isinstance(made, llvm_ir.StoreInstr) and isinstance(made.operands[1], llvm_ir.GEPInstr):
-                made.set_metadata("mmra", mark)
+    def _mark(self, name: str, mark: Any, *kinds: type) -> None:
+        """Put metadata on what the loop loads or stores of elements; anything else is a local variable of numba's."""
+        first, others = self._block
+        for block in [first, *self.function.blocks[others:]]:
+            for made in block.instructions:
+                if isinstance(made, kinds) and isinstance(made.operands[-1], llvm_ir.GEPInstr):
+                    made.set_metadata(name, mark)
+
+
+class _AccessGroup(llvm_ir.MDValue):
+    """What accesses to memory have in common: a node that is itself and no other."""
+
+    def descr(self, buf: list[str]) -> None:
+        buf += ("distinct !{}", "\n")
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)

@@ -76,6 +76,7 @@ def rnn(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                     line = X_at(gates, (b - begin) * width)
                     after = X_at(target, b * size + j0)
                     for j in range(columns):
+                        apart()
                         after[j] = F(max_(min_(given[base + j] + line[j], X(CLIP)), X(-CLIP)), X(FA), X(FB))
                         every[place + j] = after[j]
                     if s == length - 1:
@@ -155,6 +156,7 @@ def gru(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                     r = X_at(reset, b * size + j0)
                     before = X_at(source, b * size + j0)
                     for j in range(columns):
+                        apart()
                         z[j] = F(max_(min_(given[base + j] + line[j], X(CLIP)), X(-CLIP)), X(FA), X(FB))
                         gate = F(max_(min_(given[base + size + j] + line[width + j], X(CLIP)), X(-CLIP)), X(FA), X(FB))
                         r[j] = gate if LINEAR else gate * before[j]
@@ -178,6 +180,7 @@ def gru(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                     before = X_at(source, b * size + j0)
                     after = X_at(target, b * size + j0)
                     for j in range(columns):
+                        apart()
                         total = candidate[j]
                         if INNER:
                             total = inner[j0 + j] + total
@@ -300,6 +303,7 @@ def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                     if PEEPHOLES:
                         peep = X_at(peeps, way * 3 * size + j0)
                     for j in range(columns):
+                        apart()
                         held = c[j]
                         enter = given[base + j] + line[j]
                         leave = given[base + size + j] + line[width + j]
