@@ -61,6 +61,17 @@ def waves(ctx, bufs, dims, lo, hi):
         out[t * 1000] = f32(3.0)
     return 0
 
+def gates(ctx, bufs, dims, lo, hi):
+    x = f32_p(bufs, 0)
+    y = f32_p(bufs, 1)
+    out = f32_p(bufs, 2)
+    n = dims[0]
+    for t in range(lo, hi):
+        for i in range(n):
+            apart()
+            out[t * n + i] = act_tanh(x[i], f32(0.0), f32(0.0)) + x[n + i] * y[t * n + i]
+    return 0
+
 def walk(ctx, bufs, dims, lo, hi):
     steps = i32_p(bufs, 0)
     out = i32_p(bufs, 1)
@@ -92,7 +103,7 @@ def total(values, count):
     return s
 """
 SIGNATURES = {"total": "int64(int64*, int64)"}
-NAMES = ("tile", "flags", "waves", "walk", "status", "total")
+NAMES = ("tile", "flags", "waves", "gates", "walk", "status", "total")
 DIGESTS = {name: hashlib.sha256((KERNELS + name).encode()).hexdigest() for name in NAMES}
 KERNEL_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
@@ -203,6 +214,19 @@ def test_a_long_loop_takes_two_vectors_at_a_time(library):
     expected = np.exp(x.astype("f8")) / 4
     expected[::1000] = 3
     np.testing.assert_allclose(out, expected, 2e-7)
+
+
+def test_a_loop_whose_arrays_lie_apart_does_not_compare_where_they_are(library, monkeypatch):
+    from onnx_numba.compile import numba_internals
+
+    text = assembly("gates", host_target())
+    monkeypatch.setattr(numba_internals._Lower, "_describe_loop", lambda self: None)
+    assert len(text.splitlines()) < 0.8 * len(assembly("gates", host_target()).splitlines())
+    x, y, out = (np.linspace(-3, 3, count, dtype="f4") for count in (180, 450, 450))
+    assert call(library.address(symbol_of(DIGESTS["gates"])), [x, y, out], [90], 1, 4) == 0
+    np.testing.assert_array_equal(out[[0, 89, 360, 449]], np.linspace(-3, 3, 450, dtype="f4")[[0, 89, 360, 449]])
+    expected = np.tanh(x[:90].astype("f8")) + x[90:].astype("f8") * y.astype("f8").reshape(5, 90)
+    np.testing.assert_allclose(out.reshape(5, 90)[1:4], expected[1:4], 1e-5, 1e-6)
 
 
 def test_gathers_are_loads_where_those_take_less_time():

@@ -413,7 +413,7 @@ class _Lower(lowering.Lower):
         loop.operands = (loop, *hints)  # which makes it this loop's own
         self.builder.block.terminator.set_metadata("llvm.loop", loop)
 
-    def _mark(self, name: str, mark: Any, *kinds: type) -> None:
+    def _mark(self, name: str, mark: Any, *kinds: Any) -> None:
         """Put metadata on what the loop loads or stores of elements; anything else is a local variable of numba's."""
         first, others = self._block
         for block in [first, *self.function.blocks[others:]]:
