@@ -58,3 +58,26 @@ def test_a_single_axis_is_moved_in_pieces():
     x = RANDOM.standard_normal(30_000).astype(np.float32)
     for start, stop in ((0, 30_000), (1, 9000), (17, 17), (5, 25_001)):
         np.testing.assert_array_equal(rep.run([x, np.array([start]), np.array([stop])])[0], x[start:stop])
+
+
+@pytest.mark.parametrize("kind", ["float", "uint8", "double"])
+@pytest.mark.parametrize("colours", [2, 3])
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_colours_are_parted_pixel_by_pixel(kind, colours, pictures):
+    text = f"g ({kind}[{pictures},H,W,{colours}] x) => ({kind}[N,C,H,W] y) {{ y=Transpose<perm=[0,3,1,2]>(x) }}"
+    rep = backend.prepare(parser.parse_model(HEAD + text))
+    assert f"in range({colours}):" in rep.source
+    for height, width in ((1, 1), (5, 7), (40, 33), (0, 4)):
+        shape = pictures, height, width, colours
+        x = RANDOM.integers(0, 255, shape).astype({"float": "f4", "uint8": "u1", "double": "f8"}[kind])
+        np.testing.assert_array_equal(rep.run([x])[0], x.transpose(0, 3, 1, 2))
+
+
+def test_colours_are_parted_while_they_are_scaled():
+    text = """g (uint8[1,H,W,3] x, float[3] mean, float[3] scale) => (float[1,3,H,W] y)
+        { f=Cast<to=1>(x) c=Sub(f,mean) s=Div(c,scale) y=Transpose<perm=[0,3,1,2]>(s) }"""
+    rep = backend.prepare(parser.parse_model(HEAD + text))
+    x, mean = RANDOM.integers(0, 255, (1, 30, 21, 3)).astype(np.uint8), np.array([1, 2, 3], np.float32)
+    (y,) = rep.run([x, mean, mean * 2])
+    np.testing.assert_array_equal(y, ((x.astype(np.float32) - mean) / (mean * 2)).transpose(0, 3, 1, 2))
+    assert rep.source.count("def ") == 1 and "in range(3):" in rep.source

@@ -95,3 +95,20 @@ def test_a_band_of_a_matrix_is_not_where_a_sum_would_overflow(k):
     text = HEAD + "g (float[A,B] x, int64 k) => (float[A,B] y) { y=Trilu<upper=1>(x, k) }"
     x = image(20, 30)
     np.testing.assert_array_equal(prepare(text).run([x, np.array(k)])[0], np.triu(x, max(-99, min(k, 99))))
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+@pytest.mark.parametrize("pads", [(0, 5, 0, 3), (1, 0, 2, 0), (2, 30, 1, 33), (0, 0, 0, 1)], ids=str)
+def test_what_fills_the_ends_may_come_from_the_row(mode, pads):
+    text = HEAD + f"""g (float[5,40] x, int64[4] p) => (float[A,B] y) {{ u=Pad<mode="{mode}">(x, p) y=Relu(u) }}"""
+    x = image(5, 40)
+    expected = np.maximum(np.pad(x, [(pads[0], pads[2]), (pads[1], pads[3])], mode), 0)
+    for options in ({}, {"jit": False}):
+        np.testing.assert_array_equal(prepare(text, **options).run([x, np.array(pads)])[0], expected)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+def test_what_is_cut_off_fills_nothing(mode):
+    text = HEAD + f"""g (float[5,40] x) => (float[A,B] y) <int64[4] p = {{0,-3,0,4}}> {{ y=Pad<mode="{mode}">(x, p) }}"""
+    x = image(5, 40)
+    np.testing.assert_array_equal(prepare(text).run([x])[0], np.pad(x[:, 3:], [(0, 0), (0, 4)], mode))

@@ -21,7 +21,7 @@ from onnx_numba.codegen.emitter import Emitter
 from onnx_numba.codegen.kernel import KernelSource, named
 from onnx_numba.codegen.positions import in_two_sweeps
 from onnx_numba.codegen.rows import GroupWriter, RowWriter, largest
-from onnx_numba.codegen.tiles import TileWriter, crossing, in_tiles, moves_across
+from onnx_numba.codegen.tiles import TileWriter, crossing, in_tiles, moves_across, side_by_side
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.schedule.domain import normalise
 from onnx_numba.schedule.steps import Group
@@ -57,7 +57,9 @@ def _writer(group: Group, emitter: Emitter, target: Target) -> GroupWriter:
     if across is not None:
         moves = moves_across(group, across)
         return TileWriter(in_tiles(group, across, moves), emitter, target, moves)
-    return ColumnWriter(group, emitter, target) if by_columns(group) else RowWriter(in_two_sweeps(group), emitter, target)
+    if by_columns(group):
+        return ColumnWriter(group, emitter, target)
+    return RowWriter(side_by_side(in_two_sweeps(group)), emitter, target)
 
 
 def finish(emitter: Emitter) -> list[str]:

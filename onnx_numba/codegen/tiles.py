@@ -68,6 +68,31 @@ def crossing(group: Group) -> Sym | None:
     return max(votes, key=votes.__getitem__, default=None)
 
 
+def side_by_side(group: Group) -> Group:
+    """The group with a short loop inside the one around it, if results go along that and the short one's elements lie side by side.
+
+    The colours of a picture, ``y[c, i] = x[i, c]``, become
+
+        for i0 in range(lo, hi):
+            for i1 in range(3):
+                x1[i1 * s0 + i0] = x0[i0 * 3 + i1]
+
+    of which LLVM makes vectors that hold all colours of some pixels, and then parts them; each colour on its own would be gathered, and the
+    picture be read three times.
+    """
+    if group.rvars or len(group.pvars) < 2 or any(m.kind != "map" for m in group.members):
+        return group
+    *others, last = group.pvars
+    for load in _outside(group, [m.expr for m in group.members if m.stored]):
+        index = load.index[0]
+        for v in others:
+            few = isinstance(v.extent, int) and v.extent < LEAST and not _below(last.extent, LEAST)
+            if few and coefficient(index, v) == 1 and coefficient(index, last) == v.extent:
+                order = (*(w for w in others if w is not v), last, v)
+                return replace(group, pvars=order, order=order)
+    return group
+
+
 def _below(extent: Dim | int | None, least: int) -> bool:
     return isinstance(extent, int) and extent < least
 

@@ -68,7 +68,14 @@ def padded(b: Builder, x: Tensor, before: Sequence[Extent], after: Sequence[Exte
     }
 
     def element(*i: Dim) -> Expr:
-        return x[tuple(tables[k][(at,)] if k in tables else at for k, at in enumerate(i))]
+        at = [tables[k][(place,)] if k in tables else place for k, place in enumerate(i)]
+        filled = x[tuple(at)]
+        if x.rank - 1 not in tables:
+            return filled
+        # Most of a row is one of the input's as it is, whichever that is.
+        place = i[-1] - before[-1]
+        inside = e.all_of(e.dimval(place) >= 0, e.dimval(place) < e.dimval(x.shape[-1]))
+        return e.guard(inside, x[(*at[:-1], place)], filled)
 
     return b.compute(shape, element, x.dtype)
 
