@@ -413,7 +413,7 @@ class RowWriter(GroupWriter):
 
     def _write_pieces(self, found: Stretch) -> tuple[Dim | int, Dim | int]:
         """A loop for each piece of a row."""
-        outer, start, length = self._stretches()
+        outer, start, length = self._units()
         last = self.group.pvars[-1]
         with ExitStack() as loops:
             total = self._open_outer(loops, outer)
@@ -444,7 +444,7 @@ class RowWriter(GroupWriter):
         self.emitter.define(text, name)
         return name
 
-    def _stretches(self) -> tuple[list[Sym], Dim | int, Dim | int]:
+    def _units(self) -> tuple[list[Sym], Dim | int, Dim | int]:
         """Outer variables, and where along the innermost one a work unit begins and how far it goes."""
         *outer, last = self.group.pvars
         assert last.extent is not None
@@ -454,7 +454,7 @@ class RowWriter(GroupWriter):
         return [block], d.dim(block) * TILE, d.dmin(TILE, last.extent - d.dim(block) * TILE)
 
     def _write_moves(self) -> tuple[Dim | int, Dim | int]:
-        outer, start, length = self._stretches()
+        outer, start, length = self._units()
         begin = {self.group.pvars[-1]: start}
         with ExitStack() as loops:
             total = self._open_outer(loops, outer)
