@@ -23,6 +23,9 @@ Extent = Dim | int
 Index = tuple[Dim, ...]
 Ints = Sequence[int] | None
 
+MOST_WINDOWS = 16
+"""Windows for each input element up to which a transposed convolution is computed as one of windows, most lie beside small inputs."""
+
 
 @op("Conv", since=1, reviewed=22)
 def conv(
@@ -117,10 +120,55 @@ def conv_transpose(
     if min(*steps, *gaps) < 1 or min(extra) < 0 or auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER", ""):
         b.fail(f"strides {steps} and dilations {gaps} must be at least 1, output_padding {extra} at least 0, auto_pad {auto_pad!r} known")
     outputs, before = _transposed_extents(x.shape[2:], w.shape[2:], steps, gaps, extra, auto_pad, pads, output_shape)
-    columns = _columns(b, x, w, group)
-    place = [_Spread(*v) for v in zip(x.shape[2:], w.shape[2:], steps, gaps, before, strict=True)]
-    result = _gathered(b, columns, place, (x.shape[0], w.shape[1] * group, *outputs))
+    axes = [_Spread(*v) for v in zip(x.shape[2:], w.shape[2:], steps, gaps, before, strict=True)]
+    if _phases_pay(axes, outputs):
+        result = contract(b, x, w, lambda image, filters: _by_phases(b, image, filters, axes, outputs, group))
+    else:
+        result = _gathered(b, _columns(b, x, w, group), axes, (x.shape[0], w.shape[1] * group, *outputs))
     return result if bias is None else biased(b, result, bias)
+
+
+def _phases_pay(axes: Sequence[_Spread], outputs: Sequence[Extent]) -> bool:
+    """Whether a convolution for every phase is possible, and no slower than columns as far as is known while planning."""
+    if not all(axis.whole for axis in axes):
+        return False
+    windows = d.product(axis.windows(n)[0] for axis, n in zip(axes, outputs, strict=True))
+    elements = d.product(axis.extent for axis in axes)
+    return not isinstance(windows, int) or not isinstance(elements, int) or windows <= MOST_WINDOWS * elements
+
+
+def _by_phases(b: Builder, x: Tensor, w: Tensor, axes: Sequence[_Spread], outputs: Sequence[Extent], group: int) -> Tensor:
+    """A transposed convolution as a convolution, each of whose features is a feature's outputs of one phase.
+
+    Outputs whose places differ by a multiple of the stride see the same taps, the last tap the first element: ``out[2 * i + phase]`` of a
+    window of 4 and a stride of 2 is ``x[i - 1] * w[2 + phase] + x[i] * w[phase]``.
+    """
+    rank = len(axes)
+    channels, features = d.floordiv(x.shape[1], group), w.shape[1]
+    strides, taps = tuple(axis.stride for axis in axes), tuple(axis.taps for axis in axes)
+
+    def weight(*i: Dim) -> Expr:
+        phases, channel, tap = i[2 : 2 + rank], i[2 + rank], i[3 + rank :]
+        places = [p + (n - 1 - t) * s for p, n, t, s in zip(phases, taps, tap, strides, strict=True)]
+        return w[(i[0] * channels + channel, i[1], *places)]
+
+    filters = b.compute((group, features, *strides, channels, *taps), weight, w.dtype)
+    filters = b.reshape(filters, (group * features * math.prod(strides), channels, *taps))
+    counts, before = zip(*(axis.windows(n) for axis, n in zip(axes, outputs, strict=True)), strict=True)
+    gaps = tuple(axis.dilation for axis in axes)
+    after = tuple(m + (n - 1) * g - p - axis.extent for m, n, g, p, axis in zip(counts, taps, gaps, before, axes, strict=True))
+    view = Window(x.shape[2:], taps, (1,) * rank, gaps, before, after, counts)
+    result = _convolve(b, x, filters, view, group)
+    if math.prod(strides) == 1:
+        return result
+    planes = b.reshape(result, (x.shape[0], group * features, *strides, *counts))
+
+    def element(*i: Dim) -> Expr:
+        places = [o + axis.before for o, axis in zip(i[2:], axes, strict=True)]
+        rows = [d.floordiv(o, s) - d.floordiv(axis.before, s) for o, s, axis in zip(places, strides, axes, strict=True)]
+        return planes[(*i[:2], *(d.mod(o, s) for o, s in zip(places, strides, strict=True)), *rows)]
+
+    return b.compute((x.shape[0], group * features, *outputs), element, x.dtype)
 
 
 def _columns(b: Builder, x: Tensor, w: Tensor, group: int) -> Tensor:
@@ -155,6 +203,20 @@ class _Spread:
         common = math.gcd(self.stride, self.dilation)
         overlapping = d.compare("lt", self.stride // common, self.kernel) * d.compare("lt", self.dilation // common, self.extent)
         return 1 - overlapping
+
+    @property
+    def whole(self) -> bool:
+        """Whether every place sees equally many taps of the window, each as far from the next.
+
+        Taps that only some places see would need weights of 0, which are none for an infinite element.
+        """
+        return isinstance(self.kernel, int) and (self.stride == 1 or (self.dilation == 1 and self.kernel % self.stride == 0))
+
+    def windows(self, outputs: Extent) -> tuple[Extent, Extent]:
+        """How many windows of the taps that a phase sees give the outputs of every phase, and how far the first precedes the input."""
+        start = d.floordiv(self.before, self.stride)
+        count = d.floordiv(outputs + self.before - 1, self.stride) + 1 - start
+        return count, (self.taps - 1) * self.dilation - start
 
     def source(self, o: Extent, tap: Extent) -> tuple[Extent, Extent, list[Expr]]:
         """The element of the window and the input element that meet at ``o``, and the conditions under which they do."""
