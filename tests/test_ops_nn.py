@@ -89,6 +89,8 @@ CASES = [
     Case("GridSample", 16, [f32(1, 2, 4, 5), f32(1, 3, 3, 2)], {"mode": "bilinear", "padding_mode": "reflection"}),
     Case("GridSample", 16, [f32(1, 2, 4, 5), f32(1, 3, 3, 2)], {"mode": "bicubic", "padding_mode": "border", "align_corners": 1}),
     Case("RoiAlign", 16, [f32(2, 2, 6, 7), floats(0, 0, 5, 4, 1, 1, 6, 6).reshape(2, 4), i64(0, 1)], {"output_height": 2}),
+    Case("RoiAlign", 16, [f32(2, 70, 6, 7), floats(0, 0, 5, 4, 1, 1, 9, 6).reshape(2, 4), i64(1, 0)], {"output_width": 3}),
+    Case("RoiAlign", 16, [f32(1, 70, 6, 7), floats(-3, 0, 5, 4).reshape(1, 4), i64(0)], {"mode": "max", "sampling_ratio": 1}),
     Case("MaxRoiPool", 1, [f32(2, 2, 6, 7), floats(1, 0, 0, 5, 4).reshape(1, 5)], {"pooled_shape": [2, 3], "spatial_scale": 0.5}),
     Case("RNN", 14, [f32(4, 2, 3), f32(1, 5, 3), f32(1, 5, 5), f32(1, 10)], {"hidden_size": 5}, outputs=2),
     Case(

@@ -22,6 +22,9 @@ Extent = Dim | int
 Index = tuple[Dim, ...]
 Ints = Sequence[int] | None
 
+_CHANNELS = 64
+"""Channels for which the places and weights of samples are computed once; more make fewer work units, and their planes lie far apart."""
+
 
 @op("RoiAlign", since=10, reviewed=10)
 def roi_align_10(
@@ -48,9 +51,9 @@ def roi_align(
     half = coordinate_transformation_mode == "half_pixel"
     b.require_equal(rois.shape[1], 4, "coordinates of a region")
     b.require_equal(batch_indices.shape[0], rois.shape[0], "batch indices")
-    constants = {"RATIO": sampling_ratio, "OFFSET": 0.5 if half else 0.0, "CLAMP": not half, "MAXIMUM": mode == "max"}
+    how = {"RATIO": sampling_ratio, "OFFSET": 0.5 if half else 0.0, "CLAMP": not half, "MAXIMUM": mode == "max", "SCALE": spatial_scale}
     inputs = [rois, b.cast(batch_indices, I64)]
-    return _pool_regions(b, kernels.roi_align, x, inputs, (output_height, output_width), {**constants, "SCALE": spatial_scale})
+    return _pool_regions(b, kernels.roi_align, x, inputs, (output_height, output_width), {**how, "CHANNELS": _CHANNELS})
 
 
 @op("MaxRoiPool", since=1, reviewed=22)
@@ -72,10 +75,11 @@ def _pool_regions(
     kind = DTYPES[x.dtype.compute]
     regions = inputs[0].shape[0]
     channels = x.shape[1]
+    units = regions * d.ceildiv(channels, constants.get("CHANNELS", 1))
     (result,) = b.template(
         body, [b.cast(x, kind), b.cast(inputs[0], kind), *inputs[1:]], [(kind, (regions, channels, *size))],
-        total=regions * channels, dims=(*x.shape, *size), types={"X": kind},
-        constants={**constants, "INDEX_RANGE": plan.INDEX_RANGE},
+        total=units, dims=(*x.shape, *size), types={"X": kind},
+        constants={**constants, "INDEX_RANGE": plan.INDEX_RANGE}, scratch=constants.get("CHANNELS", 0) * kind.size,
     )  # fmt: skip
     return b.cast(result, x.dtype)
 
