@@ -1,4 +1,4 @@
-"""Pooling of regions of interest; ``X`` is the element type, a work unit is a channel of a region, or ``CHANNELS`` of them."""
+"""Pooling of regions of interest; ``X`` is the element type."""
 
 # Names of `onnx_numba.native` are put in when a model's module is written.
 # ruff: noqa: F821
@@ -13,7 +13,8 @@ def roi_align(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     """Bilinear samples in every bin, averaged, or with ``MAXIMUM`` the greatest weighted corner of any.
 
     Samples outside the image are 0; without a ``RATIO`` there may be any number of them, and only rows and columns near the image are
-    looked at. Where a sample lies and what its corners weigh serve all channels of a unit, for each of which scratch has a number.
+    looked at. A work unit is a row of bins in ``CHANNELS`` channels, which share where samples lie and what their corners weigh; scratch
+    has a number for each.
     """
     image = X_p(bufs, 0)
     regions = X_p(bufs, 1)
@@ -28,12 +29,14 @@ def roi_align(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     found = X_scratch(ctx, 0)
     blocks = (channels + CHANNELS - 1) // CHANNELS
     for unit in range(lo, hi):
-        region = unit // blocks
-        channel = (unit - region * blocks) * CHANNELS
+        block = unit // rows
+        bin_row = unit - block * rows
+        region = block // blocks
+        channel = (block - region * blocks) * CHANNELS
         count = min(CHANNELS, channels - channel)
         batch = check_index(ctx, batches[region], dims[0], unit, INDEX_RANGE)
         planes = X_at(image, (batch * channels + channel) * size)
-        cells = X_at(out, (region * channels + channel) * rows * columns)
+        bins = X_at(out, ((region * channels + channel) * rows + bin_row) * columns)
         left = regions[4 * region] * X(SCALE) - X(OFFSET)
         top = regions[4 * region + 1] * X(SCALE) - X(OFFSET)
         wide = regions[4 * region + 2] * X(SCALE) - X(OFFSET) - left
@@ -45,9 +48,9 @@ def roi_align(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
         bin_width = wide / X(columns)
         down = i64(RATIO) if RATIO > 0 else i64(ceil(bin_height))
         across = i64(RATIO) if RATIO > 0 else i64(ceil(bin_width))
-        for cell in range(rows * columns):
-            cell_top = top + X(cell // columns) * bin_height
-            cell_left = left + X(cell % columns) * bin_width
+        cell_top = top + X(bin_row) * bin_height
+        for bin_column in range(columns):
+            cell_left = left + X(bin_column) * bin_width
             seen = i64(0)
             for k in range(count):
                 found[k] = X(-inf) if MAXIMUM else X(0.0)
@@ -97,12 +100,15 @@ def roi_align(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                     value = value / max_(samples, X(1.0))
                 elif X(seen) < samples or seen == 0:
                     value = max_(value, X(0.0))
-                cells[k * rows * columns + cell] = value
+                bins[k * rows * columns + bin_column] = value
     return 0
 
 
 def max_roi_pool(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
-    """The greatest element of every bin of a region whose corners are rounded to elements; 0 for empty bins."""
+    """The greatest element of every bin of a region whose corners are rounded to elements; 0 for empty bins.
+
+    A work unit is a channel of a region.
+    """
     image = X_p(bufs, 0)
     regions = X_p(bufs, 1)
     out = X_p(bufs, 2)
