@@ -23,8 +23,11 @@ Extent = Dim | int
 Index = tuple[Dim, ...]
 Ints = Sequence[int] | None
 
-MOST_WINDOWS = 16
-"""Windows for each input element up to which a transposed convolution is computed as one of windows, most lie beside small inputs."""
+MOST_WINDOWS = 2
+"""Windows for each input element up to which a transposed convolution is one of windows: beside small inputs lie many that see little."""
+
+LEAST_ELEMENTS = 8
+"""Input elements below which columns cost as much as of so many: fewer do not fill a vector."""
 
 
 @op("Conv", since=1, reviewed=22)
@@ -134,7 +137,7 @@ def _phases_pay(axes: Sequence[_Spread], outputs: Sequence[Extent]) -> bool:
         return False
     windows = d.product(axis.windows(n)[0] for axis, n in zip(axes, outputs, strict=True))
     elements = d.product(axis.extent for axis in axes)
-    return not isinstance(windows, int) or not isinstance(elements, int) or windows <= MOST_WINDOWS * elements
+    return not isinstance(windows, int) or not isinstance(elements, int) or windows <= MOST_WINDOWS * max(elements, LEAST_ELEMENTS)
 
 
 def _by_phases(b: Builder, x: Tensor, w: Tensor, axes: Sequence[_Spread], outputs: Sequence[Extent], group: int) -> Tensor:
