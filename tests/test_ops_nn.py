@@ -62,6 +62,8 @@ CASES = [
     Case("ConvTranspose", 11, [f32(1, 8, 3, 4, 2), f32(8, 4, 2, 4, 3)], {"strides": [2, 2, 1], "pads": [0, 1, 1, 1, 0, 1]}),
     Case("ConvTranspose", 11, [f32(2, 16, 12, 11), f32(16, 24, 4, 4), f32(24)], {"strides": [2, 2], "pads": [1] * 4}),
     Case("ConvTranspose", 11, [f32(1, 2, 1, 1), f32(2, 3, 5, 5)], {"strides": [1, 1]}),
+    Case("ConvTranspose", 11, [f32(2, 16, 12, 11), f32(16, 24, 3, 5), f32(24)], {"strides": [2, 3], "pads": [1, 0, 1, 2]}),
+    Case("ConvTranspose", 11, [f32(1, 4, 6, 5, 4), f32(4, 3, 3, 3, 3)], {"group": 2, "strides": [2, 2, 2], "pads": [1] * 6}),
     Case("ConvTranspose", 11, [f32(1, 1, 3, 3), f32(1, 2, 3, 3)], {"strides": [2, 2], "auto_pad": "SAME_UPPER"}),
     Case("MaxPool", 12, [f32(1, 2, 7, 8)], {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 1, 1]}, outputs=2),
     Case("MaxPool", 12, [f32(1, 2, 7, 8)], {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, outputs=2),

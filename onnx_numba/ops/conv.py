@@ -133,43 +133,54 @@ def conv_transpose(
 
 def _phases_pay(axes: Sequence[_Spread], outputs: Sequence[Extent]) -> bool:
     """Whether a convolution for every phase is possible, and no slower than columns as far as is known while planning."""
-    if not all(axis.whole for axis in axes):
+    if not all(axis.phases for axis in axes):
         return False
-    windows = d.product(axis.windows(n)[0] for axis, n in zip(axes, outputs, strict=True))
+    windows = d.product(axis.windows(n) for axis, n in zip(axes, outputs, strict=True))
     elements = d.product(axis.extent for axis in axes)
     return not isinstance(windows, int) or not isinstance(elements, int) or windows <= MOST_WINDOWS * max(elements, LEAST_ELEMENTS)
 
 
 def _by_phases(b: Builder, x: Tensor, w: Tensor, axes: Sequence[_Spread], outputs: Sequence[Extent], group: int) -> Tensor:
-    """A transposed convolution as a convolution, each of whose features is a feature's outputs of one phase.
+    """A transposed convolution as convolutions, each of whose features is a feature's outputs of one phase.
 
-    Outputs whose places differ by a multiple of the stride see the same taps, the last tap the first element: ``out[2 * i + phase]`` of a
-    window of 4 and a stride of 2 is ``x[i - 1] * w[2 + phase] + x[i] * w[phase]``.
+    Outputs whose places differ by a multiple of the stride see the same taps, the last tap the first element. Of a window of 3 and a
+    stride of 2 two phases are made and put together, one of two taps and one of one::
+
+        out[2 * i] = x[i - 1] * w[2] + x[i] * w[0]
+        out[2 * i + 1] = x[i] * w[1]
+
+    Phases that see equally many taps are features of one convolution. To fill others up with weights of 0 would not do: an infinite
+    element would reach them.
     """
     rank = len(axes)
     channels, features = d.floordiv(x.shape[1], group), w.shape[1]
-    strides, taps = tuple(axis.stride for axis in axes), tuple(axis.taps for axis in axes)
+    strides, gaps = tuple(axis.stride for axis in axes), tuple(axis.dilation for axis in axes)
+    counts = tuple(axis.windows(n) for axis, n in zip(axes, outputs, strict=True))
 
-    def weight(*i: Dim) -> Expr:
-        phases, channel, tap = i[2 : 2 + rank], i[2 + rank], i[3 + rank :]
-        places = [p + (n - 1 - t) * s for p, n, t, s in zip(phases, taps, tap, strides, strict=True)]
-        return w[(i[0] * channels + channel, i[1], *places)]
+    def planes(chosen: tuple[_Phases, ...]) -> Tensor:
+        """The outputs ``[batch, features, *phases, *counts]`` of phases that see equally many taps along every axis."""
+        if len(chosen) < rank:
+            return b.concat([planes((*chosen, phases)) for phases in axes[len(chosen)].phases], 2 + len(chosen))
+        sizes, taps = tuple(c.count for c in chosen), tuple(c.taps for c in chosen)
 
-    filters = b.compute((group, features, *strides, channels, *taps), weight, w.dtype)
-    filters = b.reshape(filters, (group * features * math.prod(strides), channels, *taps))
-    counts, before = zip(*(axis.windows(n) for axis, n in zip(axes, outputs, strict=True)), strict=True)
-    gaps = tuple(axis.dilation for axis in axes)
-    after = tuple(m + (n - 1) * g - p - axis.extent for m, n, g, p, axis in zip(counts, taps, gaps, before, axes, strict=True))
-    view = Window(x.shape[2:], taps, (1,) * rank, gaps, before, after, counts)
-    result = _convolve(b, x, filters, view, group)
-    if math.prod(strides) == 1:
-        return result
-    planes = b.reshape(result, (x.shape[0], group * features, *strides, *counts))
+        def weight(*i: Dim) -> Expr:
+            channel, tap = i[2 + rank], i[3 + rank :]
+            places = [c.first + p + (c.taps - 1 - t) * s for c, p, t, s in zip(chosen, i[2 : 2 + rank], tap, strides, strict=True)]
+            return w[(i[0] * channels + channel, i[1], *places)]
+
+        filters = b.compute((group, features, *sizes, channels, *taps), weight, w.dtype)
+        filters = b.reshape(filters, (group * features * math.prod(sizes), channels, *taps))
+        before = tuple((n - 1) * g - axis.start for n, g, axis in zip(taps, gaps, axes, strict=True))
+        after = tuple(m + (n - 1) * g - p - axis.extent for m, n, g, p, axis in zip(counts, taps, gaps, before, axes, strict=True))
+        result = _convolve(b, x, filters, Window(x.shape[2:], taps, (1,) * rank, gaps, before, after, counts), group)
+        return b.reshape(result, (x.shape[0], group * features, *sizes, *counts))
+
+    found = planes(())
 
     def element(*i: Dim) -> Expr:
         places = [o + axis.before for o, axis in zip(i[2:], axes, strict=True)]
-        rows = [d.floordiv(o, s) - d.floordiv(axis.before, s) for o, s, axis in zip(places, strides, axes, strict=True)]
-        return planes[(*i[:2], *(d.mod(o, s) for o, s in zip(places, strides, strict=True)), *rows)]
+        rows = [d.floordiv(o, s) - axis.start for o, s, axis in zip(places, strides, axes, strict=True)]
+        return found[(*i[:2], *(d.mod(o, s) for o, s in zip(places, strides, strict=True)), *rows)]
 
     return b.compute((x.shape[0], group * features, *outputs), element, x.dtype)
 
@@ -183,6 +194,15 @@ def _columns(b: Builder, x: Tensor, w: Tensor, group: int) -> Tensor:
     if group == 1:
         left, right = b.reshape(left, (rows, channels)), b.reshape(right, (x.shape[0], channels, d.product(x.shape[2:])))
     return b.reshape(product(b, left, right), (x.shape[0], w.shape[1] * group, *w.shape[2:], *x.shape[2:]))
+
+
+@record
+class _Phases:
+    """Neighbouring phases of outputs: the first, how many there are, and how many taps of a window each of them sees."""
+
+    first: int
+    count: int
+    taps: int
 
 
 @record
@@ -208,18 +228,22 @@ class _Spread:
         return 1 - overlapping
 
     @property
-    def whole(self) -> bool:
-        """Whether every place sees equally many taps of the window, each as far from the next.
+    def phases(self) -> tuple[_Phases, ...]:
+        """The phases, places modulo the stride, by how many taps of the window they see; none where taps are not a stride apart."""
+        if not isinstance(self.kernel, int) or (self.stride > 1 and self.dilation > 1) or self.kernel < self.stride:
+            return ()
+        least, more = divmod(self.kernel, self.stride)
+        parts = (_Phases(0, more, least + 1), _Phases(more, self.stride - more, least))
+        return tuple(part for part in parts if part.count)
 
-        Taps that only some places see would need weights of 0, which are none for an infinite element.
-        """
-        return isinstance(self.kernel, int) and (self.stride == 1 or (self.dilation == 1 and self.kernel % self.stride == 0))
+    @property
+    def start(self) -> Extent:
+        """The input element whose window begins at the first outputs of all phases."""
+        return d.floordiv(self.before, self.stride)
 
-    def windows(self, outputs: Extent) -> tuple[Extent, Extent]:
-        """How many windows of the taps that a phase sees give the outputs of every phase, and how far the first precedes the input."""
-        start = d.floordiv(self.before, self.stride)
-        count = d.floordiv(outputs + self.before - 1, self.stride) + 1 - start
-        return count, (self.taps - 1) * self.dilation - start
+    def windows(self, outputs: Extent) -> Extent:
+        """How many windows of the taps that a phase sees give the outputs of every phase."""
+        return d.floordiv(outputs + self.before - 1, self.stride) + 1 - self.start
 
     def source(self, o: Extent, tap: Extent) -> tuple[Extent, Extent, list[Expr]]:
         """The element of the window and the input element that meet at ``o``, and the conditions under which they do."""
