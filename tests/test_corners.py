@@ -78,6 +78,9 @@ RESULTS = [
                   np.full((1, 1, 2), -np.inf, np.float32), i64([[1, 0]])),
     *in_every_way("ConvTranspose", 11, [ONES[..., :1], ONES[..., :1]], {"strides": [3], "output_shape": [3]}, f32([[1, 0, 0]])),
     *in_every_way("ConvTranspose", 11, [ONES, STEPS], {"output_shape": [2]}, f32([[1, 3]])),
+    # An infinite element reaches its own windows, no other.
+    *in_every_way("ConvTranspose", 11, [f32([[np.inf, 1]]), f32([[1, 2, 3]])], {"strides": [2]}, f32([[np.inf, np.inf, np.inf, 2, 3]])),
+    *in_every_way("ConvTranspose", 11, [f32([[np.inf, 1]]), f32([[1, 2]])], {"strides": [2]}, f32([[np.inf, np.inf, 1, 2]])),
     *in_every_way("Resize", 19, [FOUR, f32(0.5, 1), None, i64(2)], {"coordinate_transformation_mode": "tf_crop_and_resize"}, f32(2, 4)),
     *in_every_way("Softmax", 13, [empty(2, 1, 2, 0)], {"axis": 1}, empty(2, 1, 2, 0)),
     *in_every_way("SoftmaxCrossEntropyLoss", 13, [empty(2, 1, 0), empty(2, 0, dtype=np.int64), f32(1)], {"reduction": "sum"}, f32(0)[0]),

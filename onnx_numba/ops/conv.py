@@ -23,6 +23,12 @@ Extent = Dim | int
 Index = tuple[Dim, ...]
 Ints = Sequence[int] | None
 
+MOST_WINDOWS = 2
+"""Windows for each input element up to which a transposed convolution is one of windows: beside small inputs lie many that see little."""
+
+LEAST_ELEMENTS = 8
+"""Input elements below which columns cost as much as of so many: fewer do not fill a vector."""
+
 
 @op("Conv", since=1, reviewed=22)
 def conv(
@@ -117,10 +123,66 @@ def conv_transpose(
     if min(*steps, *gaps) < 1 or min(extra) < 0 or auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER", ""):
         b.fail(f"strides {steps} and dilations {gaps} must be at least 1, output_padding {extra} at least 0, auto_pad {auto_pad!r} known")
     outputs, before = _transposed_extents(x.shape[2:], w.shape[2:], steps, gaps, extra, auto_pad, pads, output_shape)
-    columns = _columns(b, x, w, group)
-    place = [_Spread(*v) for v in zip(x.shape[2:], w.shape[2:], steps, gaps, before, strict=True)]
-    result = _gathered(b, columns, place, (x.shape[0], w.shape[1] * group, *outputs))
+    axes = [_Spread(*v) for v in zip(x.shape[2:], w.shape[2:], steps, gaps, before, strict=True)]
+    if _phases_pay(axes, outputs):
+        result = contract(b, x, w, lambda image, filters: _by_phases(b, image, filters, axes, outputs, group))
+    else:
+        result = _gathered(b, _columns(b, x, w, group), axes, (x.shape[0], w.shape[1] * group, *outputs))
     return result if bias is None else biased(b, result, bias)
+
+
+def _phases_pay(axes: Sequence[_Spread], outputs: Sequence[Extent]) -> bool:
+    """Whether a convolution for every phase is possible, and no slower than columns as far as is known while planning."""
+    if not all(axis.phases for axis in axes):
+        return False
+    windows = d.product(axis.windows(n) for axis, n in zip(axes, outputs, strict=True))
+    elements = d.product(axis.extent for axis in axes)
+    return not isinstance(windows, int) or not isinstance(elements, int) or windows <= MOST_WINDOWS * max(elements, LEAST_ELEMENTS)
+
+
+def _by_phases(b: Builder, x: Tensor, w: Tensor, axes: Sequence[_Spread], outputs: Sequence[Extent], group: int) -> Tensor:
+    """A transposed convolution as convolutions, each of whose features is a feature's outputs of one phase.
+
+    Outputs whose places differ by a multiple of the stride see the same taps, the last tap the first element. Of a window of 3 and a
+    stride of 2 two phases are made and put together, one of two taps and one of one::
+
+        out[2 * i] = x[i - 1] * w[2] + x[i] * w[0]
+        out[2 * i + 1] = x[i] * w[1]
+
+    Phases that see equally many taps are features of one convolution. To fill others up with weights of 0 would not do: an infinite
+    element would reach them.
+    """
+    rank = len(axes)
+    channels, features = d.floordiv(x.shape[1], group), w.shape[1]
+    strides, gaps = tuple(axis.stride for axis in axes), tuple(axis.dilation for axis in axes)
+    counts = tuple(axis.windows(n) for axis, n in zip(axes, outputs, strict=True))
+
+    def planes(chosen: tuple[_Phases, ...]) -> Tensor:
+        """The outputs ``[batch, features, *phases, *counts]`` of phases that see equally many taps along every axis."""
+        if len(chosen) < rank:
+            return b.concat([planes((*chosen, phases)) for phases in axes[len(chosen)].phases], 2 + len(chosen))
+        sizes, taps = tuple(c.count for c in chosen), tuple(c.taps for c in chosen)
+
+        def weight(*i: Dim) -> Expr:
+            channel, tap = i[2 + rank], i[3 + rank :]
+            places = [c.first + p + (c.taps - 1 - t) * s for c, p, t, s in zip(chosen, i[2 : 2 + rank], tap, strides, strict=True)]
+            return w[(i[0] * channels + channel, i[1], *places)]
+
+        filters = b.compute((group, features, *sizes, channels, *taps), weight, w.dtype)
+        filters = b.reshape(filters, (group * features * math.prod(sizes), channels, *taps))
+        before = tuple((n - 1) * g - axis.start for n, g, axis in zip(taps, gaps, axes, strict=True))
+        after = tuple(m + (n - 1) * g - p - axis.extent for m, n, g, p, axis in zip(counts, taps, gaps, before, axes, strict=True))
+        result = _convolve(b, x, filters, Window(x.shape[2:], taps, (1,) * rank, gaps, before, after, counts), group)
+        return b.reshape(result, (x.shape[0], group * features, *sizes, *counts))
+
+    found = planes(())
+
+    def element(*i: Dim) -> Expr:
+        places = [o + axis.before for o, axis in zip(i[2:], axes, strict=True)]
+        rows = [d.floordiv(o, s) - axis.start for o, s, axis in zip(places, strides, axes, strict=True)]
+        return found[(*i[:2], *(d.mod(o, s) for o, s in zip(places, strides, strict=True)), *rows)]
+
+    return b.compute((x.shape[0], group * features, *outputs), element, x.dtype)
 
 
 def _columns(b: Builder, x: Tensor, w: Tensor, group: int) -> Tensor:
@@ -132,6 +194,15 @@ def _columns(b: Builder, x: Tensor, w: Tensor, group: int) -> Tensor:
     if group == 1:
         left, right = b.reshape(left, (rows, channels)), b.reshape(right, (x.shape[0], channels, d.product(x.shape[2:])))
     return b.reshape(product(b, left, right), (x.shape[0], w.shape[1] * group, *w.shape[2:], *x.shape[2:]))
+
+
+@record
+class _Phases:
+    """Neighbouring phases of outputs: the first, how many there are, and how many taps of a window each of them sees."""
+
+    first: int
+    count: int
+    taps: int
 
 
 @record
@@ -155,6 +226,24 @@ class _Spread:
         common = math.gcd(self.stride, self.dilation)
         overlapping = d.compare("lt", self.stride // common, self.kernel) * d.compare("lt", self.dilation // common, self.extent)
         return 1 - overlapping
+
+    @property
+    def phases(self) -> tuple[_Phases, ...]:
+        """The phases, places modulo the stride, by how many taps of the window they see; none where taps are not a stride apart."""
+        if not isinstance(self.kernel, int) or (self.stride > 1 and self.dilation > 1) or self.kernel < self.stride:
+            return ()
+        least, more = divmod(self.kernel, self.stride)
+        parts = (_Phases(0, more, least + 1), _Phases(more, self.stride - more, least))
+        return tuple(part for part in parts if part.count)
+
+    @property
+    def start(self) -> Extent:
+        """The input element whose window begins at the first outputs of all phases."""
+        return d.floordiv(self.before, self.stride)
+
+    def windows(self, outputs: Extent) -> Extent:
+        """How many windows of the taps that a phase sees give the outputs of every phase."""
+        return d.floordiv(outputs + self.before - 1, self.stride) + 1 - self.start
 
     def source(self, o: Extent, tap: Extent) -> tuple[Extent, Extent, list[Expr]]:
         """The element of the window and the input element that meet at ``o``, and the conditions under which they do."""

@@ -22,6 +22,9 @@ Extent = Dim | int
 Index = tuple[Dim, ...]
 Ints = Sequence[int] | None
 
+_CHANNELS = 64
+"""Channels in a work unit of RoiAlign, for which places and weights of samples are computed once; more gain nothing."""
+
 
 @op("RoiAlign", since=10, reviewed=10)
 def roi_align_10(
@@ -48,9 +51,10 @@ def roi_align(
     half = coordinate_transformation_mode == "half_pixel"
     b.require_equal(rois.shape[1], 4, "coordinates of a region")
     b.require_equal(batch_indices.shape[0], rois.shape[0], "batch indices")
-    constants = {"RATIO": sampling_ratio, "OFFSET": 0.5 if half else 0.0, "CLAMP": not half, "MAXIMUM": mode == "max"}
+    how = {"RATIO": sampling_ratio, "OFFSET": 0.5 if half else 0.0, "CLAMP": not half, "MAXIMUM": mode == "max", "SCALE": spatial_scale}
     inputs = [rois, b.cast(batch_indices, I64)]
-    return _pool_regions(b, kernels.roi_align, x, inputs, (output_height, output_width), {**constants, "SCALE": spatial_scale})
+    units = rois.shape[0] * d.ceildiv(x.shape[1], _CHANNELS) * output_height
+    return _pool_regions(b, kernels.roi_align, x, inputs, (output_height, output_width), units, {**how, "CHANNELS": _CHANNELS})
 
 
 @op("MaxRoiPool", since=1, reviewed=22)
@@ -59,23 +63,22 @@ def max_roi_pool(b: Builder, x: Tensor, rois: Tensor, *, pooled_shape: Sequence[
     if rois.rank != 2:
         b.fail(f"rois of rank 2 are expected, they have rank {rois.rank}")
     b.require_equal(rois.shape[1], 5, "numbers of a region")
-    return _pool_regions(b, kernels.max_roi_pool, x, [rois], tuple(pooled_shape), {"SCALE": spatial_scale})
+    units = rois.shape[0] * x.shape[1]
+    return _pool_regions(b, kernels.max_roi_pool, x, [rois], tuple(pooled_shape), units, {"SCALE": spatial_scale})
 
 
 def _pool_regions(
-    b: Builder, body: Any, x: Tensor, inputs: Sequence[Tensor], size: tuple[int, ...], constants: dict[str, Any]
+    b: Builder, body: Any, x: Tensor, inputs: Sequence[Tensor], size: tuple[int, ...], units: Extent, constants: dict[str, Any]
 ) -> Tensor:  # fmt: skip
     if x.rank != 4 or len(size) != 2 or min(size) < 1:
         b.fail(f"an image of rank 4 and two extents of at least 1 are expected, rank {x.rank} and {size} came")
     for axis in (0, 2, 3):
         b.require_elements(x.shape[axis], inputs[0].shape[0] * x.shape[1], f"axis {axis} of the image")
     kind = DTYPES[x.dtype.compute]
-    regions = inputs[0].shape[0]
-    channels = x.shape[1]
     (result,) = b.template(
-        body, [b.cast(x, kind), b.cast(inputs[0], kind), *inputs[1:]], [(kind, (regions, channels, *size))],
-        total=regions * channels, dims=(*x.shape, *size), types={"X": kind},
-        constants={**constants, "INDEX_RANGE": plan.INDEX_RANGE},
+        body, [b.cast(x, kind), b.cast(inputs[0], kind), *inputs[1:]], [(kind, (inputs[0].shape[0], x.shape[1], *size))],
+        total=units, dims=(*x.shape, *size), types={"X": kind},
+        constants={**constants, "INDEX_RANGE": plan.INDEX_RANGE}, scratch=constants.get("CHANNELS", 0) * kind.size,
     )  # fmt: skip
     return b.cast(result, x.dtype)
 

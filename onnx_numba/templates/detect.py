@@ -1,4 +1,4 @@
-"""Pooling of regions of interest; ``X`` is the element type, a work unit is a channel of a region."""
+"""Pooling of regions of interest; ``X`` is the element type."""
 
 # Names of `onnx_numba.native` are put in when a model's module is written.
 # ruff: noqa: F821
@@ -13,7 +13,8 @@ def roi_align(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     """Bilinear samples in every bin, averaged, or with ``MAXIMUM`` the greatest weighted corner of any.
 
     Samples outside the image are 0; without a ``RATIO`` there may be any number of them, and only rows and columns near the image are
-    looked at.
+    looked at. A work unit is a row of bins in ``CHANNELS`` channels, which share where samples lie and what their corners weigh; scratch
+    has a number for each.
     """
     image = X_p(bufs, 0)
     regions = X_p(bufs, 1)
@@ -24,11 +25,18 @@ def roi_align(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     width = dims[3]
     rows = dims[4]
     columns = dims[5]
+    size = height * width
+    found = X_scratch(ctx, 0)
+    blocks = (channels + CHANNELS - 1) // CHANNELS
     for unit in range(lo, hi):
-        region = unit // channels
-        channel = unit % channels
+        block = unit // rows
+        bin_row = unit - block * rows
+        region = block // blocks
+        channel = (block - region * blocks) * CHANNELS
+        count = min(CHANNELS, channels - channel)
         batch = check_index(ctx, batches[region], dims[0], unit, INDEX_RANGE)
-        plane = X_at(image, (batch * channels + channel) * height * width)
+        planes = X_at(image, (batch * channels + channel) * size)
+        bins = X_at(out, ((region * channels + channel) * rows + bin_row) * columns)
         left = regions[4 * region] * X(SCALE) - X(OFFSET)
         top = regions[4 * region + 1] * X(SCALE) - X(OFFSET)
         wide = regions[4 * region + 2] * X(SCALE) - X(OFFSET) - left
@@ -40,12 +48,12 @@ def roi_align(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
         bin_width = wide / X(columns)
         down = i64(RATIO) if RATIO > 0 else i64(ceil(bin_height))
         across = i64(RATIO) if RATIO > 0 else i64(ceil(bin_width))
-        for cell in range(rows * columns):
-            cell_top = top + X(cell // columns) * bin_height
-            cell_left = left + X(cell % columns) * bin_width
-            total = X(0.0)
+        cell_top = top + X(bin_row) * bin_height
+        for bin_column in range(columns):
+            cell_left = left + X(bin_column) * bin_width
             seen = i64(0)
-            best = X(-inf)
+            for k in range(count):
+                found[k] = X(-inf) if MAXIMUM else X(0.0)
             first_row = i64(0)
             last_row = down
             first_column = i64(0)
@@ -71,24 +79,36 @@ def roi_align(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                     before = i64(x)
                     after = min(before + 1, width - 1)
                     u = x - X(before)
-                    a = (X(1.0) - v) * (X(1.0) - u) * plane[above * width + before]
-                    b = (X(1.0) - v) * u * plane[above * width + after]
-                    c = v * (X(1.0) - u) * plane[below * width + before]
-                    d = v * u * plane[below * width + after]
-                    total = total + (a + b + c + d)
-                    best = max_(best, max_(max_(a, b), max_(c, d)))
                     seen += 1
-            count = X(max(down, 0)) * X(max(across, 0))
-            if not MAXIMUM:
-                best = total / max_(count, X(1.0))
-            elif X(seen) < count or seen == 0:
-                best = max_(best, X(0.0))
-            out[unit * rows * columns + cell] = best
+                    corner = X_at(planes, above * width + before)
+                    right = after - before
+                    down_one = (below - above) * width
+                    weight_a = (X(1.0) - v) * (X(1.0) - u)
+                    weight_b = (X(1.0) - v) * u
+                    weight_c = v * (X(1.0) - u)
+                    weight_d = v * u
+                    for k in range(count):
+                        a = weight_a * corner[k * size]
+                        b = weight_b * corner[k * size + right]
+                        c = weight_c * corner[k * size + down_one]
+                        d = weight_d * corner[k * size + down_one + right]
+                        found[k] = max_(found[k], max_(max_(a, b), max_(c, d))) if MAXIMUM else found[k] + (a + b + c + d)
+            samples = X(max(down, 0)) * X(max(across, 0))
+            for k in range(count):
+                value = found[k]
+                if not MAXIMUM:
+                    value = value / max_(samples, X(1.0))
+                elif X(seen) < samples or seen == 0:
+                    value = max_(value, X(0.0))
+                bins[k * rows * columns + bin_column] = value
     return 0
 
 
 def max_roi_pool(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
-    """The greatest element of every bin of a region whose corners are rounded to elements; 0 for empty bins."""
+    """The greatest element of every bin of a region whose corners are rounded to elements; 0 for empty bins.
+
+    A work unit is a channel of a region.
+    """
     image = X_p(bufs, 0)
     regions = X_p(bufs, 1)
     out = X_p(bufs, 2)
