@@ -16,7 +16,10 @@ from bench.case import Built, Case, Feed, Model
 from bench.models import corpus, one_row
 
 _LIGHT = ("squeezenet", "shufflenet", "resnet50", "densenet121")
-_CORPUS = ("mnist_cntk8", "fastestdet", "ultraface_rfb320", "hifigan_small", "selfie_segmentation", "blazeface_front128", "yunet_n_dynamic")
+_CORPUS = (
+    "mnist_cntk8", "fastestdet", "ultraface_rfb320", "hifigan_small", "selfie_segmentation", "blazeface_front128", "yunet_n_dynamic",
+    "teams_person_mask", "ppocr_cls_v2", "squeezenet_fp16", "unet_seg_qdq_u8",
+)  # fmt: skip
 
 
 def products() -> Iterator[Case]:
