@@ -24,18 +24,10 @@ def load(folder: Path, threads: int) -> peers.OneOutput:
     library = folder / "tl2cgen.so"
     forest, output = treelite.model(folder)
     if not library.exists():
-        check_size(folder)
+        treelite.check_size(folder, MOST_LEAVES)
         _compile(forest, library)
     predictor = tl2cgen.Predictor(str(library), nthread=threads)
     return peers.OneOutput(lambda x: predictor.predict(tl2cgen.DMatrix(x)), output)
-
-
-def check_size(folder: Path) -> None:
-    """Refuse an ensemble that takes too long to compile."""
-    forest, _ = treelite.model(folder)
-    leaves = sum(node.startswith(b'"leaf') for node in forest.dump_as_json(pretty_print=False).encode().split(b"{"))
-    if leaves > MOST_LEAVES:
-        raise ValueError(f"{leaves} leaves; compiling more than {MOST_LEAVES} takes too long")
 
 
 def _compile(forest: Any, library: Path) -> None:

@@ -27,6 +27,14 @@ def model(folder: Path) -> tuple[Any, int]:
     return read[name](source.what), source.output
 
 
+def check_size(folder: Path, most: int) -> None:
+    """Refuse an ensemble of more leaves, which would take too long to compile."""
+    forest, _ = model(folder)
+    leaves = sum(node.startswith(b'"leaf') for node in forest.dump_as_json(pretty_print=False).encode().split(b"{"))
+    if leaves > most:
+        raise ValueError(f"{leaves} leaves; compiling more than {most} takes too long")
+
+
 def load(folder: Path, threads: int) -> peers.OneOutput:
     import treelite
 
