@@ -1,7 +1,8 @@
 """lleaves: LightGBM's trees as LLVM code, compiled once per model.
 
-It compiles with a pass manager that llvmlite has had no more since 0.45, and numba needs a newer one. So another Python compiles, that
-which ``LLEAVES_PYTHON`` names; the object file that it leaves is loaded and called here, by lleaves' own ``predict``.
+Version 1.3 compiles with a pass manager that llvmlite has had no more since 0.45 (github.com/siboehm/lleaves/pull/97), and numba needs a
+newer one. So another Python compiles, that which ``LLEAVES_PYTHON`` names; the object file that it leaves is loaded and called here, by
+lleaves' own ``predict``.
 """
 
 from __future__ import annotations
