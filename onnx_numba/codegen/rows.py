@@ -150,7 +150,8 @@ class GroupWriter:
                 self.room = self.room or self._room(self.host)
             self._sweep(inside, found)
             if self.room and found:
-                self.replaced.pop(kept, None)  # type: ignore[arg-type]
+                if kept is not None:
+                    self.replaced.pop(kept, None)
                 self.replaced[found], kept = self.room, found
         after = [m for m in self.group.members if m.kind == "map" and not m.inner and m.stored and m not in sweep_of]
         if after:

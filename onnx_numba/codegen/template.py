@@ -103,12 +103,14 @@ def _constant(test: ast.expr) -> bool | None:
 
 def _with_block(lines: list[str], node: ast.If, kept: list[ast.stmt], alone: bool) -> list[str]:
     """The lines with one of the blocks of an ``if`` in its place, ``alone`` if nothing else is there; the parser's line 1 is above them."""
-    start, end = node.lineno - 2, node.end_lineno - 1  # type: ignore[operator]
+    assert node.end_lineno is not None
+    start, end = node.lineno - 2, node.end_lineno - 1
     margin = " " * node.col_offset
     if not kept:
         inside = [f"{margin}pass"] if alone else []
     else:
-        first, last = kept[0].lineno - 2, kept[-1].end_lineno - 1  # type: ignore[operator]
+        assert kept[-1].end_lineno is not None
+        first, last = kept[0].lineno - 2, kept[-1].end_lineno - 1
         while lines[first - 1].lstrip().startswith("#"):
             first -= 1
         chained = re.match(r"\s*elif ", lines[first])

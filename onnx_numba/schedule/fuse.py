@@ -11,7 +11,7 @@ Three decisions, each a function:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
@@ -361,7 +361,7 @@ class Fuser:
         movable = member.target in self.optional or (member.kind != "map" and member.target not in self.pinned)
         return movable and readers == {id(step)}
 
-    pinned: set[Tensor] = frozenset()  # type: ignore[assignment]
+    pinned: Set[Tensor] = frozenset()
 
     def _visit(self, step: int, done: dict[int, None]) -> None:
         stack = [(step, iter(sorted(self.needs[step], key=self.number.__getitem__)))]
