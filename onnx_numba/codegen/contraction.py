@@ -12,12 +12,24 @@ A product whose result only a relu sees becomes
                     sum = line[jj - j0]
                     line[jj - j0] = max_(sum, f32(0.0))
         return 0
+
+What becomes a part of a larger image is stored row by row of that, ``s3`` elements each:
+
+            for ii in range(i0, i1):
+                line = i32_at(block, (ii - i0) * pitch)
+                for kk in range(udiv(j0, s3), udiv(j1 + s3 - 1, s3)):
+                    es1 = kk * s3 - j0
+                    for jj in range(max(-es1, 0), min(s3, j1 - j0 - es1)):
+                        sum = line[es1 + jj]
+                        x4[eb2 + kk * s4 + jj] = max_(sum, f32(0.0))
 """
 
 from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from onnx_numba.codegen.cpu import GroupWriter
@@ -95,7 +107,7 @@ def _epilogue(group: Group, body: Body, emitter: EpilogueEmitter, target: Tensor
     product = group.members[0]
     if not any(m.stored for m in group.members[1:]):
         return []
-    group, (batch, row, column) = _axes(group, body)
+    group, (batch, row, *columns) = _axes(group, body)
     product, name = group.members[0], "sum"
     writer = GroupWriter(group, emitter)
     writer.values[product.tensor] = Var(name, product.expr.dtype)
@@ -104,24 +116,42 @@ def _epilogue(group: Group, body: Body, emitter: EpilogueEmitter, target: Tensor
     emitter.blocks.append(unit)
     with emitter.loop(row, "ii", "i0", "i1"):
         emitter.line(f"line = {product.tensor.dtype.name}_at(block, (ii - i0) * pitch)")
-        with emitter.loop(column, "jj", "j0", "j1"):
-            emitter.define("line[jj - j0]", name)
+        with _columns(emitter, columns) as element:
+            emitter.define(element, name)
             emitter.blocks[-1].owned.add(name)
             stored = [m for m in group.members[1:] if m.stored]
             emitter.count_uses([writer.resolved(m) for m in stored])
             for m in stored:
                 if m.target is target:
-                    emitter.line(f"line[jj - j0] = {emitter.value(writer.resolved(m))}")
+                    emitter.line(f"{element} = {emitter.value(writer.resolved(m))}")
                 else:
                     emitter.store(m.target, m.position, writer.resolved(m))
     emitter.blocks.pop()
     return [line.removeprefix("        ") for line in unit.lines]
 
 
-def _axes(group: Group, body: Body) -> tuple[Group, tuple[Sym, Sym, Sym]]:
-    """The group over three variables: the number of the matrix, the row and the column.
+@contextmanager
+def _columns(emitter: EpilogueEmitter, columns: Sequence[Sym]) -> Iterator[str]:
+    """The loop over the columns of a block, or those over stretches of columns and along each; answers where the element is."""
+    if len(columns) == 1:
+        with emitter.loop(columns[0], "jj", "j0", "j1"):
+            yield "line[jj - j0]"
+        return
+    across, along = columns
+    assert along.extent is not None
+    length = emitter.parameter(along.extent)
+    with emitter.loop(across, "kk", f"udiv(j0, {length})", f"udiv(j1 + {length} - 1, {length})"):
+        start = emitter.fresh("s")
+        emitter.define(f"kk * {length} - j0", start)
+        with emitter.loop(along, "jj", f"max(-{start}, 0)", f"min({length}, j1 - j0 - {start})"):
+            yield f"line[{start} + jj]"
 
-    Axes that every index walks as one become one; where some index does not, axes are taken from the flat number by division.
+
+def _axes(group: Group, body: Body) -> tuple[Group, list[Sym]]:
+    """The group over the number of the matrix, the row and the column, of which there may be two: stretches of columns, and along one.
+
+    Axes that every index walks as one become one. Where some index does not, the last axis of columns stays apart, so that nothing is
+    divided for an element; others are taken from the flat number by division.
     """
     ends = (0, body.batch, body.batch + body.rows, len(group.pvars))
     roles = [[v for v in group.pvars[a:b] if v.extent != 1] for a, b in itertools.pairwise(ends)]
@@ -137,8 +167,9 @@ def _axes(group: Group, body: Body) -> tuple[Group, tuple[Sym, Sym, Sym]]:
             (whole,) = set(group.pvars) - before
             role[role.index(pair[0])] = whole
             role.remove(pair[1])
+        last = [role.pop()] if name == "j" and len(role) > 1 else []
         if len(role) == 1:
-            flat.append(role[0])
+            flat += [*role, *last]
             continue
         extents = tuple(v.extent for v in role if v.extent is not None)
         number = Sym(name, extent=d.product(extents))
@@ -146,6 +177,5 @@ def _axes(group: Group, body: Body) -> tuple[Group, tuple[Sym, Sym, Sym]]:
         kept = [v for v in group.order if v not in role]
         pvars = (*(v for v in group.pvars if v not in role), number)
         group = replace(rewrite(group, table, kept), pvars=pvars, order=(number, *kept))
-        flat.append(number)
-    batch, row, column = flat
-    return group, (batch, row, column)
+        flat += [number, *last]
+    return group, flat
