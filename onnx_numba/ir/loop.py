@@ -244,6 +244,20 @@ class Check:
     reason: Reason
 
 
+@record(eq=False)
+class Dequantised:
+    """What DequantizeLinear made a tensor of type ``dtype`` of: its elements are ``(integers - zero) * scale``.
+
+    Scale and zero point are numbers for the positions of ``axis``, each perhaps one for all; where it is None, both are.
+    """
+
+    integers: Tensor
+    scale: Tensor
+    zero: Tensor | None
+    axis: int | None
+    dtype: DType
+
+
 class Tensor:
     """A numeric tensor of known rank.
 
@@ -258,9 +272,11 @@ class Tensor:
         What must hold before it is computed.
     origin : str
         The node it came from, for comments and messages.
+    dequantised : Dequantised or None
+        The bytes that it was made of, where it was made of bytes.
     """
 
-    __slots__ = ("checks", "content", "definition", "dtype", "name", "origin", "shape")
+    __slots__ = ("checks", "content", "definition", "dequantised", "dtype", "name", "origin", "shape")
 
     def __init__(
         self,
@@ -279,6 +295,7 @@ class Tensor:
         self.origin = origin
         self.content = content
         self.checks = checks
+        self.dequantised: Dequantised | None = None
 
     @property
     def rank(self) -> int:

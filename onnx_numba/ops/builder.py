@@ -157,6 +157,10 @@ class Builder:
             self.fail(what)
         self._checks.append(Check(holds, 1, plan.BAD_VALUE, Reason(self.label, what)))
 
+    def require_as(self, *tensors: Tensor) -> None:
+        """Demand what tensors demand in whose place others are about to be made."""
+        self._checks += dict.fromkeys(check for t in tensors for check in t.checks if check not in self._checks)
+
     def require_branch(self, condition: Dim | int, taken: bool, decision: int) -> None:
         """Demand, before anything is computed, that a condition is as the plan's ``decision`` has it."""
         reason = Reason(self.label, "its condition is {a}, not {b}", decision)

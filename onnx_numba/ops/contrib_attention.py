@@ -13,7 +13,8 @@ from onnx_numba.ir.loop import Shape, Tensor
 from onnx_numba.ir.types import BOOL, I64
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import MS, require_broadcast, require_shape, wide
-from onnx_numba.ops.matmul import matmul, product
+from onnx_numba.ops.matmul import matmul
+from onnx_numba.ops.product import product
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.softmax import softmax_over
 

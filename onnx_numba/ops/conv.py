@@ -11,17 +11,16 @@ from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
-from onnx_numba.ir.loop import Contraction, Object, Tensor
+from onnx_numba.ir.loop import Dequantised, Object, Tensor
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.matmul import contract, product
+from onnx_numba.ops.convolution import Extent, Index, Ints, biased, check_kernel, convolve, require_groups, windows_of
+from onnx_numba.ops.dequantised import factors, rescaled, scalar
+from onnx_numba.ops.integer import integer_conv
+from onnx_numba.ops.product import contract, product
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import elements, is_strings, settle, strings_too
 from onnx_numba.ops.window import Window, window
 from onnx_numba.record import record
-
-Extent = Dim | int
-Index = tuple[Dim, ...]
-Ints = Sequence[int] | None
 
 MOST_WINDOWS = 2
 """Windows for each input element up to which a transposed convolution is one of windows: beside small inputs lie many that see little."""
@@ -39,71 +38,14 @@ def conv(
     view = windows_of(
         b, x, w, auto_pad=auto_pad, dilations=dilations, group=group, kernel_shape=kernel_shape, pads=pads, strides=strides
     )  # fmt: skip
-    result = contract(b, x, w, lambda image, filters: _convolve(b, image, filters, view, group))
+    sides = factors(b, x, w, 0, d.product(w.shape[1:]))
+    if sides is None:
+        result = contract(b, x, w, lambda image, filters: convolve(b, image, filters, view, group))
+    else:
+        image, filters = sides
+        sums = integer_conv(b, image.integers, filters.integers, scalar(b, image.zero), filters.zero, view, group)
+        result = rescaled(b, sums, sides, 1)
     return result if bias is None else biased(b, result, bias)
-
-
-def windows_of(
-    b: Builder, x: Tensor, w: Tensor, *, auto_pad: str, dilations: Ints, group: int, kernel_shape: Ints, pads: Ints, strides: Ints
-) -> Window:  # fmt: skip
-    """The windows of a convolution of ``x`` with the filters ``w``, which are checked against each other."""
-    _check_kernel(b, x, w, kernel_shape)
-    require_groups(b, w.shape[0], group, "output channels")
-    b.require_equal(w.shape[1] * group, x.shape[1], "input channels")
-    return window(b, x.shape[2:], w.shape[2:], strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad)
-
-
-def require_groups(b: Builder, channels: Extent, group: int, what: str) -> None:
-    """Demand that groups share channels equally."""
-    if group < 1:
-        b.fail(f"{group} groups")
-    b.require_equal(d.floordiv(channels, group) * group, channels, f"{what} that {group} groups share")
-
-
-def _check_kernel(b: Builder, x: Tensor, w: Tensor, kernel_shape: Ints) -> None:
-    if x.rank < 3 or w.rank != x.rank or len(kernel_shape or w.shape[2:]) != x.rank - 2:
-        b.fail(f"an image of rank {x.rank}, weights of rank {w.rank} and kernel_shape {kernel_shape} do not fit each other")
-    for k, extent in enumerate(kernel_shape or ()):
-        b.require_equal(w.shape[2 + k], extent, f"kernel_shape[{k}]")
-
-
-def _convolve(b: Builder, x: Tensor, w: Tensor, view: Window, group: int) -> Tensor:
-    def term(inside: Expr, image: Expr, weight: Expr) -> Expr:
-        return e.guard(inside, image * weight, 0)
-
-    return convolution(b, "conv", (x, w), view, group, term)
-
-
-def convolution(
-    b: Builder, kind: str, operands: tuple[Tensor, ...], view: Window, group: int, term: Callable[[Expr, Expr, Expr], Expr]
-) -> Tensor:  # fmt: skip
-    """The sums of ``term(whether the place is inside the image, what is there, weight)`` over windows and the channels of a group.
-
-    Operands are the image and the filters, and whatever else a tuned kernel of this kind reads.
-    """
-    x, w = operands[:2]
-    features, channels = w.shape[:2]
-    shape = (x.shape[0], features, *view.outputs)
-
-    def element(p: Index, r: Index) -> Expr:
-        at, inside = view.source(p[2:], r[1:])
-        channel = r[0] + _group(p[1], features, group) * channels
-        return term(inside, x[(p[0], channel, *at)], w[(p[1], *r)])
-
-    params = {"strides": view.strides, "dilations": view.dilations, "pads": (*view.before, *view.after), "group": group}
-    return b.reduction("sum", shape, (channels, *view.kernel), element, x.dtype, Contraction(kind, operands, params))
-
-
-def _group(feature: Extent, features: Extent, group: int) -> Extent:
-    return 0 if group == 1 else d.floordiv(feature, d.floordiv(features, group))
-
-
-def biased(b: Builder, x: Tensor, bias: Tensor) -> Tensor:
-    """The tensor with a number added to every channel."""
-    if bias.rank != 1:
-        b.fail(f"a bias of rank 1 is expected, one of rank {bias.rank} came")
-    b.require_equal(bias.size, x.shape[1], "elements of the bias")
-    return b.compute(x.shape, lambda *i: x[i] + bias[(i[1],)], x.dtype)
 
 
 @op("ConvTranspose", since=1, reviewed=22)
@@ -113,7 +55,7 @@ def conv_transpose(
     strides: Ints = None,
 ) -> Tensor:  # fmt: skip
     """What a convolution's gradient is: every input spreads over a window of the output."""
-    _check_kernel(b, x, w, kernel_shape)
+    check_kernel(b, x, w, kernel_shape)
     b.require_equal(w.shape[0], x.shape[1], "input channels")
     require_groups(b, x.shape[1], group, "input channels")
     rank = x.rank - 2
@@ -125,7 +67,9 @@ def conv_transpose(
     outputs, before = _transposed_extents(x.shape[2:], w.shape[2:], steps, gaps, extra, auto_pad, pads, output_shape)
     axes = [_Spread(*v) for v in zip(x.shape[2:], w.shape[2:], steps, gaps, before, strict=True)]
     if _phases_pay(axes, outputs):
-        result = contract(b, x, w, lambda image, filters: _by_phases(b, image, filters, axes, outputs, group))
+        taps = d.product(axis.taps for axis in axes)
+        sides = factors(b, x, w, 1 if group == 1 else None, d.floordiv(w.shape[0], group) * taps)
+        result = _floats_by_phases(b, x, w, axes, outputs, group) if sides is None else _integers_by_phases(b, sides, axes, outputs, group)
     else:
         result = _gathered(b, _columns(b, x, w, group), axes, (x.shape[0], w.shape[1] * group, *outputs))
     return result if bias is None else biased(b, result, bias)
@@ -140,7 +84,34 @@ def _phases_pay(axes: Sequence[_Spread], outputs: Sequence[Extent]) -> bool:
     return not isinstance(windows, int) or not isinstance(elements, int) or windows <= MOST_WINDOWS * max(elements, LEAST_ELEMENTS)
 
 
-def _by_phases(b: Builder, x: Tensor, w: Tensor, axes: Sequence[_Spread], outputs: Sequence[Extent], group: int) -> Tensor:
+def _floats_by_phases(b: Builder, x: Tensor, w: Tensor, axes: Sequence[_Spread], outputs: Sequence[Extent], group: int) -> Tensor:
+    def made(x: Tensor, w: Tensor) -> Tensor:
+        return _by_phases(b, x, w, axes, outputs, group, lambda filters, view: convolve(b, x, filters, view, group))
+
+    return contract(b, x, w, made)
+
+
+def _integers_by_phases(
+    b: Builder, sides: tuple[Dequantised, Dequantised], axes: Sequence[_Spread], outputs: Sequence[Extent], group: int
+) -> Tensor:
+    image, weights = sides
+    zero = scalar(b, weights.zero) if weights.axis is None else weights.zero
+
+    def convolved(filters: Tensor, view: Window) -> Tensor:
+        zeros = zero
+        if zero is not None and zero.rank:
+            phases = d.floordiv(filters.shape[0], zero.size)
+            zeros = b.reshape(b.expand(b.reshape(zero, (zero.size, 1)), (zero.size, phases)), filters.shape[:1])
+        return integer_conv(b, image.integers, filters, scalar(b, image.zero), zeros, view, group)
+
+    sums = _by_phases(b, image.integers, weights.integers, axes, outputs, group, convolved)
+    return rescaled(b, sums, sides, 1)
+
+
+def _by_phases(
+    b: Builder, x: Tensor, w: Tensor, axes: Sequence[_Spread], outputs: Sequence[Extent], group: int,
+    convolved: Callable[[Tensor, Window], Tensor],
+) -> Tensor:  # fmt: skip
     """A transposed convolution as convolutions, each of whose features is a feature's outputs of one phase.
 
     Outputs whose places differ by a multiple of the stride see the same taps, the last tap the first element. Of a window of 3 and a
@@ -149,8 +120,8 @@ def _by_phases(b: Builder, x: Tensor, w: Tensor, axes: Sequence[_Spread], output
         out[2 * i] = x[i - 1] * w[2] + x[i] * w[0]
         out[2 * i + 1] = x[i] * w[1]
 
-    Phases that see equally many taps are features of one convolution. To fill others up with weights of 0 would not do: an infinite
-    element would reach them.
+    Phases that see equally many taps are features of one convolution, which ``convolved`` makes of filters and windows. To fill others up
+    with weights of 0 would not do: an infinite element would reach them.
     """
     rank = len(axes)
     channels, features = d.floordiv(x.shape[1], group), w.shape[1]
@@ -172,7 +143,7 @@ def _by_phases(b: Builder, x: Tensor, w: Tensor, axes: Sequence[_Spread], output
         filters = b.reshape(filters, (group * features * math.prod(sizes), channels, *taps))
         before = tuple((n - 1) * g - axis.start for n, g, axis in zip(taps, gaps, axes, strict=True))
         after = tuple(m + (n - 1) * g - p - axis.extent for m, n, g, p, axis in zip(counts, taps, gaps, before, axes, strict=True))
-        result = _convolve(b, x, filters, Window(x.shape[2:], taps, (1,) * rank, gaps, before, after, counts), group)
+        result = convolved(filters, Window(x.shape[2:], taps, (1,) * rank, gaps, before, after, counts))
         return b.reshape(result, (x.shape[0], group * features, *sizes, *counts))
 
     found = planes(())
@@ -182,7 +153,7 @@ def _by_phases(b: Builder, x: Tensor, w: Tensor, axes: Sequence[_Spread], output
         rows = [d.floordiv(o, s) - axis.start for o, s, axis in zip(places, strides, axes, strict=True)]
         return found[(*i[:2], *(d.mod(o, s) for o, s in zip(places, strides, strict=True)), *rows)]
 
-    return b.compute((x.shape[0], group * features, *outputs), element, x.dtype)
+    return b.compute((x.shape[0], group * features, *outputs), element, found.dtype)
 
 
 def _columns(b: Builder, x: Tensor, w: Tensor, group: int) -> Tensor:

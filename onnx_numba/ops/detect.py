@@ -13,7 +13,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import DTYPES, I64
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.conv import biased, require_groups
+from onnx_numba.ops.convolution import biased, require_groups
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.window import window
 from onnx_numba.templates import detect as kernels

@@ -15,7 +15,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import wide
-from onnx_numba.ops.matmul import matrix_product
+from onnx_numba.ops.product import matrix_product
 from onnx_numba.ops.registry import op
 from onnx_numba.record import record
 

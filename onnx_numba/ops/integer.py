@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import operator
-from typing import Any
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
@@ -19,16 +18,12 @@ from onnx_numba.ir.types import F32, F64, I32, I64
 from onnx_numba.native.dot import BYTES
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import channel_view
-from onnx_numba.ops.conv import conv, convolution, windows_of
-from onnx_numba.ops.matmul import matrix_product, without_vectors
+from onnx_numba.ops.convolution import convolution, convolve
+from onnx_numba.ops.dequantised import less
+from onnx_numba.ops.product import matrix_product, without_vectors
 from onnx_numba.ops.window import Window
 
 MOST_TAPS = 256
-
-
-def less(v: Expr, zero: Expr) -> Expr:
-    """``v - zero``, of integers in int32."""
-    return v - zero if v.dtype.is_float else e.cast(v, I32) - e.cast(zero, I32)
 
 
 def centred(b: Builder, x: Tensor, zero: Tensor | None) -> Tensor:
@@ -74,20 +69,17 @@ def _is_zero(b: Builder, zero: Tensor | None, shift: int = 0) -> bool:
     return known is not None and bool((known.astype(int) == -shift).all())
 
 
-def integer_conv(
-    b: Builder, x: Tensor, w: Tensor, x_zero: Tensor | None, w_zero: Tensor | None, *, group: int, **windows: Any
-) -> Tensor:  # fmt: skip
+def integer_conv(b: Builder, x: Tensor, w: Tensor, x_zero: Tensor | None, w_zero: Tensor | None, view: Window, group: int) -> Tensor:
     """The convolution of an image less its zero point with filters less theirs, one for all or one for each, in int32.
 
-    Padding is the zero point of the image; the attributes are those of `conv`. Four channels are a word. In the image they are bytes
-    without a sign, in the filters bytes with one: where they are not, 128 is added or taken away, and from zero points too.
+    Padding is the zero point of the image. Four channels are a word. In the image they are bytes without a sign, in the filters bytes
+    with one: where they are not, 128 is added or taken away, and from zero points too.
     """
     taps = d.product(w.shape[2:])
     if w.shape[1] == 1 and isinstance(taps, int) and taps <= MOST_TAPS:
         filters = centred(b, w, None if w_zero is None else per_filter(b, w_zero, w.rank))
-        sums = conv(b, b.cast(centred(b, x, x_zero), F32), b.cast(filters, F32), group=group, **windows)
+        sums = convolve(b, b.cast(centred(b, x, x_zero), F32), b.cast(filters, F32), view, group)
         return b.map(_whole, sums, dtype=I32)
-    view = windows_of(b, x, w, group=group, **windows)
     channels = w.shape[1]
     image_shift, filter_shift = 128 if x.dtype.name == "i8" else 0, -128 if w.dtype.name == "u8" else 0
     grouped = _moved(b, b.reshape(x, (x.shape[0], group, channels, *x.shape[2:])), image_shift)

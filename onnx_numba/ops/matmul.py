@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from onnx_numba.ir import expr as e
-from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
-from onnx_numba.ir.loop import Contraction, Shape, Tensor
-from onnx_numba.ir.types import DType
+from onnx_numba.ir.loop import Dequantised, Tensor
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import wide
+from onnx_numba.ops.dequantised import factors, rescaled, scalar
+from onnx_numba.ops.integer import integer_product
+from onnx_numba.ops.product import contract, product, transposed_product, without_vectors
 from onnx_numba.ops.registry import op
-
-Extent = Dim | int
-Index = tuple[Dim, ...]
 
 
 @op("MatMul", since=1, reviewed=13)
@@ -24,52 +19,16 @@ def matmul(b: Builder, x: Tensor, y: Tensor) -> Tensor:
         b.fail("a scalar cannot be multiplied as a matrix")
     left = x if x.rank > 1 else b.reshape(x, (1, *x.shape))
     right = y if y.rank > 1 else b.reshape(y, (*y.shape, 1))
-    return without_vectors(b, product(b, left, right), x, y)
+    sides = factors(b, left, right, right.rank - 1, right.shape[-2])
+    result = product(b, left, right) if sides is None else _of_integers(b, sides)
+    return without_vectors(b, result, x, y)
 
 
-def without_vectors(b: Builder, result: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """The product of matrices without the axes that x or y, being vectors, did not have."""
-    if x.rank > 1 and y.rank > 1:
-        return result
-    batch, (rows, columns) = result.shape[:-2], result.shape[-2:]
-    return b.reshape(result, (*batch, *([rows] if x.rank > 1 else []), *([columns] if y.rank > 1 else [])))
-
-
-def contract(b: Builder, x: Tensor, y: Tensor, multiply: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """``multiply(x, y)`` for sums of products, which reads every element many times.
-
-    16-bit floats are taken as float32 there, so that they are converted once and a tuned kernel can take them; only the result is
-    rounded.
-    """
-    width = wide(x.dtype)
-    if width is x.dtype:
-        return multiply(x, y)
-    left, right = (b.compute(t.shape, lambda *i, t=t: t[i], width) for t in (x, y))
-    result = multiply(left, right)
-    return b.compute(result.shape, lambda *i: result[i], x.dtype)
-
-
-def product(b: Builder, x: Tensor, y: Tensor) -> Tensor:
-    """``x[..., m, k] @ y[..., k, n]``."""
-    return contract(b, x, y, lambda left, right: matrix_product(b, left, right, left.dtype))
-
-
-def matrix_product(b: Builder, x: Tensor, y: Tensor, dtype: DType) -> Tensor:
-    """The same with products formed in ``dtype``."""
-    depth = x.shape[-1]
-    b.require_equal(y.shape[-2], depth, "rows of the second matrix")
-    batch = b.broadcast_shapes(x.shape[:-2], y.shape[:-2])
-    shape: Shape = (*batch, x.shape[-2], y.shape[-1])
-
-    def element(p: Index, r: Index) -> Expr:
-        return e.cast(load(b, x, batch, p[:-2], p[-2], r[0]), dtype) * e.cast(load(b, y, batch, p[:-2], r[0], p[-1]), dtype)
-
-    return b.reduction("sum", shape, (depth,), element, dtype, Contraction("matmul", (x, y), {}))
-
-
-def load(b: Builder, matrix: Tensor, batch: Shape, at: Sequence[Extent], row: Extent, column: Extent) -> Expr:
-    """An element of a matrix in a stack of them that broadcasts to ``batch``."""
-    return b.broadcast_load(matrix, (*at, row, column), (*batch, *matrix.shape[-2:]))
+def _of_integers(b: Builder, sides: tuple[Dequantised, Dequantised]) -> Tensor:
+    left, right = sides
+    zeros = scalar(b, right.zero) if right.axis is None else right.zero
+    sums = integer_product(b, left.integers, right.integers, scalar(b, left.zero), zeros)
+    return rescaled(b, sums, sides, sums.rank - 1)
 
 
 @op("Gemm", since=1, reviewed=6)
@@ -87,25 +46,17 @@ def gemm(
     """``alpha x y + beta c`` of matrices that may be given transposed."""
     if x.rank != 2 or y.rank != 2:
         b.fail(f"two matrices are expected, inputs of rank {x.rank} and {y.rank} came")
-    result = contract(b, x, y, lambda left, right: _transposed_product(b, left, right, bool(transA), bool(transB)))
+    left, right = (b.transpose(t, (1, 0)) if turned else t for t, turned in ((x, transA), (y, transB)))
+    sides = factors(b, left, right, 1, right.shape[0])
+    if sides is None:
+        result = contract(b, x, y, lambda v, w: transposed_product(b, v, w, bool(transA), bool(transB)))
+    else:
+        result = _of_integers(b, sides)
     if alpha != 1:
         result = b.map(lambda v: _scaled(v, alpha), result)
     if c is None or beta == 0:
         return result
     return b.map(lambda v, w: v + (w if beta == 1 else _scaled(w, beta)), result, b.expand(c, result.shape))
-
-
-def _transposed_product(b: Builder, x: Tensor, y: Tensor, trans_a: bool, trans_b: bool) -> Tensor:
-    rows, depth = x.shape[::-1] if trans_a else x.shape
-    inner, columns = y.shape[::-1] if trans_b else y.shape
-    b.require_equal(inner, depth, "rows of the second matrix")
-
-    def element(p: Index, r: Index) -> Expr:
-        left = x[(r[0], p[0])] if trans_a else x[(p[0], r[0])]
-        return left * (y[(p[1], r[0])] if trans_b else y[(r[0], p[1])])
-
-    hint = Contraction("matmul", (x, y), {"trans_a": trans_a, "trans_b": trans_b})
-    return b.reduction("sum", (rows, columns), (depth,), element, x.dtype, hint)
 
 
 def _scaled(value: Expr, factor: float) -> Expr:

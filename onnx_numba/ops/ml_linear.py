@@ -14,8 +14,8 @@ from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import F32, F64, I64
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import normal_axis
-from onnx_numba.ops.matmul import product
 from onnx_numba.ops.ml_scores import check_transform, labels_of, logistic, probit, transformed
+from onnx_numba.ops.product import product
 from onnx_numba.ops.registry import op
 
 ML = "ai.onnx.ml"

@@ -13,9 +13,9 @@ from onnx_numba.ir.expr import Expr, where
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import F32, F64, I64
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.matmul import product
 from onnx_numba.ops.ml_linear import ML, rows
 from onnx_numba.ops.ml_scores import check_transform, labels_of, logistic, probit, transformed
+from onnx_numba.ops.product import product
 from onnx_numba.ops.registry import op
 from onnx_numba.templates.svm import couple
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from onnx_numba.ir import dims as d
@@ -13,6 +14,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import DTYPES, I64, DType
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.dequantised import dequantised, grows, made_of
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.scatter import scatter_flat
 from onnx_numba.ops.settle import elements, flat_index, natural_index, settle, unflatten
@@ -75,10 +77,16 @@ def max_pool(
 ) -> Any:  # fmt: skip
     """The greatest element of every window, and where it is if that is asked for."""
     view = window(b, x.shape[2:], kernel_shape, strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad, ceil_mode=ceil_mode)
-    result = b.cast(_folded(b, "max", x, view, DTYPES[x.dtype.compute]), x.dtype)
-    if len(b.wanted) < 2 or not b.wanted[1]:
-        return result
-    return result, _positions(b, x, view, storage_order)
+    positions = len(b.wanted) > 1 and b.wanted[1]
+    steps = made_of(b, x) if view.reaches and not positions else None
+    if steps is not None and grows(b, steps):
+        return dequantised(b, replace(steps, integers=_greatest(b, steps.integers, view)))
+    result = _greatest(b, x, view)
+    return (result, _positions(b, x, view, storage_order)) if positions else result
+
+
+def _greatest(b: Builder, x: Tensor, view: Window) -> Tensor:
+    return b.cast(_folded(b, "max", x, view, DTYPES[x.dtype.compute]), x.dtype)
 
 
 def _positions(b: Builder, x: Tensor, view: Window, storage_order: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from onnx_numba.ir import dims as d
@@ -10,13 +10,15 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr, where
 from onnx_numba.ir.formats import FORMATS
-from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.loop import Concat, Dequantised, Tensor
 from onnx_numba.ir.types import F32, F64, I32, U8, DType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.cast import rounded
 from onnx_numba.ops.common import MS, channel_view, normal_axis, wide
+from onnx_numba.ops.convolution import windows_of
 from onnx_numba.ops.create import dtype_by_number
-from onnx_numba.ops.integer import centred, integer_conv, integer_product, less, per_filter
+from onnx_numba.ops.dequantised import dequantised, undone, value
+from onnx_numba.ops.integer import centred, integer_conv, integer_product, per_filter
 from onnx_numba.ops.matmul import matmul
 from onnx_numba.ops.registry import op
 
@@ -38,6 +40,11 @@ def _parameter(b: Builder, p: Tensor, x: Tensor, axis: int, block: int) -> Tenso
     for k, extent in enumerate(x.shape):
         b.require_equal(p.shape[k], d.ceildiv(extent, block) if k == axis else extent, f"dim {k} of the scale or zero point")
     return b.compute(x.shape, lambda *i: p[(*i[:axis], d.floordiv(i[axis], block), *i[axis + 1 :])], p.dtype)
+
+
+def _numbered(b: Builder, axis: int, x: Tensor, parameters: Sequence[Tensor]) -> int | None:
+    """The axis whose positions have scales and zero points of their own; None where one does for all."""
+    return None if all(p.size == 1 for p in parameters) else normal_axis(b, axis, x.rank)
 
 
 def quantised(v: Expr, zero: Expr | None, dtype: DType, saturate: bool = True) -> Expr:
@@ -76,15 +83,32 @@ def quantize_linear(
     if not _is_quantised(dtype):
         b.unsupported(f"quantisation to {dtype.onnx_name}")
     kind = dtype_by_number(b, precision) if precision else scale.dtype
+    given = [p for p in (scale, zero) if p is not None]
+
+    def steps(x: Tensor) -> Tensor:
+        if not block_size and not precision and scale.rank < 2:
+            before = undone(b, x, scale, zero, _numbered(b, axis, x, given), dtype)
+            if before is not None:
+                return before
+        parameters = [_parameter(b, p, x, axis, block_size) for p in given]
+        return _divided(b, x, parameters, dtype, e.round_to if precision else e.cast, kind, bool(saturate))
+
+    if isinstance(x.definition, Concat) and all(p.size == 1 for p in given):  # its parts are put together as what is smaller
+        b.require_as(x)
+        return b.concat([steps(part) for part in x.definition.parts], x.definition.axis)
+    return steps(x)
+
+
+def _divided(
+    b: Builder, x: Tensor, parameters: Sequence[Tensor], dtype: DType, operand: Callable[[Expr, DType], Expr], kind: DType, saturate: bool
+) -> Tensor:
+    """A tensor in units of a scale, by division in type ``kind``, to which ``operand`` brings what is divided."""
     if not kind.is_float or kind.bits <= 8:  # a scale of powers of two or integers, which no quotient can be
         kind = F64 if kind.is_int else F32
-    parameters = [_parameter(b, p, x, axis, block_size) for p in (scale, zero) if p is not None]
-
-    operand = e.round_to if precision else e.cast
 
     def element(v: Expr, s: Expr, *z: Expr) -> Expr:
         quotient = e.round_to(operand(v, kind) / operand(s, kind), kind)
-        return quantised(quotient, z[0] if z else None, dtype, bool(saturate))
+        return quantised(quotient, z[0] if z else None, dtype, saturate)
 
     return b.map(element, x, *parameters, dtype=dtype)
 
@@ -98,13 +122,11 @@ def dequantize_linear(
     dtype = dtype_by_number(b, output_dtype) if output_dtype else scale.dtype
     if not dtype.is_float or dtype.bits <= 8:
         b.fail(f"output_dtype must be a float of 16 bits or more, not {dtype.onnx_name}")
-    parameters = [_parameter(b, p, x, axis, block_size) for p in (scale, zero) if p is not None]
-    kind = wide(dtype)
-
-    def element(v: Expr, s: Expr, *z: Expr) -> Expr:
-        return e.cast(less(v, z[0]) if z else v, kind) * e.cast(s, kind)
-
-    return b.map(element, x, *parameters, dtype=dtype)
+    given = [p for p in (scale, zero) if p is not None]
+    if block_size or any(p.rank > 1 for p in given):
+        parameters = [_parameter(b, p, x, axis, block_size) for p in given]
+        return b.map(lambda v, s, *z: value(v, s, *z, kind=wide(dtype)), x, *parameters, dtype=dtype)
+    return dequantised(b, Dequantised(x, scale, zero, _numbered(b, axis, x, given), dtype))
 
 
 @op("DynamicQuantizeLinear", since=11)
@@ -173,10 +195,10 @@ def conv_integer(
     dilations: Ints = None, group: int = 1, kernel_shape: Ints = None, pads: Ints = None, strides: Ints = None,
 ) -> Tensor:  # fmt: skip
     """The convolution of integer tensors; padding stands for the zero point."""
-    return integer_conv(
-        b, x, w, None if x_zero is None else b.reshape(x_zero, ()), w_zero, auto_pad=auto_pad, dilations=dilations, group=group,
-        kernel_shape=kernel_shape, pads=pads, strides=strides,
+    view = windows_of(
+        b, x, w, auto_pad=auto_pad, dilations=dilations, group=group, kernel_shape=kernel_shape, pads=pads, strides=strides
     )  # fmt: skip
+    return integer_conv(b, x, w, None if x_zero is None else b.reshape(x_zero, ()), w_zero, view, group)
 
 
 @op("QLinearConv", since=10)

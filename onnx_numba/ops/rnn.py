@@ -13,7 +13,7 @@ from onnx_numba.ir.types import DTYPES, I64
 from onnx_numba.native.product import BLOCK
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import require_shape
-from onnx_numba.ops.matmul import product
+from onnx_numba.ops.product import product
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import natural_index
 from onnx_numba.record import record

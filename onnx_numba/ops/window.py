@@ -64,6 +64,12 @@ class Window:
         """Whether windows may reach outside the image."""
         return self.beyond or any(p != 0 for p in (*self.before, *self.after))
 
+    @property
+    def reaches(self) -> bool:
+        """Whether every window is known to have an element inside the image."""
+        padding = zip(self.before, self.after, self.kernel, self.dilations, strict=True)
+        return all((p == 0 == q) or (g == 1 and _less(p, k) and _less(q, k)) for p, q, k, g in padding)
+
     def covered(self, outer: Sequence[Extent], with_padding: bool) -> Extent:
         """How many elements of a window are inside the image, or inside the image and its padding."""
         count: Extent = 1
@@ -75,6 +81,10 @@ class Window:
             last = d.dmin(self.kernel[k], d.ceildiv(d.dmax(high - start, 0), self.dilations[k]))
             count = count * (last - first)
         return count
+
+
+def _less(a: Extent, b: Extent) -> bool:
+    return isinstance(a, int) and isinstance(b, int) and a < b
 
 
 def window(

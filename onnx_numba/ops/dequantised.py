@@ -1,0 +1,161 @@
+"""Tensors that are integers times a scale: products of them as products of the integers, moves and maxima of them as those of the integers.
+
+Models are quantised by pairs of QuantizeLinear and DequantizeLinear around operators on floats. What DequantizeLinear makes says what it
+was made of, `onnx_numba.ir.loop.Dequantised`; operators that can work on the integers ask for it::
+
+    sum(((x - a) * s) * ((y - c) * t)) == s * t * sum((x - a) * (y - c))
+
+The sum on the right is of integers and exact: the result has fewer roundings than one of floats. With the option ``accuracy="strict"``,
+by which every node rounds as the standard has it, products stay products of floats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.dims import Dim
+from onnx_numba.ir.expr import Expr
+from onnx_numba.ir.loop import Dequantised, Map, Reshape, Tensor
+from onnx_numba.ir.types import F16, F32, F64, I32, DType
+from onnx_numba.ops.builder import Array, Builder
+from onnx_numba.ops.common import channel_view, wide
+
+SPAN = 256
+"""More than any byte differs from another."""
+DEEPEST = (2**31 - 1) // (255 * 255)
+"""Products of differences of bytes whose sum always fits 32 bits."""
+SMALLEST, LARGEST = 2.0**-50, 2.0**50
+"""Scales between which no number, product or sum of products overflows or loses bits in float32."""
+
+
+def less(v: Expr, zero: Expr) -> Expr:
+    """``v - zero``, of integers in int32."""
+    return v - zero if v.dtype.is_float else e.cast(v, I32) - e.cast(zero, I32)
+
+
+def dequantised(b: Builder, made_of: Dequantised) -> Tensor:
+    """``(integers - zero) * scale``; of bytes it is noted that this is what they are."""
+    integers, axis, dtype = made_of.integers, made_of.axis, made_of.dtype
+    given = [p for p in (made_of.scale, made_of.zero) if p is not None]
+    parameters = [b.reshape(p, ()) if axis is None else channel_view(b, p, integers.rank, axis) for p in given]
+    result = b.map(lambda v, s, *z: value(v, s, *z, kind=wide(dtype)), integers, *parameters, dtype=dtype)
+    if integers.dtype.is_int and integers.dtype.bits == 8:
+        result.dequantised = made_of
+    return result
+
+
+def value(v: Expr, scale: Expr, zero: Expr | None = None, *, kind: DType) -> Expr:
+    """What an element of a quantised tensor stands for, of type ``kind``."""
+    return e.cast(v if zero is None else less(v, zero), kind) * e.cast(scale, kind)
+
+
+def made_of(b: Builder, x: Tensor) -> Dequantised | None:
+    """The bytes that a tensor is made of, found through reshapes and moves; None if it is not known to be made of any."""
+    moves: list[Tensor] = []
+    while x.dequantised is None:
+        definition = x.definition
+        if isinstance(definition, Reshape):
+            source = definition.source
+        elif isinstance(definition, Map) and isinstance(definition.expr, e.Load):
+            source = definition.expr.tensor
+        else:
+            return None
+        if source.dtype is not x.dtype:
+            return None
+        moves.append(x)
+        x = source
+    found: Dequantised | None = x.dequantised
+    b.require_as(x, *moves)
+    for move in reversed(moves):
+        found = found and _moved(b, move, found)
+    return found
+
+
+def _moved(b: Builder, move: Tensor, source: Dequantised) -> Dequantised | None:
+    """What a reshape or move of a tensor is made of."""
+    if isinstance(move.definition, Reshape):
+        return None if source.axis is not None else replace(source, integers=b.reshape(source.integers, move.shape))
+    assert isinstance(move.definition, Map)
+    load, variables = move.definition.expr, move.definition.vars
+    assert isinstance(load, e.Load)
+    axis = source.axis
+    if axis is not None:
+        along = [k for k, v in enumerate(variables) if load.index[axis] == d.dim(v)]
+        if not along:
+            return None
+        axis = along[0]
+    moved = e.Load(source.integers, load.index)
+    integers = b.compute(move.shape, lambda *i: e.substitute(moved, dict(zip(variables, i, strict=True))), source.integers.dtype)
+    return replace(source, integers=integers, axis=axis)
+
+
+def factors(b: Builder, x: Tensor, y: Tensor, axis: int | None, depth: Dim | int) -> tuple[Dequantised, Dequantised] | None:
+    """What two tensors are made of of which ``depth`` products each are to be added up; None where that is left to floats.
+
+    The left one has one scale, the right one may have one for each position of an axis.
+    """
+    if b.options.accuracy == "strict" or not isinstance(depth, int) or depth > DEEPEST:
+        return None
+    left, right = made_of(b, x), made_of(b, y)
+    if left is None or right is None or left.axis is not None or right.axis not in (None, axis):
+        return None
+    return (left, right) if _moderate(b, left) and _moderate(b, right) else None
+
+
+def _moderate(b: Builder, x: Dequantised) -> bool:
+    """Whether it is known that all that bytes can stand for is finite and not lost to small numbers."""
+    scales = b.constant(x.scale)
+    if scales is None:
+        return False
+    size = np.abs(scales.astype(float))
+    return bool(((size >= SMALLEST) & (size <= LARGEST) & (size * SPAN < float(np.finfo(x.dtype.numpy).max))).all())
+
+
+def rescaled(b: Builder, sums: Tensor, sides: tuple[Dequantised, Dequantised], axis: int) -> Tensor:
+    """Sums of products of integers as what they stand for; the right factor's axis of scales is ``axis`` of the sums."""
+    left, right = sides
+    kind = wide(left.dtype)
+    scale = b.reshape(right.scale, ()) if right.axis is None else channel_view(b, right.scale, sums.rank, axis)
+    return b.map(
+        lambda v, s, t: e.cast(v, kind) * (e.cast(s, kind) * e.cast(t, kind)), sums, b.reshape(left.scale, ()), scale, dtype=left.dtype
+    )  # fmt: skip
+
+
+def scalar(b: Builder, zero: Tensor | None) -> Tensor | None:
+    """A zero point that holds for all of a tensor."""
+    return None if zero is None else b.reshape(zero, ())
+
+
+def grows(b: Builder, x: Dequantised) -> bool:
+    """Whether larger integers stand for larger numbers, as far as is known while planning."""
+    scale = b.constant(x.scale)
+    return scale is not None and x.axis is None and bool(0 < scale.reshape(()) < np.inf)
+
+
+def undone(b: Builder, x: Tensor, scale: Tensor, zero: Tensor | None, axis: int | None, dtype: DType) -> Tensor | None:
+    """The bytes that quantising a tensor brings back where it is made of such by the same scale and zero point; None if it is not.
+
+    ``rint(n * s / s)`` is n, for neither rounding moves a number of 8 bits by half of 1, as long as the product is finite.
+    """
+    found = made_of(b, x) if x.dtype in (F16, F32, F64) else None
+    if found is None or found.integers.dtype is not dtype or found.axis != axis:
+        return None
+    before, now = _known(b, found.scale, found.zero), _known(b, scale, zero)
+    if before is None or now is None or not all(map(np.array_equal, before, now)):
+        return None
+    size = np.abs(now[0].astype(float))
+    return found.integers if ((size > 0) & (size * SPAN < float(np.finfo(x.dtype.numpy).max))).all() else None
+
+
+def _known(b: Builder, scale: Tensor, zero: Tensor | None) -> tuple[Array, Array] | None:
+    """Scales and zero points that the model fixes, one of each for every scale."""
+    scales = b.constant(scale)
+    zeros = np.zeros((), int) if zero is None else b.constant(zero)
+    if scales is None or zeros is None:
+        return None
+    first, second = np.broadcast_arrays(scales.reshape(-1), zeros.astype(int).reshape(-1))
+    return first, second
