@@ -239,6 +239,14 @@ class Builder:
         self.program.weights.append(array)
         return self.define(dtype, array.shape, Weight(len(self.program.weights) - 1), content, name)
 
+    def as_data(self, tensor: Tensor) -> Tensor:
+        """A tensor that kernels read even where the model fixes its elements: those that differ in these alone are one kernel."""
+        known = self.constant(tensor)
+        if known is None:
+            return tensor
+        self.program.weights.append(known)
+        return self.define(tensor.dtype, tensor.shape, Weight(len(self.program.weights) - 1))
+
     def full(self, shape: Shape, value: bool | int | float, dtype: DType) -> Tensor:
         """A tensor of one value."""
         return self.compute(shape, lambda *_: e.lit(value, dtype), dtype)

@@ -40,7 +40,7 @@ def less(v: Expr, zero: Expr) -> Expr:
 def dequantised(b: Builder, made_of: Dequantised) -> Tensor:
     """``(integers - zero) * scale``; of bytes it is noted that this is what they are."""
     integers, axis, dtype = made_of.integers, made_of.axis, made_of.dtype
-    given = [p for p in (made_of.scale, made_of.zero) if p is not None]
+    given = [b.as_data(p) for p in (made_of.scale, made_of.zero) if p is not None]
     parameters = [b.reshape(p, ()) if axis is None else channel_view(b, p, integers.rank, axis) for p in given]
     result = b.map(lambda v, s, *z: value(v, s, *z, kind=wide(dtype)), integers, *parameters, dtype=dtype)
     if integers.dtype.is_int and integers.dtype.bits == 8:
@@ -119,9 +119,10 @@ def rescaled(b: Builder, sums: Tensor, sides: tuple[Dequantised, Dequantised], a
     """Sums of products of integers as what they stand for; the right factor's axis of scales is ``axis`` of the sums."""
     left, right = sides
     kind = wide(left.dtype)
-    scale = b.reshape(right.scale, ()) if right.axis is None else channel_view(b, right.scale, sums.rank, axis)
+    first, second = (b.as_data(side.scale) for side in sides)
+    second = b.reshape(second, ()) if right.axis is None else channel_view(b, second, sums.rank, axis)
     return b.map(
-        lambda v, s, t: e.cast(v, kind) * (e.cast(s, kind) * e.cast(t, kind)), sums, b.reshape(left.scale, ()), scale, dtype=left.dtype
+        lambda v, s, t: e.cast(v, kind) * (e.cast(s, kind) * e.cast(t, kind)), sums, b.reshape(first, ()), second, dtype=left.dtype
     )  # fmt: skip
 
 

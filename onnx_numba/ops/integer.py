@@ -54,10 +54,10 @@ def integer_product(b: Builder, x: Tensor, y: Tensor, x_zero: Tensor | None, y_z
     sums = matrix_product(b, left, right, I32)
     if y_zero is not None and not _is_zero(b, y_zero):
         depth = e.dimval(x.shape[-1], I32)
-        sums = b.map(lambda v, s, c: v - s * e.cast(c, I32), sums, rows, y_zero)
+        sums = b.map(lambda v, s, c: v - s * e.cast(c, I32), sums, rows, b.as_data(y_zero))
         columns = b.map(lambda s, c: s - depth * e.cast(c, I32), columns, y_zero)
     if x_zero is not None and not _is_zero(b, x_zero):
-        sums = b.map(lambda v, s, a: v - s * e.cast(a, I32), sums, columns, x_zero)
+        sums = b.map(lambda v, s, a: v - s * e.cast(a, I32), sums, columns, b.as_data(x_zero))
     return without_vectors(b, sums, x, y)
 
 
@@ -97,7 +97,7 @@ def integer_conv(b: Builder, x: Tensor, w: Tensor, x_zero: Tensor | None, w_zero
         lambda inside, v, f: _dot(e.guard(inside, v, outside[()]), f),
     )  # fmt: skip
     if not _is_zero(b, x_zero, image_shift):
-        sums = b.map(lambda v, t, z: v - t * z, sums, channel_view(b, totals, x.rank), a)
+        sums = b.map(lambda v, t, z: v - t * z, sums, channel_view(b, totals, x.rank), b.as_data(a))
     if not _is_zero(b, w_zero, filter_shift):
         share, points = d.floordiv(w.shape[0], group), b.expand(c, w.shape[:1])
         product = sums

@@ -90,7 +90,7 @@ def quantize_linear(
             before = undone(b, x, scale, zero, _numbered(b, axis, x, given), dtype)
             if before is not None:
                 return before
-        parameters = [_parameter(b, p, x, axis, block_size) for p in given]
+        parameters = [_parameter(b, b.as_data(p), x, axis, block_size) for p in given]
         return _divided(b, x, parameters, dtype, e.round_to if precision else e.cast, kind, bool(saturate))
 
     if isinstance(x.definition, Concat) and all(p.size == 1 for p in given):  # its parts are put together as what is smaller
