@@ -186,6 +186,25 @@ def test_several_sizes_gathered_from_a_shape_cost_no_kernel():
     check(rep, [x], np.maximum(x, 0))
 
 
+def test_phases_are_put_together_without_division():
+    """Transposed convolutions are convolutions by phase; a long loop over places does not ask each for its phase."""
+    rep = prepared("g (float[1,3,9,10] x, float[3,1,2,2] w) => (float y) { t=ConvTranspose<strides=[2,2]>(x,w) y=Sigmoid(t) }")
+    inner = rep.source.partition(" sigmoid(")[0].rpartition("for p in")[2]
+    assert "range(2)" in inner
+    assert "urem" not in inner.partition("for ")[2]
+    assert rep.run([normal(1, 3, 9, 10), normal(3, 1, 2, 2)])[0].shape == (1, 1, 18, 20)
+    # With a shift the short loop, which is unrolled, divides.
+    rep = prepared("g (float[1,3,20] x, float[3,2,8] w) => (float y) { t=ConvTranspose<strides=[4],pads=[2,2]>(x,w) y=Sigmoid(t) }")
+    inner = rep.source.partition(" sigmoid(")[0].rpartition("for p in")[2]
+    assert "range(4)" in inner
+    assert "urem" not in inner.partition("range(4)")[0].partition("for ")[2]
+    x, w = normal(1, 3, 20), normal(3, 2, 8)
+    whole = np.zeros((2, 84))
+    for i in range(20):
+        whole[:, 4 * i : 4 * i + 8] += np.einsum("c,cfk->fk", x[0, :, i].astype(np.float64), w)
+    check(rep, [x, w], 1 / (1 + np.exp(-whole[None, :, 2:-2])))
+
+
 def test_windows_of_an_image_are_read_without_division():
     rep = prepared(
         "g (float[N,28,28,8] x, float[16,1,49,8] b) => (float[M,49,8] y) {"

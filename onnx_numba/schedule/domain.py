@@ -22,12 +22,12 @@ SPLIT_LIMIT = 12
 
 def normalise(group: Group) -> Group:
     """The same group with its loops split and merged."""
+    group = _without_ones(group)
     for _ in range(SPLIT_LIMIT):
         found = _find_split(group)
         if found is None:
             break
-        group = _split(group, *found)
-    group = rewrite(group, {v: 0 for v in group.order if v.extent == 1}, [v for v in group.order if v.extent != 1])
+        group = _without_ones(_split(group, *found))
     merging = True
     while merging:
         merging = False
@@ -42,6 +42,11 @@ def normalise(group: Group) -> Group:
     return group
 
 
+def _without_ones(group: Group) -> Group:
+    """The group without loops of one round, whose variables would hide in an index what is divided."""
+    return rewrite(group, {v: 0 for v in group.order if v.extent == 1}, [v for v in group.order if v.extent != 1])
+
+
 def _dims(group: Group) -> Iterable[Dim | int]:
     for member in group.members:
         yield member.position
@@ -54,10 +59,12 @@ def _find_split(group: Group) -> tuple[Sym, Dim | int] | None:
     for atom in _divisions(_dims(group)):
         numerator, divisor = atom.args
         for symbol in d.symbols(numerator):
-            if symbol in group.order and symbol not in whole and numerator == d.dim(symbol) and symbol.extent is not None:
-                outer = d.floordiv(symbol.extent, divisor)
-                if outer * divisor == symbol.extent and not d.symbols(divisor) & set(group.order):
-                    return symbol, divisor
+            if symbol not in group.order or symbol in whole or symbol.extent is None:
+                continue
+            shift, outer = numerator - d.dim(symbol), d.floordiv(symbol.extent, divisor)
+            # A shift stays in the divisions, which are then of the inner loop alone.
+            if outer != 1 and outer * divisor == symbol.extent and not (d.symbols(shift) | d.symbols(divisor)) & set(group.order):
+                return symbol, divisor
     return None
 
 
