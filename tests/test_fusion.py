@@ -73,6 +73,29 @@ def test_layer_norm_with_residual_is_one_kernel(norm):
     check(rep, [x, r, s, b], layer_norm(x + r, s, b), 1e-5)
 
 
+def test_reductions_of_the_same_rows_are_one_sweep():
+    text = (
+        "g (float[N,C] x) => (float y, float z, float v) {"
+        "ax=Constant<value_ints=[1]>() y=ReduceMax(x,ax) z=ReduceMin(x,ax) n=Neg(x) v=ReduceSum(n,ax) }"
+    )
+    rep = prepared(text)
+    assert len(calls(rep)) == 1
+    x = normal(7, 50)
+    for got, expected in zip(rep.run([x]), (x.max(1), x.min(1), -x.astype(np.float64).sum(1)), strict=True):
+        np.testing.assert_allclose(got, expected[:, None], rtol=1e-5)
+    assert len(calls(prepared(text.replace("value_ints=[1]", "value_ints=[0]")))) == 1
+    # A tensor that few elements are made of is folded in blocks, all of them together.
+    rep = prepared(text.replace("value_ints=[1]", "value_ints=[0,1]").replace("float[N,C]", "float[700,200]"))
+    assert len(calls(rep)) == 2
+    x = normal(700, 200)
+    for got, expected in zip(rep.run([x]), (x.max(), x.min(), -x.astype(np.float64).sum()), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-3)
+    # What the second is made of is not known before the first is.
+    rep = prepared("g (float[N,C] x) => (float y) { ax=Constant<value_ints=[1]>() m=ReduceMax(x,ax) t=Sub(x,m) y=ReduceSum(t,ax) }")
+    x = normal(7, 50)
+    check(rep, [x], (x - x.max(1, keepdims=True)).astype(np.float64).sum(1, keepdims=True), 1e-5)
+
+
 def test_views_cost_nothing():
     rep = prepared(
         "g (float[N,3,4] x, float[N,12] b) => (float[N,12] y) {"

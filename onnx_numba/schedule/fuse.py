@@ -252,6 +252,7 @@ class Fuser:
         self.needs: dict[int, set[int]] = {}  # step id → ids of steps it depends on
         self.by_id: dict[int, Step] = {}
         self.number: dict[int, int] = {}  # step id → position in ``steps``
+        self.sweeps: dict[Tensor, list[Step]] = defaultdict(list)  # tensor → groups that reduce what they read of it
 
     def add(self, value: Tensor | Object) -> None:
         """Schedule one value, if it is computed at all."""
@@ -306,7 +307,10 @@ class Fuser:
             + [member.position, *member.target.shape]
             + [x for c in checks for x in (c.a, c.b)]
         )
-        candidates = [s for t in sorted(used, key=lambda t: t.name) for s in self.step_of.get(t, ()) if isinstance(s, Group)]
+        made = [s for t in sorted(used, key=lambda t: t.name) for s in self.step_of.get(t, ())]
+        # Sums over the same rows are taken in one sweep: what is read once need not be read again.
+        beside = [s for t in sorted(used, key=lambda t: t.name) for s in self.sweeps.get(t, ())] if rvars else []
+        candidates = [s for s in (*made, *beside) if isinstance(s, Group)]
         for group in sorted(dict.fromkeys(map(id, candidates)), key=lambda k: -self.number[k]):
             target = self.by_id[group]
             assert isinstance(target, Group)
@@ -317,14 +321,19 @@ class Fuser:
             target.checks = list(dict.fromkeys([*target.checks, *checks]))
             target.origins = list(dict.fromkeys([*target.origins, *origins]))
             self._depend(target, used | dims)
-            self.step_of[member.target].append(target)
+            self._written_by(target, member, used if rvars else ())
             return
         member.inner = False
         member.depth = nesting(member.expr, {})
         step = Group(pvars, rvars, order, [member], checks, origins)
         self._register(step)
         self._depend(step, used | dims)
+        self._written_by(step, member, used if rvars else ())
+
+    def _written_by(self, step: Step, member: Member, reduced: Iterable[Tensor]) -> None:
         self.step_of[member.target].append(step)
+        for tensor in reduced:
+            self.sweeps[tensor].append(step)
 
     def _cycle(self, group: Group, used: Iterable[object]) -> bool:
         """Whether something among ``used`` that the group does not compute depends on the group."""
@@ -387,11 +396,12 @@ def _legal(group: Group, member: Member, pvars: tuple[Sym, ...], rvars: tuple[Sy
     full, level = _strip(group.order), [v for v in _strip(group.order) if v in group.pvars]
     own = _strip(order)
     tuned = any(m.hint is not None and m.hint.tuned for m in (member, *group.members))
+    alone = not (rvars and _one_sweep(group, member))
     if rvars:
-        if tuned or [v.extent for v in own] != [v.extent for v in full]:
+        if tuned or not _same_extents(own, full):
             return None
         reduced = {full[k] for k, v in enumerate(own) if v in rvars}
-        if _serial(pvars, rvars) or (group.rvars and reduced != {v for v in group.rvars if v.extent != 1}):
+        if (alone and _serial(pvars, rvars)) or (group.rvars and reduced != {v for v in group.rvars if v.extent != 1}):
             return None
         onto, inner = full, True
     elif [v.extent for v in own] == [v.extent for v in level]:
@@ -400,7 +410,7 @@ def _legal(group: Group, member: Member, pvars: tuple[Sym, ...], rvars: tuple[Sy
         onto, inner = full, True
     else:
         return None
-    if group.rvars and _serial(group.pvars, group.rvars):
+    if alone and group.rvars and _serial(group.pvars, group.rvars):
         return None
     table: dict[Sym, Dim | int] = {v: 0 for v in order if v.extent == 1}
     table |= {v: d.dim(w) for v, w in zip(own, onto, strict=True)}
@@ -419,6 +429,23 @@ def _legal(group: Group, member: Member, pvars: tuple[Sym, ...], rvars: tuple[Sy
         member.tensor, member.kind, value, position, member.target, inner and member.kind == "map",
         rvars=tuple(w for v, w in zip(own, onto, strict=True) if v in rvars), hint=member.hint, depth=depth,
     )  # fmt: skip
+
+
+def _same_extents(own: Sequence[Sym], full: Sequence[Sym]) -> bool:
+    """Whether loops are as long as others, those included that are shorter for the last rounds of one around them."""
+    table: dict[Sym, Dim | int] = {}
+    for v, w in zip(own, full, strict=False):
+        if v.extent is None or d.substitute(v.extent, table) != w.extent:
+            return False
+        table[v] = d.dim(w)
+    return len(own) == len(full)
+
+
+def _one_sweep(group: Group, member: Member) -> bool:
+    """Whether all that a group and a reduction do is to fold what others have made, which `onnx_numba.schedule.blocks` divides as one."""
+    results = {m.target for m in group.members}
+    alike = all(m.kind != "map" and not m.kind.startswith("arg") and not m.hint for m in (member, *group.members))
+    return alike and not any(load.tensor in results for load in loads(member.expr))
 
 
 def _serial(pvars: Sequence[Sym], rvars: Sequence[Sym]) -> bool:
