@@ -34,6 +34,10 @@ def products() -> Iterator[Case]:
     for rows in (1, 128):
         model = Model("dynamic_linear_768", partial(_dynamically_quantised, 768))
         yield Case(f"dynamic_linear_768@{rows}", model, partial(_feed, rows, 768), starts=rows == 1)
+    for rows in (1, 64):
+        model = Model("qdq_mlp_3x256", partial(_quantised_in_pairs, (256, 256, 256, 256)))
+        # A sum beside the middle of two steps is rounded either way, which moves results by what one step of a hidden layer is worth.
+        yield Case(f"qdq_mlp_3x256@{rows}", model, partial(_feed, rows, 256), starts=rows == 1, tolerance=1e-2)
     flops = 2.0 * 9 * 64 * 64 * 56 * 56
     yield Case("conv3x3_64_56", Model("conv3x3_64_56", _convolution), partial(_feed, 1, 64, 56, 56), flops=flops)
     for name, *filters in (("qlinear_conv3x3_64_56", 64, 64, 3), ("qlinear_conv1x1_64_56", 64, 256, 1)):
@@ -112,6 +116,25 @@ def _dynamically_quantised(size: int) -> Built:
         build.node("Add", "product b", "y"),
     ]
     return Built(build.model(nodes, {"x": ["n", size]}, {"y": ["n", size]}, constants))
+
+
+def _quantised_in_pairs(widths: tuple[int, ...]) -> Built:
+    """An MLP as static quantisation leaves it: floats between pairs of QuantizeLinear and DequantizeLinear."""
+    constants: dict[str, np.ndarray] = {"none": np.array(0, np.int8), "ws": np.array(0.01, np.float32)}
+    nodes = []
+    value = "x"
+    for k, (rows, columns) in enumerate(itertools.pairwise(widths)):
+        constants |= {f"w{k}": _byte_weight(rows, columns), f"b{k}": build.weight(f"b{k}", columns)}
+        constants |= {f"s{k}": np.array(0.05, np.float32), f"z{k}": np.array(120 if k == 0 else 0, np.uint8)}
+        nodes += [
+            build.node("QuantizeLinear", f"{value} s{k} z{k}", f"q{k}"),
+            build.node("DequantizeLinear", f"q{k} s{k} z{k}", f"d{k}"),
+            build.node("DequantizeLinear", f"w{k} ws none", f"v{k}"),
+            build.node("Gemm", f"d{k} v{k} b{k}", f"g{k}"),
+        ]
+        value = f"g{k}" if k == len(widths) - 2 else f"r{k}"
+        nodes += [build.node("Relu", f"g{k}", value)] if value == f"r{k}" else []
+    return Built(build.model(nodes, {"x": ["n", widths[0]]}, {value: ["n", widths[-1]]}, constants))
 
 
 def _convolution(channels: int = 64, extent: int = 56) -> Built:
