@@ -209,6 +209,15 @@ def test_several_sizes_gathered_from_a_shape_cost_no_kernel():
     check(rep, [x], np.maximum(x, 0))
 
 
+def test_loops_that_gather_say_that_their_rounds_are_apart():
+    """LLVM cannot compare where arrays lie whose places are only read in the loop, and would take one element at a time."""
+    rep = prepared("g (float[N,9] x, int64[5] i) => (float y) { t=Gather<axis=1>(x,i) y=Exp(t) }")
+    assert "apart()" in rep.source.rpartition("for ")[2]
+    assert "apart()" not in prepared("g (float[N,9] x) => (float y) { y=Exp(x) }").source
+    x, i = normal(3, 9), np.array([8, 0, 3, 3, 1])
+    check(rep, [x, i], np.exp(x[:, i]))
+
+
 def test_phases_are_put_together_without_division():
     """Transposed convolutions are convolutions by phase; a long loop over places does not ask each for its phase."""
     rep = prepared("g (float[1,3,9,10] x, float[3,1,2,2] w) => (float y) { t=ConvTranspose<strides=[2,2]>(x,w) y=Sigmoid(t) }")

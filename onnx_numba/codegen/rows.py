@@ -180,8 +180,7 @@ class GroupWriter:
         with self._reduced_loops(), self._row():
             waits = [keep.replace(kept, self.replaced)] if kept else []
             self.emitter.count_uses([*(self.ready(m) for m in inside), *waits])
-            if not reductions:
-                self._side_by_side(inside)
+            self._side_by_side(inside)
             if not waits and not any(self.room and self.room.tensor is m.target for m in inside):
                 self._stream(inside)
             for m in sorted(inside, key=lambda m: m is self.host):
@@ -195,8 +194,8 @@ class GroupWriter:
                 for m in finished:
                     self.emitter.store(m.target, m.position, self.values[m.tensor])
 
-    def _side_by_side(self, maps: Sequence[Member]) -> None:
-        """Say in the innermost loop that iterations of it may go on side by side."""
+    def _side_by_side(self, members: Sequence[Member]) -> None:
+        """Say in the innermost loop that iterations of it may go on side by side, if they may."""
 
     def _stream(self, members: Sequence[Member]) -> None:
         """Say in the innermost loop that what it stores, which nothing here reads, may go around the caches."""
@@ -396,10 +395,20 @@ class RowWriter(GroupWriter):
             return super()._room(host)
         return Flat(self.emitter.local(host.target, extent), (d.dim(along),))
 
-    def _side_by_side(self, maps: Sequence[Member]) -> None:
-        if (self.group.pvars or self.group.rvars) and sum(cost(self.ready(m)) for m in maps) >= LONG_LOOP:
+    def _side_by_side(self, members: Sequence[Member]) -> None:
+        if not self.group.pvars and not self.group.rvars:
+            return
+        maps = all(m.kind == "map" for m in members)
+        if maps and sum(cost(self.ready(m)) for m in members) >= LONG_LOOP:
             extent = self.innermost.extent
             self.emitter.line(f"interleave({extent if isinstance(extent, int) else 0})")
+        if any(m.kind == "map" for m in members) and self._gathers(members):
+            self.emitter.line("apart()")
+
+    def _gathers(self, members: Sequence[Member]) -> bool:
+        """Whether the innermost loop reads through indices that it reads: LLVM cannot tell, then, how far that reaches."""
+        found = (load for m in members for load in loads(self.ready(m)))
+        return any(keep.depends(v, {self.innermost}) for load in found for v in e.values_in(load.index[0]))
 
     def _stream(self, members: Sequence[Member]) -> None:
         maps = [m for m in members if m.kind == "map"]
