@@ -310,6 +310,16 @@ def test_there_and_back_by_other_parameters() -> None:
         np.testing.assert_array_equal(run(model_of(nodes, {"x": x}, given), {"x": x}), reference(nodes, {"x": x}, given))
 
 
+def test_constants_stay_known() -> None:
+    """A number that was quantised too is known before the run, as what follows from it is then."""
+    given = {"x_scale": np.array(0.5, np.float32), "x_zero": np.array(2, np.uint8), "x": np.array(12, np.uint8)}
+    nodes = [dequantised("x"), helper.make_node("Pow", ["a", "x_f"], ["y"])]
+    inputs = {"a": np.array([1, 2, 3], np.float32)}
+    model = model_of(nodes, inputs, given)
+    np.testing.assert_array_equal(run(model, inputs), inputs["a"] ** 5)
+    assert "f32(5.0)" in backend.prepare(model).source
+
+
 def test_parts_side_by_side() -> None:
     inputs = {"a": some_bytes((2, 3, 4), "u8", 0), "b": some_bytes((2, 5, 4), "u8", 1)}
     given = {

@@ -40,12 +40,17 @@ def less(v: Expr, zero: Expr) -> Expr:
 def dequantised(b: Builder, made_of: Dequantised) -> Tensor:
     """``(integers - zero) * scale``; of bytes it is noted that this is what they are."""
     integers, axis, dtype = made_of.integers, made_of.axis, made_of.dtype
-    given = [b.as_data(p) for p in (made_of.scale, made_of.zero) if p is not None]
+    given = [beside(b, p, integers) for p in (made_of.scale, made_of.zero) if p is not None]
     parameters = [b.reshape(p, ()) if axis is None else channel_view(b, p, integers.rank, axis) for p in given]
     result = b.map(lambda v, s, *z: value(v, s, *z, kind=wide(dtype)), integers, *parameters, dtype=dtype)
     if integers.dtype.is_int and integers.dtype.bits == 8:
         result.dequantised = made_of
     return result
+
+
+def beside(b: Builder, parameter: Tensor, x: Tensor) -> Tensor:
+    """A scale or zero point for a tensor: as data, so that layers which differ in it share a kernel, unless both are constant."""
+    return b.as_data(parameter) if b.constant(x) is None else parameter
 
 
 def value(v: Expr, scale: Expr, zero: Expr | None = None, *, kind: DType) -> Expr:

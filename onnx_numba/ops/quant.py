@@ -17,7 +17,7 @@ from onnx_numba.ops.cast import rounded
 from onnx_numba.ops.common import MS, channel_view, normal_axis, wide
 from onnx_numba.ops.convolution import windows_of
 from onnx_numba.ops.create import dtype_by_number
-from onnx_numba.ops.dequantised import dequantised, undone, value
+from onnx_numba.ops.dequantised import beside, dequantised, undone, value
 from onnx_numba.ops.integer import centred, integer_conv, integer_product, per_filter
 from onnx_numba.ops.matmul import matmul
 from onnx_numba.ops.registry import op
@@ -90,7 +90,7 @@ def quantize_linear(
             before = undone(b, x, scale, zero, _numbered(b, axis, x, given), dtype)
             if before is not None:
                 return before
-        parameters = [_parameter(b, b.as_data(p), x, axis, block_size) for p in given]
+        parameters = [_parameter(b, beside(b, p, x), x, axis, block_size) for p in given]
         return _divided(b, x, parameters, dtype, e.round_to if precision else e.cast, kind, bool(saturate))
 
     if isinstance(x.definition, Concat) and all(p.size == 1 for p in given):  # its parts are put together as what is smaller
