@@ -226,6 +226,25 @@ def test_extreme_scales(scales: tuple[float, float]) -> None:
     np.testing.assert_allclose(run(model_of(nodes, {"x": x}, constants), {"x": x}), wanted, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_products_in_16_bits(dtype: Any) -> None:
+    """Only the result is rounded; what 16 bits cannot hold is infinite still."""
+    x, w = some_bytes((5, 40), "u8", 0), some_bytes((40, 3), "i8", 1)
+    for scale in (0.125, 300.0):
+        given = {"x_scale": np.asarray(dtype(scale)), "w_scale": np.asarray(dtype(2.0**-6)), "w": w}
+        given |= {"x_zero": np.asarray(np.uint8(3)), "w_zero": np.asarray(np.int8(0))}
+        nodes = [dequantised("x"), dequantised("w"), helper.make_node("MatMul", ["x_f", "w_f"], ["y"])]
+        found = run(model_of(nodes, {"x": x}, given), {"x": x}).astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            left, right = (value(v, given, n).astype(dtype).astype(np.float64) for n, v in (("x", x), ("w", w)))
+            wanted = left @ right
+        close = 2.0**-8 if dtype is not np.float16 else 2.0**-11
+        tops = np.abs(wanted) > float(ml_dtypes.finfo(dtype).max)
+        np.testing.assert_array_equal(np.isfinite(found), np.isfinite(wanted) & ~tops)
+        finite = np.isfinite(found)
+        assert (np.abs(found - wanted)[finite] <= 3 * close * (np.abs(left) @ np.abs(right))[finite]).all()
+
+
 def test_strict_rounds_as_floats_do() -> None:
     x, w = some_bytes((5, 3), "u8", 0), some_bytes((3, 4), "i8", 1)
     given = {**parameters("x", "u8", None, 3), **parameters("w", "i8", None, 4), "w": w}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 
 from onnx_numba.ir import dims as d
@@ -117,7 +118,7 @@ def _moderate(b: Builder, x: Dequantised) -> bool:
     if scales is None:
         return False
     size = np.abs(scales.astype(float))
-    return bool(((size >= SMALLEST) & (size <= LARGEST) & (size * SPAN < float(np.finfo(x.dtype.numpy).max))).all())
+    return bool(((size >= SMALLEST) & (size <= LARGEST) & (size * SPAN < float(ml_dtypes.finfo(x.dtype.numpy).max))).all())
 
 
 def rescaled(b: Builder, sums: Tensor, sides: tuple[Dequantised, Dequantised], axis: int) -> Tensor:
@@ -154,7 +155,7 @@ def undone(b: Builder, x: Tensor, scale: Tensor, zero: Tensor | None, axis: int 
     if before is None or now is None or not all(map(np.array_equal, before, now)):
         return None
     size = np.abs(now[0].astype(float))
-    return found.integers if ((size > 0) & (size * SPAN < float(np.finfo(x.dtype.numpy).max))).all() else None
+    return found.integers if ((size > 0) & (size * SPAN < float(ml_dtypes.finfo(x.dtype.numpy).max))).all() else None
 
 
 def _known(b: Builder, scale: Tensor, zero: Tensor | None) -> tuple[Array, Array] | None:
