@@ -1,9 +1,9 @@
 """Whether a run uses the pool or its caller alone: measured, because only measuring can tell.
 
 Waking sleeping workers may cost more than a short run takes, and on a machine that others use as well a worker that has claimed
-a chunk may not be given a processor. So a state remembers the time per chunk of both ways and takes the better one. The other
-way is tried now and then, to notice that things have changed: rarely while the pool is better, since a try then costs a slow
-run. Results do not depend on it, as chunks are the same either way.
+a chunk may not be given a processor. So a state remembers the time per chunk of both ways and takes the pool where that saves more
+than measuring it loses again. The other way is tried now and then, to notice that things have changed: the more rarely the slower it
+is. Results do not depend on it, as chunks are the same either way.
 
 The functions are compiled by numba; words are named in ``onnx_numba.ir.abi``.
 """
@@ -13,9 +13,11 @@ from __future__ import annotations
 from onnx_numba.ir.abi import S_CHUNKS, S_MODE, S_POOL, S_RATE, S_RUNS, S_TRIED
 
 _RETRY = 16
-"""Every so many runs, or more seldom, the pool is tried again while the caller alone is better."""
-_PRICE = 32
-"""Those trials take at most one part in so many of all runs' time: where the pool takes far longer they are as much rarer."""
+"""Every so many runs, or more seldom, the other way is tried again."""
+_PRICE = 128
+"""Those trials take at most one part in so many of all runs' time: where the other way takes far longer they are as much rarer."""
+_GAIN = 16
+"""One part in so many is what the pool has to save: others have use for its threads."""
 _TRIAL = 1_000_000
 """Nanoseconds of runs of either way before they are compared."""
 _FEWEST, _MOST = 2, 4
@@ -34,12 +36,10 @@ def choose(state):  # type: ignore[no-untyped-def]
     shared = state[S_TRIED + 1]
     if min(alone, shared) < _TRIAL:
         state[S_MODE] = 1 if shared <= alone else 0
-    elif state[S_RATE + 1] <= state[S_RATE]:
-        # Powers of two: ever more rarely.
-        state[S_MODE] = 0 if number & (number - 1) == 0 else 1
     else:
-        lost = state[S_RATE + 1] - state[S_RATE]
-        state[S_MODE] = 1 if number % max(_RETRY, _PRICE * lost // state[S_RATE]) == 0 else 0
+        mode = 1 if state[S_RATE + 1] <= state[S_RATE] - state[S_RATE] // _GAIN else 0
+        lost = abs(state[S_RATE + 1] - state[S_RATE])
+        state[S_MODE] = 1 - mode if number % max(_RETRY, _PRICE * lost // state[S_RATE + mode]) == 0 else mode
     return 0
 
 
