@@ -89,6 +89,41 @@ def test_integer_edges():
     assert _run("ints_i32", "imod", a, b).tolist() == [0, 0, 0, -1, 1, 0, 2, 0]
 
 
+@pytest.mark.parametrize("kind", [t for t in INTS if NUMPY[t]().itemsize <= 4])
+def test_quotients_beside_integers(kind):
+    """Dividends beside multiples, whose quotients are as near to integers as any, and the greatest of all."""
+    limits, random = np.iinfo(NUMPY[kind]), np.random.default_rng(0)
+    b = random.integers(1, limits.max, 200) >> random.integers(0, limits.bits - 1, 200)
+    b = np.maximum(b, 1) * (random.choice([-1, 1], 200) if limits.min < 0 else 1)
+    a = (limits.max // np.abs(b) * np.abs(b)) * random.choice([-1, 1] if limits.min < 0 else [1], 200)
+    a, b = (np.concatenate(v) for v in ((a, a - 1, a + 1, np.full(200, limits.max), np.full(200, limits.min)), (b, b, b, b, b)))
+    a = np.clip(a, limits.min, limits.max)
+    keep = ~((a == limits.min) & (b == -1))
+    a, b = a[keep], b[keep]
+    toward_zero = np.abs(a) // np.abs(b) * np.sign(a) * np.sign(b)
+    np.testing.assert_array_equal(_run(f"ints_{kind}", "idiv", a, b), toward_zero)
+    np.testing.assert_array_equal(_run(f"ints_{kind}", "irem", a, b), a - toward_zero * b)
+    np.testing.assert_array_equal(_run(f"ints_{kind}", "floordiv", a, b), a // b)
+    np.testing.assert_array_equal(_run(f"ints_{kind}", "imod", a, b), a % b)
+
+
+@pytest.mark.parametrize("kind", FLOATS)
+def test_remainders_beside_multiples(kind):
+    """Quotients of every size, above and below what a float counts exactly, of dividends that are multiples or just beside."""
+    scalar, random = NUMPY[kind], np.random.default_rng(0)
+    limits = np.finfo(scalar)
+    b = np.ldexp(random.uniform(0.5, 1, 3000), random.integers(limits.minexp, limits.maxexp, 3000)).astype(scalar)
+    with np.errstate(all="ignore"):
+        a = (b * random.integers(0, 1 << 30, 3000) * np.exp2(random.integers(-29, 40, 3000))).astype(scalar)
+    a = np.nextafter(a, random.choice([0, a[0], np.inf], 3000).astype(scalar)) * random.choice([-1, 1], 3000).astype(scalar)
+    a, b = (np.concatenate(v) for v in ((a, b, [0.0, -0.0, 5, -5, 1e-45, np.inf]), (-b, a, [3, 3, np.inf, 5, 1e30, 2])))
+    got = _run(f"floats_{kind}", "fmod", a, b)
+    with np.errstate(all="ignore"):
+        expected = np.fmod(a.astype(scalar), b.astype(scalar))
+    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(np.signbit(got[expected == 0]), np.signbit(expected[expected == 0]))
+
+
 def test_shifts_beyond_the_width():
     a, b = [-5, -5, 5, 1, 1], [32, 40, 33, 31, 100]
     assert _run("ints_i32", "shr", a, b).tolist() == [-1, -1, 0, 0, 0]

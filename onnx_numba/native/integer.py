@@ -1,4 +1,13 @@
-"""Integer arithmetic with results defined for every operand: no traps, no poison."""
+"""Integer arithmetic with results defined for every operand: no traps, no poison.
+
+x86 divides integers one at a time, floats in vectors. Quotients of up to 32 bits are made there by a division of floats that have more
+bits than they, as C++ would have it::
+
+    int32_t q = (int32_t)((double)a / (double)b);
+
+A quotient that is no integer is at least one part in ``|a| + |b|`` away from the next, and such a float rounds by less: it stays
+where it is, and what the conversion drops is what integer division does. Constant divisors stay integers, of which LLVM makes products.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_numba.native.emit import is_int, is_signed, same
+from onnx_numba.native.emit import call, is_int, is_signed, same
 from onnx_numba.native.registry import Record, function, intrinsic
 from onnx_numba.native.scalar import cast_like, select
 
@@ -27,9 +36,32 @@ def _truncated(builder: Any, signature: Any, args: Any) -> tuple[Any, Any]:
     a, b = args
     signed = is_signed(signature.return_type)
     safe, zero = _safe_divisor(builder, a, b, signed)
-    quotient = builder.sdiv(a, safe) if signed else builder.udiv(a, safe)
-    remainder = builder.srem(a, safe) if signed else builder.urem(a, safe)
+    quotient = _quotient(builder, a, safe, signed)
+    remainder = builder.sub(a, builder.mul(quotient, safe))
     return builder.select(zero, a.type(0), quotient), remainder
+
+
+def _quotient(builder: Any, a: Any, b: Any, signed: bool) -> Any:
+    """``a / b`` toward zero, for operands that have such a quotient."""
+    from llvmlite import ir
+
+    kind = a.type
+    divide = builder.sdiv if signed else builder.udiv
+    if kind.width > 32 or not builder.module.triple.startswith("x86_64"):
+        return divide(a, b)
+    with builder.if_else(call(builder, f"llvm.is.constant.{kind}", ir.IntType(1), [b])) as (known, unknown):
+        with known:
+            whole, whole_from = divide(a, b), builder.block
+        with unknown:
+            real, word = (ir.DoubleType(), kind) if kind.width == 32 else (ir.FloatType(), ir.IntType(32))
+            widen, convert, back = ("sext", "sitofp", "fptosi") if signed else ("zext", "uitofp", "fptoui")
+            x, y = (getattr(builder, convert)(getattr(builder, widen)(v, word), real) for v in (a, b))
+            ratio = builder.trunc(getattr(builder, back)(builder.fdiv(x, y), word), kind)
+            ratio_from = builder.block
+    quotient = builder.phi(kind)
+    quotient.add_incoming(whole, whole_from)
+    quotient.add_incoming(ratio, ratio_from)
+    return quotient
 
 
 def _crosses(builder: Any, signature: Any, remainder: Any, divisor: Any) -> Any:
@@ -96,21 +128,30 @@ def imod(a: Any, b: Any) -> Any:
 
 
 def _emit_unsigned(operation: str) -> Any:
+    """Of operands that are not negative ``sdiv`` makes the same as ``udiv``.
+
+    LLVM writes addresses anew in the loops that use them, ``udiv`` included, of whose divisor it does not know there that it is not zero:
+    it would divide in every round of the innermost loop. It looks at no ``sdiv``. Divisions by constants are better without a sign.
+    """
+
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        from llvmlite import ir
+
         a, b = args
         safe, zero = _safe_divisor(builder, a, b, signed=False)
-        return builder.select(zero, a.type(0), getattr(builder, operation)(a, safe))
+        kind = "u" if isinstance(b, ir.Constant) else "s"
+        return builder.select(zero, a.type(0), getattr(builder, kind + operation)(a, safe))
 
     return emit
 
 
-@intrinsic(same(is_int, 2), _emit_unsigned("udiv"))
+@intrinsic(same(is_int, 2), _emit_unsigned("div"))
 def udiv(a: Any, b: Any) -> Any:
     """``a // b`` for operands that are not negative, as indices are; 0 for a division by zero."""
     return idiv(a, b)
 
 
-@intrinsic(same(is_int, 2), _emit_unsigned("urem"))
+@intrinsic(same(is_int, 2), _emit_unsigned("rem"))
 def urem(a: Any, b: Any) -> Any:
     """``a % b`` for operands that are not negative, as indices are; 0 for a division by zero."""
     return irem(a, b)

@@ -418,12 +418,40 @@ def isinf_(x: Any) -> Any:
 
 
 def _emit_fmod(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    return builder.frem(*args)
+    """As in C++, where the quotient's whole part may be one too great, and what `fma` leaves of the dividend is exact::
+
+        float q = trunc(a / b);
+        if (!(fabs(q) < 16777216)) return fmod(a, b);  // NaN and infinity too
+        float r = q == 0 ? a : fma(-q, b, a);
+        if (copysign(r, a) != r) r += copysign(b, a);
+        return copysign(r, a);
+    """
+    a, b = args
+    kind = a.type
+
+    def of(name: str, *values: Any) -> Any:
+        return call(builder, f"llvm.{name}.{suffix(kind)}", kind, list(values))
+
+    quotient = of("trunc", builder.fdiv(a, b))
+    bits = 24 if suffix(kind) == "f32" else 53
+    with builder.if_else(builder.fcmp_ordered("<", of("fabs", quotient), kind(2.0**bits))) as (few, many):
+        with few:
+            rest = builder.select(builder.fcmp_ordered("==", quotient, kind(0.0)), a, of("fma", builder.fneg(quotient), b, a))
+            crossed = builder.fcmp_unordered("!=", of("copysign", rest, a), rest)
+            rest = builder.select(crossed, builder.fadd(rest, of("copysign", b, a)), rest)
+            own, own_from = of("copysign", rest, a), builder.block
+        with many:
+            # A call, which LLVM makes where it is needed only: its own `frem` has no effects, and would be done for every element.
+            library, library_from = call(builder, "fmodf" if bits == 24 else "fmod", kind, [a, b]), builder.block
+    result = builder.phi(kind)
+    result.add_incoming(own, own_from)
+    result.add_incoming(library, library_from)
+    return result
 
 
 @intrinsic(same(is_float, 2), _emit_fmod)
 def fmod_(a: Any, b: Any) -> Any:
-    """Remainder with the sign of the dividend, exact. A call of the C library: loops around it stay scalar."""
+    """Remainder with the sign of the dividend, exact. Quotients of many bits are left to the C library: loops around it stay scalar."""
     return np.fmod(a, b)
 
 
