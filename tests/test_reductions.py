@@ -135,6 +135,17 @@ def test_the_loop_across_columns_is_as_long_as_there_are_columns() -> None:
     assert [line.strip() for line in source.splitlines() if "interleave(" in line] == ["interleave(500)"]
 
 
+@pytest.mark.parametrize("columns", [8, 16, 17, 63, 64, 65])
+def test_columns_are_summed_in_order_however_few(columns: int) -> None:
+    x = normal(5, 33, columns)
+    text = f"g (float[5,33,{columns}] x) => (float y) {{ axes=Constant<value_ints=[1]>() y=ReduceSum<keepdims=0>(x,axes) }}"
+    expected = np.zeros((5, columns), np.float32)
+    for row in range(33):
+        expected += x[:, row]
+    for threads in (1, 2):
+        np.testing.assert_array_equal(prepared(text, num_threads=threads).run({"x": x})[0], expected)
+
+
 def test_a_row_that_is_swept_again_has_the_next_come_from_memory() -> None:
     def source(text: str, cpu: str = "sapphirerapids") -> str:
         target = Target(TARGETS["x86-64"].triple, cpu, LEVELS["x86-64-v4"])
