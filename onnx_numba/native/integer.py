@@ -36,22 +36,23 @@ def _truncated(builder: Any, signature: Any, args: Any) -> tuple[Any, Any]:
     a, b = args
     signed = is_signed(signature.return_type)
     safe, zero = _safe_divisor(builder, a, b, signed)
-    quotient = _quotient(builder, a, safe, signed)
-    remainder = builder.sub(a, builder.mul(quotient, safe))
+    if a.type.width > 32 or not builder.module.triple.startswith("x86_64"):
+        quotient = builder.sdiv(a, safe) if signed else builder.udiv(a, safe)
+        remainder = builder.srem(a, safe) if signed else builder.urem(a, safe)
+    else:
+        quotient = _quotient(builder, a, safe, signed)
+        remainder = builder.sub(a, builder.mul(quotient, safe))
     return builder.select(zero, a.type(0), quotient), remainder
 
 
 def _quotient(builder: Any, a: Any, b: Any, signed: bool) -> Any:
-    """``a / b`` toward zero, for operands that have such a quotient."""
+    """``a / b`` toward zero by floats, for operands that have such a quotient."""
     from llvmlite import ir
 
     kind = a.type
-    divide = builder.sdiv if signed else builder.udiv
-    if kind.width > 32 or not builder.module.triple.startswith("x86_64"):
-        return divide(a, b)
     with builder.if_else(call(builder, f"llvm.is.constant.{kind}", ir.IntType(1), [b])) as (known, unknown):
         with known:
-            whole, whole_from = divide(a, b), builder.block
+            whole, whole_from = builder.sdiv(a, b) if signed else builder.udiv(a, b), builder.block
         with unknown:
             real, word = (ir.DoubleType(), kind) if kind.width == 32 else (ir.FloatType(), ir.IntType(32))
             widen, convert, back = ("sext", "sitofp", "fptosi") if signed else ("zext", "uitofp", "fptoui")
