@@ -99,6 +99,16 @@ def call(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
 
+def prefetch(builder: Any, pointer: Any) -> None:
+    """Begin to load the cache line that a pointer points into, even where there is no memory."""
+    from llvmlite import ir
+
+    i32 = ir.IntType(32)
+    reads, into_all_levels, data = i32(0), i32(3), i32(1)
+    place = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, reads, into_all_levels, data])
+
+
 def suffix(llvm_type: Any) -> str:
     """How LLVM names a scalar type at the end of an intrinsic's name: ``f32``, ``i64`` …"""
     return {"float": "f32", "double": "f64"}.get(str(llvm_type), str(llvm_type))

