@@ -314,6 +314,18 @@ def test_there_and_back_in_16_bits(dtype: Any, scale: float) -> None:
     np.testing.assert_array_equal(found, wanted)
 
 
+def test_there_and_back_through_a_type_that_does_not_hold_the_products() -> None:
+    """Products of a float32 scale that are small numbers of float16 lose steps."""
+    scale = np.float32(1e-8)
+    given = {"x_scale": np.asarray(scale), "x_zero": np.asarray(np.uint8(0))}
+    first = helper.make_node("DequantizeLinear", ["x", "x_scale", "x_zero"], ["x_f"], output_dtype=onnx.TensorProto.FLOAT16)
+    model = model_of([first, quantised("x_f", "x_scale", "x_zero")], {"x": EVERY["u8"]}, given)
+    model.opset_import[0].version = 25
+    found = run(model, {"x": EVERY["u8"]}, accuracy="strict")
+    products = (np.arange(256).astype(np.float32) * scale).astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(found, np.clip(np.rint(products / scale), 0, 255))
+
+
 def test_there_and_back_by_other_parameters() -> None:
     x = some_bytes((4, 6), "u8", 0)
     first = {"x_scale": np.array([0.5, 0.25, 2, 1], np.float32), "x_zero": np.array([1, 2, 3, 4], np.uint8)}

@@ -91,6 +91,11 @@ def channel_view(b: Builder, values: Tensor, rank: int, axis: int = 1) -> Tensor
     return b.reshape(values, [values.size if k == axis else 1 for k in range(rank)])
 
 
+def per_position(b: Builder, values: Tensor, rank: int, axis: int) -> Tensor:
+    """One number for all of a tensor of ``rank`` axes, as a scalar, or one for each position of an axis, as `channel_view` has them."""
+    return b.reshape(values, ()) if values.size == 1 else channel_view(b, values, rank, axis)
+
+
 def flatten_2d(b: Builder, x: Tensor, axis: int) -> Tensor:
     """The tensor as a matrix: axes before ``axis`` are its rows, the rest its columns."""
     return b.reshape(x, (d.product(x.shape[:axis]), d.product(x.shape[axis:])))

@@ -14,7 +14,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Dequantised, Object, Tensor
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.convolution import Extent, Index, Ints, biased, check_kernel, convolve, require_groups, windows_of
-from onnx_numba.ops.dequantised import factors, rescaled, scalar
+from onnx_numba.ops.dequantised import factors, rescaled, zero_of
 from onnx_numba.ops.integer import integer_conv
 from onnx_numba.ops.product import contract, product
 from onnx_numba.ops.registry import op
@@ -43,7 +43,7 @@ def conv(
         result = contract(b, x, w, lambda image, filters: convolve(b, image, filters, view, group))
     else:
         image, filters = sides
-        sums = integer_conv(b, image.integers, filters.integers, scalar(b, image.zero), filters.zero, view, group)
+        sums = integer_conv(b, image.integers, filters.integers, zero_of(b, image), zero_of(b, filters), view, group)
         result = rescaled(b, sums, sides, 1)
     return result if bias is None else biased(b, result, bias)
 
@@ -95,14 +95,14 @@ def _integers_by_phases(
     b: Builder, sides: tuple[Dequantised, Dequantised], axes: Sequence[_Spread], outputs: Sequence[Extent], group: int
 ) -> Tensor:
     image, weights = sides
-    zero = scalar(b, weights.zero) if weights.axis is None else weights.zero
+    zero = zero_of(b, weights)
 
     def convolved(filters: Tensor, view: Window) -> Tensor:
         zeros = zero
         if zero is not None and zero.rank:
             phases = d.floordiv(filters.shape[0], zero.size)
             zeros = b.reshape(b.expand(b.reshape(zero, (zero.size, 1)), (zero.size, phases)), filters.shape[:1])
-        return integer_conv(b, image.integers, filters, scalar(b, image.zero), zeros, view, group)
+        return integer_conv(b, image.integers, filters, zero_of(b, image), zeros, view, group)
 
     sums = _by_phases(b, image.integers, weights.integers, axes, outputs, group, convolved)
     return rescaled(b, sums, sides, 1)

@@ -23,7 +23,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Dequantised, Map, Reshape, Tensor
 from onnx_numba.ir.types import F16, F32, F64, I32, DType
 from onnx_numba.ops.builder import Array, Builder
-from onnx_numba.ops.common import channel_view, wide
+from onnx_numba.ops.common import per_position, wide
 
 SPAN = 256
 """More than any byte differs from another."""
@@ -40,9 +40,9 @@ def less(v: Expr, zero: Expr) -> Expr:
 
 def dequantised(b: Builder, made_of: Dequantised) -> Tensor:
     """``(integers - zero) * scale``; of bytes it is noted that this is what they are."""
-    integers, axis, dtype = made_of.integers, made_of.axis, made_of.dtype
+    integers, dtype = made_of.integers, made_of.dtype
     given = [beside(b, p, integers) for p in (made_of.scale, made_of.zero) if p is not None]
-    parameters = [b.reshape(p, ()) if axis is None else channel_view(b, p, integers.rank, axis) for p in given]
+    parameters = [per_position(b, p, integers.rank, made_of.axis or 0) for p in given]
     result = b.map(lambda v, s, *z: value(v, s, *z, kind=wide(dtype)), integers, *parameters, dtype=dtype)
     if integers.dtype.is_int and integers.dtype.bits == 8:
         result.dequantised = made_of
@@ -123,18 +123,14 @@ def _moderate(b: Builder, x: Dequantised) -> bool:
 
 def rescaled(b: Builder, sums: Tensor, sides: tuple[Dequantised, Dequantised], axis: int) -> Tensor:
     """Sums of products of integers as what they stand for; the right factor's axis of scales is ``axis`` of the sums."""
-    left, right = sides
-    kind = wide(left.dtype)
-    first, second = (b.as_data(side.scale) for side in sides)
-    second = b.reshape(second, ()) if right.axis is None else channel_view(b, second, sums.rank, axis)
-    return b.map(
-        lambda v, s, t: e.cast(v, kind) * (e.cast(s, kind) * e.cast(t, kind)), sums, b.reshape(first, ()), second, dtype=left.dtype
-    )  # fmt: skip
+    dtype, kind = sides[0].dtype, wide(sides[0].dtype)
+    scales = [per_position(b, b.as_data(side.scale), sums.rank, axis) for side in sides]
+    return b.map(lambda v, s, t: e.cast(v, kind) * (e.cast(s, kind) * e.cast(t, kind)), sums, *scales, dtype=dtype)
 
 
-def scalar(b: Builder, zero: Tensor | None) -> Tensor | None:
-    """A zero point that holds for all of a tensor."""
-    return None if zero is None else b.reshape(zero, ())
+def zero_of(b: Builder, x: Dequantised) -> Tensor | None:
+    """The zero point that holds for all of a tensor, or those of the positions of its axis."""
+    return x.zero if x.zero is None or x.axis is not None else b.reshape(x.zero, ())
 
 
 def grows(b: Builder, x: Dequantised) -> bool:
@@ -146,7 +142,7 @@ def grows(b: Builder, x: Dequantised) -> bool:
 def undone(b: Builder, x: Tensor, scale: Tensor, zero: Tensor | None, axis: int | None, dtype: DType) -> Tensor | None:
     """The bytes that quantising a tensor brings back where it is made of such by the same scale and zero point; None if it is not.
 
-    ``rint(n * s / s)`` is n, for neither rounding moves a number of 8 bits by half of 1, as long as the product is finite.
+    ``rint(n * s / s)`` is n, for neither rounding moves a number of 8 bits by half of 1, as long as the product is finite and normal.
     """
     found = made_of(b, x) if x.dtype in (F16, F32, F64) else None
     if found is None or found.integers.dtype is not dtype or found.axis != axis:
@@ -154,8 +150,8 @@ def undone(b: Builder, x: Tensor, scale: Tensor, zero: Tensor | None, axis: int 
     before, now = _known(b, found.scale, found.zero), _known(b, scale, zero)
     if before is None or now is None or not all(map(np.array_equal, before, now)):
         return None
-    size = np.abs(now[0].astype(float))
-    return found.integers if ((size > 0) & (size * SPAN < float(ml_dtypes.finfo(x.dtype.numpy).max))).all() else None
+    size, limits = np.abs(now[0].astype(float)), np.finfo(x.dtype.numpy)
+    return found.integers if ((size >= float(limits.tiny)) & (size * SPAN < float(limits.max))).all() else None
 
 
 def _known(b: Builder, scale: Tensor, zero: Tensor | None) -> tuple[Array, Array] | None:

@@ -17,7 +17,7 @@ from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import F32, F64, I32, I64
 from onnx_numba.native.dot import BYTES
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import channel_view
+from onnx_numba.ops.common import channel_view, per_position
 from onnx_numba.ops.convolution import convolution, convolve
 from onnx_numba.ops.dequantised import less
 from onnx_numba.ops.product import matrix_product, without_vectors
@@ -32,11 +32,6 @@ def centred(b: Builder, x: Tensor, zero: Tensor | None) -> Tensor:
     if zero is None:
         return b.cast(x, kind)
     return b.map(less, x, zero, dtype=kind)
-
-
-def per_filter(b: Builder, p: Tensor, rank: int, axis: int = 0) -> Tensor:
-    """Numbers for the filters of a convolution."""
-    return b.reshape(p, ()) if p.size == 1 else channel_view(b, p, rank, axis)
 
 
 def integer_product(b: Builder, x: Tensor, y: Tensor, x_zero: Tensor | None, y_zero: Tensor | None) -> Tensor:
@@ -77,7 +72,7 @@ def integer_conv(b: Builder, x: Tensor, w: Tensor, x_zero: Tensor | None, w_zero
     """
     taps = d.product(w.shape[2:])
     if w.shape[1] == 1 and isinstance(taps, int) and taps <= MOST_TAPS:
-        filters = centred(b, w, None if w_zero is None else per_filter(b, w_zero, w.rank))
+        filters = centred(b, w, None if w_zero is None else per_position(b, w_zero, w.rank, 0))
         sums = convolve(b, b.cast(centred(b, x, x_zero), F32), b.cast(filters, F32), view, group)
         return b.map(_whole, sums, dtype=I32)
     channels = w.shape[1]
@@ -90,7 +85,7 @@ def integer_conv(b: Builder, x: Tensor, w: Tensor, x_zero: Tensor | None, w_zero
     if (known := b.constant(outside)) is not None:
         outside = b.weight(known)
     # Before the product, as above.
-    totals = b.reduce("sum", b.map(lambda f, z: f - z, filters, per_filter(b, c, w.rank)), range(1, w.rank))
+    totals = b.reduce("sum", b.map(lambda f, z: f - z, filters, per_position(b, c, w.rank, 0)), range(1, w.rank))
     seen = _window_sums(b, b.reduce("sum", grouped, [2]), b.map(lambda z: z * e.dimval(channels, I32), a), view)
     sums = convolution(
         b, "word_conv", (image, _words(b, filters, 1), outside), view, group,

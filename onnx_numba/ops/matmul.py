@@ -6,7 +6,7 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Dequantised, Tensor
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.dequantised import factors, rescaled, scalar
+from onnx_numba.ops.dequantised import factors, rescaled, zero_of
 from onnx_numba.ops.integer import integer_product
 from onnx_numba.ops.product import contract, product, transposed_product, without_vectors
 from onnx_numba.ops.registry import op
@@ -26,8 +26,7 @@ def matmul(b: Builder, x: Tensor, y: Tensor) -> Tensor:
 
 def _of_integers(b: Builder, sides: tuple[Dequantised, Dequantised]) -> Tensor:
     left, right = sides
-    zeros = scalar(b, right.zero) if right.axis is None else right.zero
-    sums = integer_product(b, left.integers, right.integers, scalar(b, left.zero), zeros)
+    sums = integer_product(b, left.integers, right.integers, zero_of(b, left), zero_of(b, right))
     return rescaled(b, sums, sides, sums.rank - 1)
 
 

@@ -14,11 +14,11 @@ from onnx_numba.ir.loop import Concat, Dequantised, Tensor
 from onnx_numba.ir.types import F32, F64, I32, U8, DType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.cast import rounded
-from onnx_numba.ops.common import MS, channel_view, normal_axis, wide
+from onnx_numba.ops.common import MS, channel_view, normal_axis, per_position, wide
 from onnx_numba.ops.convolution import windows_of
 from onnx_numba.ops.create import dtype_by_number
 from onnx_numba.ops.dequantised import beside, dequantised, undone, value
-from onnx_numba.ops.integer import centred, integer_conv, integer_product, per_filter
+from onnx_numba.ops.integer import centred, integer_conv, integer_product
 from onnx_numba.ops.matmul import matmul
 from onnx_numba.ops.registry import op
 
@@ -214,5 +214,5 @@ def qlinear_conv(
     )  # fmt: skip
     if bias is not None:
         sums = b.map(lambda v, c: v + c, sums, channel_view(b, bias, x.rank))
-    scales = (b.reshape(x_scale, ()), per_filter(b, w_scale, x.rank, 1))
+    scales = (b.reshape(x_scale, ()), per_position(b, w_scale, x.rank, 1))
     return _requantised(b, sums, scales, y_scale, b.reshape(y_zero, ()))
