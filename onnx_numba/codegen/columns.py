@@ -143,8 +143,7 @@ class ColumnWriter(RowWriter):
                 if cost(node) and (keep.depends(node, column) or any(isinstance(p, Var) for p in keep.parts([node]))):
                     found[node] = None
                 continue
-            guarded = isinstance(node, e.Op) and node.name == "guard"
-            stack.extend((node.args[0], node.args[2]) if guarded else e.children(node))  # type: ignore[attr-defined]
+            stack.extend(keep.in_any_case(node))
         return list(found)
 
     def _accumulator(self, name: str, dtype: DType) -> Var:

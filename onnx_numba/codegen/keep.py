@@ -58,9 +58,13 @@ def parts(values: Iterable[Expr]) -> list[Expr]:
         node = stack.pop()
         if node not in found:
             found[node] = None
-            guarded = isinstance(node, e.Op) and node.name == "guard"
-            stack.extend((node.args[0], node.args[2]) if guarded else e.children(node))  # type: ignore[attr-defined]
+            stack.extend(in_any_case(node))
     return list(found)
+
+
+def in_any_case(node: Expr) -> Sequence[Expr]:
+    """What an expression is made of, but for what a guard's condition stands before."""
+    return (node.args[0], node.args[2]) if isinstance(node, e.Op) and node.name == "guard" else e.children(node)
 
 
 def replace(value: Expr, table: dict[Expr, Expr]) -> Expr:

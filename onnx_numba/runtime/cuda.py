@@ -254,5 +254,5 @@ class CudaFrame(Interpreter):
 
     def _look(self, word: int) -> None:
         if word != NO_FAILURE:
-            self._error = failure(word)  # type: ignore[assignment]
+            self._error = failure(word)
             self._word.copy_to_device(np.array([NO_FAILURE], np.int64))

@@ -97,7 +97,7 @@ class Interpreter:
         self._buffers: list[Array | None] = [self._constants.get(buffer) for buffer in range(plan.buffers)]
         self.objects = [plan.object_constants.get(number) for number in range(plan.objects)]
         self._pc = 0
-        self._error = (0, None)
+        self._error: tuple[int, int | None] = (0, None)
         self._ctx[[CTX_STATUS, CTX_INDEX, CTX_CANCEL]] = 0
 
     def finish(self) -> None:
@@ -256,7 +256,7 @@ class Interpreter:
                 status = function(ctx, pointers, extents, low, min(low + grain, end))
                 if ctx[CTX_STATUS] or status:
                     recorded = int(ctx[CTX_STATUS])
-                    self._error = (recorded, int(ctx[CTX_INDEX])) if recorded else (int(status), low)  # type: ignore[assignment]
+                    self._error = (recorded, int(ctx[CTX_INDEX])) if recorded else (int(status), low)
                     return
                 if ctx[CTX_CANCEL]:
                     self._error = (CANCELLED, None)

@@ -7,7 +7,7 @@ from typing import Any
 
 from onnx_numba.codegen import contraction, cpu, cuda, template
 from onnx_numba.codegen.kernel import KernelSource
-from onnx_numba.ir.loop import HostCall, KernelCall, Program, TemplateCall, Tensor, bodies_of
+from onnx_numba.ir.loop import HostCall, KernelCall, Program, Result, TemplateCall, Tensor, bodies_of
 from onnx_numba.ir.plan import Plan
 from onnx_numba.record import record
 from onnx_numba.schedule.blocks import in_blocks
@@ -73,7 +73,7 @@ def _kernel(step: Step, target: Target) -> KernelSource:
     if isinstance(step, Group):
         hint = step.members[0].hint
         return contraction.generate(step) if hint is not None and hint.tuned else cpu.generate(step, target)
-    outputs = sorted((t for t in step.outputs if isinstance(t, Tensor)), key=lambda t: t.definition.index)  # type: ignore[union-attr]
+    outputs = _outputs(step)
     if isinstance(step.call, KernelCall):
         return template.given(step.call, outputs, step.origins)
     assert isinstance(step.call, TemplateCall)
@@ -84,8 +84,13 @@ def _cuda_kernel(step: Step) -> KernelSource:
     if isinstance(step, Group):
         return cuda.generate(step)
     assert isinstance(step.call, TemplateCall)  # kernels given as text are tuned for a processor, and chosen only for one
-    outputs = sorted((t for t in step.outputs if isinstance(t, Tensor)), key=lambda t: t.definition.index)  # type: ignore[union-attr]
-    return cuda.generate_template(step.call, [storage(t) for t in outputs], step.origins)
+    return cuda.generate_template(step.call, [storage(t) for t in _outputs(step)], step.origins)
+
+
+def _outputs(step: CallStep) -> list[Tensor]:
+    """The tensors that a call makes, in its own order."""
+    numbered = {t.definition.index: t for t in step.outputs if isinstance(t, Tensor) and isinstance(t.definition, Result)}
+    return [numbered[k] for k in sorted(numbered)]
 
 
 def _with_plans(value: Any, target: Target, evaluate: Evaluate, kernels: list[tuple[KernelSource, list[str]]], device: str) -> Any:
