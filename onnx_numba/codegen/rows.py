@@ -400,8 +400,8 @@ class RowWriter(GroupWriter):
             return
         maps = all(m.kind == "map" for m in members)
         if maps and sum(cost(self.ready(m)) for m in members) >= LONG_LOOP:
-            extent = self.innermost.extent
-            self.emitter.line(f"interleave({extent if isinstance(extent, int) else 0})")
+            extent, flat = self.innermost.extent, len(self.group.pvars) == 1 and not self.group.rvars
+            self.emitter.line(f"interleave({extent if isinstance(extent, int) else TILE if flat else 0})")
         if any(m.kind == "map" for m in members) and self._gathers(members):
             self.emitter.line("apart()")
 
