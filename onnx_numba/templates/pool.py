@@ -6,7 +6,7 @@ output in place of rows * columns.
 """
 
 # Names of `onnx_numba.native` are put in when a model's module is written.
-# ruff: noqa: F821
+# ruff: noqa: F821, F841
 # mypy: disable-error-code="name-defined"
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ def fold_windows(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     """``FOLD`` the elements of every window that are inside the image, beginning with ``FIRST``; a work unit is a row of the output.
 
     ``X`` is the element type; windows are ``ROWS`` by ``COLUMNS``, ``DOWN`` and ``ACROSS`` apart, their elements ``GAP_DOWN`` and
-    ``GAP_ACROSS``; ``SMALL`` says that the rows of one are to be folded in registers. Dims: extents of an image, those of its output,
-    padding above and to the left. Scratch holds what a row of windows reaches, and at least the padding to the left and a row of the image.
+    ``GAP_ACROSS``. ``SMALL`` says that ``DOWNWARDS`` is the fold of a window's rows at ``x``, from ``lines`` on, as one expression;
+    ``NARROW`` that ``SIDEWAYS`` is that of its columns for the output ``j``, in ``windows``.
+
+    Dims: extents of an image, those of its output, padding above and to the left, elements of a folded row (what windows reach, and at
+    least the padding to the left and a row of the image), and how many rows are folded before windows are: what has just been stored
+    cannot be loaded a few elements further on until it has arrived in the cache. Scratch holds so many rows.
     """
     image = X_p(bufs, 0)
     out = X_p(bufs, 1)
@@ -29,36 +33,46 @@ def fold_windows(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     columns = dims[3]
     above = dims[4]
     left = dims[5]
+    pitch = dims[6]
+    band = dims[7]
     folded = X_scratch(ctx, 0)
-    for x in range(max(left + width, (columns - 1) * ACROSS + (COLUMNS - 1) * GAP_ACROSS + 1)):
+    for x in range(band * pitch):
         folded[x] = X(FIRST)
-    for unit in range(lo, hi):
-        plane = unit // outputs
-        top = (unit - plane * outputs) * DOWN - above
-        inside = X_at(folded, left)
-        # From ``first`` to ``last`` the rows of the windows are in the image.
-        first = max(0, (GAP_DOWN - 1 - top) // GAP_DOWN)
-        last = min(ROWS, (height - top + GAP_DOWN - 1) // GAP_DOWN)
-        if SMALL and first == 0 and last == ROWS:
-            lines = X_at(image, (plane * height + top) * width)
-            for x in range(width):
-                value = X(FIRST)
-                for k in range(ROWS):
-                    value = FOLD(value, lines[k * GAP_DOWN * width + x])
-                inside[x] = value
-        else:
-            for x in range(width):
-                inside[x] = X(FIRST)
-            for k in range(first, last):
-                line = X_at(image, (plane * height + top + k * GAP_DOWN) * width)
+    for begin in range(lo, hi, band):
+        end = min(hi, begin + band)
+        for unit in range(begin, end):
+            plane = udiv(unit, outputs)
+            top = (unit - plane * outputs) * DOWN - above
+            inside = X_at(folded, (unit - begin) * pitch + left)
+            # From ``first`` to ``last`` the rows of the windows are in the image.
+            first = max(0, (GAP_DOWN - 1 - top) // GAP_DOWN)
+            last = min(ROWS, (height - top + GAP_DOWN - 1) // GAP_DOWN)
+            if SMALL and first == 0 and last == ROWS:
+                lines = X_at(image, (plane * height + top) * width)
                 for x in range(width):
-                    inside[x] = FOLD(inside[x], line[x])
-        row = X_at(out, unit * columns)
-        for j in range(columns):
-            # As of a loop so short: of loads some elements apart LLVM would take so many at a time that most rows are remainders.
-            interleave(16)
-            value = X(FIRST)
-            for m in range(COLUMNS):
-                value = FOLD(value, folded[j * ACROSS + m * GAP_ACROSS])
-            row[j] = value
+                    # As of a loop so short: else LLVM would take so many elements at a time that most rows are remainders.
+                    interleave(16)
+                    apart()
+                    inside[x] = DOWNWARDS
+            else:
+                for x in range(width):
+                    inside[x] = X(FIRST)
+                for k in range(first, last):
+                    line = X_at(image, (plane * height + top + k * GAP_DOWN) * width)
+                    for x in range(width):
+                        inside[x] = FOLD(inside[x], line[x])
+        for unit in range(begin, end):
+            windows = X_at(folded, (unit - begin) * pitch)
+            row = X_at(out, unit * columns)
+            if NARROW:
+                for j in range(columns):
+                    interleave(16)
+                    apart()
+                    row[j] = SIDEWAYS
+            else:
+                for j in range(columns):
+                    value = X(FIRST)
+                    for m in range(COLUMNS):
+                        value = FOLD(value, windows[j * ACROSS + m * GAP_ACROSS])
+                    row[j] = value
     return 0
