@@ -99,6 +99,8 @@ GRID = [
     ((1, 1), (1, 1), (1, 1), (1, 0, 0, 2), (9, 11)),
     ((2, 3), (4, 4), (2, 3), (1, 2, 0, 3), (23, 26)),
     ((1, 5), (1, 1), (1, 1), (0, 2, 0, 2), (4, 33)),
+    ((2, 21), (1, 20), (1, 1), (1, 3, 0, 5), (4, 211)),
+    ((1, 3, 4), (1, 2, 9), (1, 1, 2), (0, 1, 2, 1, 0, 8), (3, 4, 80)),
     ((5, 1), (1, 1), (1, 1), (2, 0, 2, 0), (33, 4)),
     ((4, 4), (1, 1), (1, 1), (5, 5, 5, 5), (2, 3)),
     ((3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1, 1, 1, 1), (5, 6, 7)),
@@ -123,6 +125,12 @@ def check_case(case, fields):
         conv = host_conv(kernel, strides, dilations, filters, bias=True, **fields)
         x, w = numbers((2, groups * channels, *extents)), numbers((groups * filters, channels, *kernel), seed=1)
         check(conv, x, w, pads, groups, numbers(groups * filters, seed=2))
+
+
+def test_large_strides_of_the_last_axis_share_code():
+    sources = [conv_source("kernel", host_conv((1, 64), (1, stride))) for stride in (32, 256)]
+    assert sources[0] == sources[1]
+    assert sources[0] != conv_source("kernel", host_conv((1, 64), (1, 2)))
 
 
 @pytest.mark.parametrize("dtype", TYPES)

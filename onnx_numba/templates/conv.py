@@ -46,8 +46,9 @@ PLAIN_TILES = 8
 """Tiles of output channels up to which an input that needs no laying out is read as it is: its rows lie far apart, where they evict each
 other from the first cache, and a vector of them is in two lines of it."""
 
-MOST_STRIDE = 16
-"""Rows with larger strides are laid out element by element: of what vectors would load, too little is used."""
+MOST_STRIDE = 8
+"""Rows with larger strides are laid out element by element: of what vectors would load, too little is used. Such a stride is then a dim,
+so that convolutions that differ in it alone, as those of a constant-Q transform, share code."""
 
 
 @record
@@ -154,7 +155,12 @@ class Conv:
     @property
     def first_dim(self) -> int:
         """Index of the epilogue's first dim."""
-        return 5 + 3 * self.rank
+        return 5 + 3 * self.rank + self.far
+
+    @property
+    def far(self) -> bool:
+        """Whether the stride of the last axis is a dim: where nothing but the laying out depends on it, element by element."""
+        return self.rank > 1 and self.strides[-1] > MOST_STRIDE
 
     def packed_size(self, groups: int, filters: Extent, channels: Extent) -> Extent:
         """Elements of the packed filters: ``groups * ceil(filters / tile.rows) * tile.rows * channels * taps``."""
@@ -167,7 +173,8 @@ class Conv:
         """The kernel's own dims.
 
         They are: groups, input channels of a group, output channels of a group, output channels and columns of a unit, the
-        extents of the input, those of the output, the padding before the first element, per axis each.
+        extents of the input, those of the output, the padding before the first element, per axis each; the stride of the last axis where
+        that is `far`.
 
         Columns are divided evenly. A unit has so many output channels that their sums, and without a patch their filters, stay
         in the cache. Where there would be few units, they have fewer columns, and then fewer output channels: these lay out the same
@@ -183,7 +190,8 @@ class Conv:
         parts = dmax(parts, dmin(wanted, tiles // least))
         unit_rows = self.tile.rows * dmax(ceildiv(tiles, dmax(parts, 1)), 1)
         unit_columns = self.tile.columns * dmax(ceildiv(panels, blocks), 1)
-        return (groups, channels, filters, unit_rows, unit_columns, *size, *out, *before)
+        far = self.strides[-1:] if self.far else ()
+        return (groups, channels, filters, unit_rows, unit_columns, *size, *out, *before, *far)
 
     def work_units(self, images: Extent, dims: Sequence[Extent]) -> Extent:
         """``images * groups * ceil(filters / unit_rows) * ceil(columns / unit_columns)``, for the kernel's dims."""
@@ -334,6 +342,7 @@ def _arguments(conv: Conv) -> list[str]:
     names = ["groups", "channels", "filters", "unit_rows", "unit_columns", *(f"size{d}" for d in axes), *(f"out{d}" for d in axes)]
     names += [] if conv.plain else [f"pad{d}" for d in axes]
     lines += [f"{name} = dims[{at}]" for at, name in enumerate(names)]
+    lines += [f"stride = dims[{conv.first_dim - 1}]"] if conv.far else []
     return [
         *lines,
         f"k = channels * {conv.taps}",
@@ -461,12 +470,12 @@ def _run(conv: Conv) -> list[str]:
         lines += [f"y{d} = udiv({rest}, {below})", f"rest{d} = {rest} - y{d} * {below}"]
         lines += [f"row{d} = y{d} * {conv.strides[d]} + shift{d}"]
         rest = f"rest{d}"
-    stride = conv.strides[last]
+    stride, short = ("stride", "stride - 1") if conv.far else (conv.strides[last], conv.strides[last] - 1)
     lines += [
         f"length = {f'min(end - v, out{last} - {rest})' if last else 'end - v'}",
         f"start = {rest} * {stride} + shift{last}",
-        f"first = min(max(floordiv({stride - 1} - start, {stride}), 0), length)",
-        f"stop = max(first, min(floordiv(size{last} + {stride - 1} - start, {stride}), length))",
+        f"first = min(max(floordiv({short} - start, {stride}), 0), length)",
+        f"stop = max(first, min(floordiv(size{last} + {short} - start, {stride}), length))",
     ]
     inside = " and ".join(f"0 <= row{d} < size{d}" for d in range(last))
     if last:
@@ -481,7 +490,7 @@ def _run(conv: Conv) -> list[str]:
         f"line = {t}_at(x, begin)",
         f"target = {t}_at(patch, at)",
     ]
-    if conv.masks and stride <= MOST_STRIDE:
+    if conv.masks and conv.strides[last] <= MOST_STRIDE:
         lines += [f"padded_rows({stride}, {conv.tile.lanes}, target, held, line, plane, first, stop, length, count, fill)"]
     else:
         lines += f"""\
