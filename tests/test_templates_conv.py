@@ -165,9 +165,9 @@ def planewise(conv, x, w, pads, bias=None, epilogue=None, ranges=None, python=Fa
     out = out_extents(conv, extents, pads)
     held, y = guarded((len(x), len(w), *out), x.dtype)
     buffers = [x, w, *([] if conv.in_scratch else [y]), *([] if bias is None else [bias]), *extra]
-    dims = [x.shape[1], len(w) // x.shape[1], *extents, *out, *pads[:rank]]
+    dims = conv.dims(x.shape[1], len(w) // x.shape[1], extents, out, pads[:rank])
     source = depthwise_source("kernel", conv, *([epilogue] if epilogue else []))
-    run(source, buffers, dims, ranges or splits(len(x) * len(w)), conv.scratch_bytes(dims), python)
+    run(source, buffers, dims, ranges or splits(conv.work_units(len(x), dims)), conv.scratch_bytes(dims), python)
     check_guards(held)
     return y
 
@@ -190,7 +190,7 @@ def test_depthwise(case, dtype):
     *axes, pads = case
     kind, tolerance = TYPES[dtype]
     conv = depthwise(host_target(), dtype, *axes, bias=True)
-    for multiplier, extents in [(1, (7, 7)), (1, (23, 40)), (2, (9, 33)), (3, (30, 17))]:
+    for multiplier, extents in [(1, (7, 7)), (1, (23, 40)), (2, (9, 33)), (3, (30, 17)), (1, (125, 70))]:
         extents = extents[-conv.rank :] if conv.rank == 2 else (extents[0] + extents[1],)
         memory = np.full(10 * math.prod(extents) + 64, np.nan, kind)  # NaN beyond the input, and in every other row's place
         memory[: 10 * math.prod(extents)] = numbers(10 * math.prod(extents), kind)
@@ -201,7 +201,8 @@ def test_depthwise(case, dtype):
         scale = reference(np.abs(x), np.abs(w), conv, pads, 5) + np.abs(plus)
         found = planewise(conv, x, w, pads, bias)
         np.testing.assert_array_less(np.abs(found - expected) / scale, tolerance)
-        assert (planewise(conv, x, w, pads, bias, ranges=[(0, found.shape[0] * found.shape[1])]) == found).all()
+        units = conv.work_units(2, conv.dims(5, multiplier, extents, found.shape[2:], pads[: conv.rank]))
+        assert (planewise(conv, x, w, pads, bias, ranges=[(0, units)]) == found).all()
 
 
 @pytest.mark.skipif(not has_masks(host_target()), reason="no masked loads")
@@ -218,6 +219,18 @@ def test_depthwise_epilogue_and_python():
             planewise(held, x, w, pads, epilogue=partial(square, all_filters="filters"), extra=[extra], python=python)
             check_guards(memory)
             np.testing.assert_allclose(extra, expected.astype(np.float64) ** 2, rtol=1e-4, atol=1e-5)
+
+
+def test_rows_of_large_planes_are_shared_evenly():
+    wide = Target("x86_64-unknown-linux-gnu", "x86-64-v4", LEVELS["x86-64-v4"])
+    for stride, size, out, rows, units in [
+        (1, 20, 20, 20, 5), (1, 56, 56, 28, 10), (1, 900, 120, 28, 165), (2, 100, 50, 20, 15), (1, 900, 9000, 4, 1125), (1, 0, 0, 1, 0),
+    ]:  # fmt: skip
+        conv = depthwise(wide, "f32", (3, 3), (stride,) * 2, (1, 1))
+        dims = conv.dims(5, 1, (size, out * stride), (size // stride, out), (1, 1))
+        assert dims[2] == rows
+        assert conv.work_units(1, dims) == units
+        assert conv.unit_elements(dims) == min(rows, size // stride) * out
 
 
 def test_depthwise_only_where_it_pays():

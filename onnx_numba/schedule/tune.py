@@ -220,10 +220,10 @@ class _Tuner:
     def _depthwise(
         self, tensor: Tensor, x: Tensor, w: Tensor, spec: Depthwise, before: Shape
     ) -> tuple[Body, tuple[Tensor, ...], list[Check]]:
-        out = tensor.shape[2:]
-        dims = (x.shape[1], d.floordiv(w.shape[0], x.shape[1]), *x.shape[2:], *out, *before)
-        work = d.product(out) * d.product(spec.kernel)
-        return Body(spec, dims, x.shape[0] * w.shape[0], work, 1, 1), (root(x), root(w)), [*view_checks(x), *view_checks(w)]
+        dims = spec.dims(x.shape[1], d.floordiv(w.shape[0], x.shape[1]), x.shape[2:], tensor.shape[2:], before)
+        work = spec.unit_elements(dims) * d.product(spec.kernel)
+        body = Body(spec, dims, spec.work_units(x.shape[0], dims), work, 1, 1)
+        return body, (root(x), root(w)), [*view_checks(x), *view_checks(w)]
 
 
 def _constant(tensor: Tensor) -> bool:
