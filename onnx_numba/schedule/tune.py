@@ -38,6 +38,8 @@ LEAST_WORK = 256
 """Multiply-adds below which plain loops are as fast and compile sooner."""
 SINGLE_TAPS = 16
 """A convolution of a single channel with at most so many taps is done plane by plane: twice as fast as by products of so little depth."""
+SINGLE_PLANE = 1 << 14
+"""The same where the plane has at most so many elements: products read a larger one once for all filters, while it is in cache."""
 FEW_ROWS = 3
 """So few rows are not worth packing the right operand, unless that is done while preparing."""
 
@@ -193,7 +195,9 @@ class _Tuner:
         taps: tuple[int, ...] = tuple(v for v in kernel if isinstance(v, int))
         strides, dilations, group = hint.params["strides"], hint.params["dilations"], hint.params["group"]
         pads, dtype = hint.params["pads"], tensor.dtype.name
-        if tensor.dtype.is_float and w.shape[1] == 1 and (group > 1 or (strides[-1] == 1 and math.prod(taps) <= SINGLE_TAPS)):
+        plane = d.product(tensor.shape[2:])
+        small = math.prod(taps) <= SINGLE_TAPS and (not isinstance(plane, int) or plane <= SINGLE_PLANE)
+        if tensor.dtype.is_float and w.shape[1] == 1 and (group > 1 or (strides[-1] == 1 and small)):
             single = depthwise(self.target, dtype, taps, strides, dilations)
             if single is not None:
                 return self._depthwise(tensor, x, w, single, pads[:rank])
