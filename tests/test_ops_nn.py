@@ -73,6 +73,8 @@ CASES = [
     Case("MaxPool", 11, [f32(1, 2, 19, 40)], {"kernel_shape": [2, 5], "strides": [1, 2], "pads": [1, 0, 0, 3]}),
     Case("MaxPool", 11, [f32(1, 1, 9, 700)], {"kernel_shape": [18, 17], "pads": [9, 8, 9, 8]}),
     Case("AveragePool", 11, [f32(2, 3, 11, 7)], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1}),
+    Case("MaxPool", 11, [f32(1, 2, 700)], {"kernel_shape": [300]}),
+    Case("AveragePool", 11, [f32(1, 1, 260, 15)], {"kernel_shape": [250, 3]}),
     Case("MaxPool", 12, [f32(1, 2, 7, 8)], {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 1, 1]}, outputs=2),
     Case("MaxPool", 12, [f32(1, 2, 7, 8)], {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, outputs=2),
     Case("MaxPool", 12, [f32(1, 2, 9)], {"kernel_shape": [3], "auto_pad": "SAME_UPPER"}),

@@ -344,10 +344,12 @@ def side_by_side(target: Target, length: int) -> int:
     later, so that eight are under way: there it takes three quarters of the time that it takes with two. What eight leave of a row is
     long, so that the row has to be.
     """
-    vectors, most = length // target.lanes, 4
-    if target.lanes == 16 and not target.zen:
-        vectors, most = max(vectors // 4, min(vectors, 2)), 8
-    return 4 if length == 0 else min(most, 1 << vectors.bit_length() >> 1)
+    most = 4 if target.zen else {16: 8, 8: 4}.get(target.lanes, 2)
+    if length == 0:
+        return min(most, 4)
+    vectors = length // target.lanes
+    enough = max(vectors // 4, min(vectors, 2)) if most == 8 else vectors
+    return min(most, 1 << enough.bit_length() >> 1)
 
 
 def gathered(target: Target) -> tuple[tuple[str, int], ...]:

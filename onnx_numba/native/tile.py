@@ -27,19 +27,18 @@ import numpy as np
 
 from onnx_numba.native.dot import FIRST_NUMBER, Dot, DotEmitter, dot_add, dot_for, plain_dot_for
 from onnx_numba.native.emit import prefetch
+from onnx_numba.native.memory import LINE
 from onnx_numba.native.registry import Intrinsic
 from onnx_numba.native.vector import VectorEmitter, multiply_add, outlined, pointer_typing
 from onnx_numba.record import record
 from onnx_numba.target import Target
 
 AHEAD = 2048
-"""Bytes of packed weights that are fetched before they are multiplied. In a large network they come from beyond the caches, and what the
-processor foresees ends with every page. With 1 KB to 4 KB layers of ResNet-50 of 14 x 14 or 7 x 7 pixels take 0.92 of the time on Zen 4,
-and a product of 1024 x 1024 matrices on Emerald Rapids 0.95."""
-LINE = 64
-"""Bytes that one fetch brings, on most processors."""
+"""Bytes of a packed operand that are fetched before they are multiplied. In a large network weights come from beyond the caches, and what
+the processor foresees ends with every page. With 1 KB to 4 KB layers of ResNet-50 of 14 x 14 or 7 x 7 pixels take 0.92 of the time on
+Zen 4, and a product of 1024 x 1024 matrices on Emerald Rapids 0.95."""
 FEW_ROWS = 4
-"""Rows of a tile that spends as many instructions on loading as on multiplying: it has none to spare for fetching."""
+"""Rows of a tile up to which nothing is fetched ahead: it loads nearly as often as it multiplies."""
 
 
 @record

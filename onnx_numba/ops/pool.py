@@ -57,11 +57,12 @@ def _folded(b: Builder, kind: str, x: Tensor, view: Window, dtype: DType) -> Ten
     sizes, steps, gaps = ([1] * (2 - rank) + list(v) for v in (kernel, view.strides, view.dilations))
     below = [0] * (2 - rank)
     fold, start = ("acc_max", None) if kind == "max" else ("acc_add", f"{dtype.name}(0)")
+    height, width = (min(size, _SMALL) for size in sizes)  # of larger windows these expressions stand where nothing runs
     constants = {
         "ROWS": sizes[0], "COLUMNS": sizes[1], "DOWN": steps[0], "ACROSS": steps[1], "GAP_DOWN": gaps[0], "GAP_ACROSS": gaps[1],
         "FIRST": first, "FOLD": fold, "SMALL": sizes[0] <= _SMALL, "NARROW": sizes[1] <= _SMALL,
-        "DOWNWARDS": _nested(fold, start, [f"lines[{k * gaps[0]} * width + x]" for k in range(sizes[0])]),
-        "SIDEWAYS": _nested(fold, start, [f"windows[j * {steps[1]} + {m * gaps[1]}]" for m in range(sizes[1])]),
+        "DOWNWARDS": _nested(fold, start, [f"lines[{k * gaps[0]} * width + x]" for k in range(height)]),
+        "SIDEWAYS": _nested(fold, start, [f"windows[j * {steps[1]} + {m * gaps[1]}]" for m in range(width)]),
     }  # fmt: skip
     outputs = [*lead, *view.outputs]
     reach = (outputs[1] - 1) * steps[1] + (sizes[1] - 1) * gaps[1] + 1
