@@ -15,11 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import runtime_plans as plans
+from hypothesis import given
+from hypothesis import strategies as st
 from runtime_plans import Builder, chain, values
 
 from onnx_numba.errors import ExecutionError
-from onnx_numba.ir.abi import P_SLEEPING, P_STARTED, P_WORKERS, S_CHUNKS, S_MODE
+from onnx_numba.ir.abi import MAX_CHUNKS, P_SEATS, P_SLEEPING, P_STARTED, P_WORKERS, S_CHUNKS, S_MODE, SEAT_STRIDE
 from onnx_numba.ir.plan import BAD_VALUE, CANCELLED
+from onnx_numba.native.pool import claim, share_out
 from onnx_numba.options import Options
 from onnx_numba.runtime import threads
 from onnx_numba.runtime.session import Session
@@ -57,6 +60,41 @@ def test_the_same_error_at_any_thread_count(threaded):
             session.run([array])
         assert (caught.value.code, caught.value.index) == (BAD_VALUE, bad[0])
     assert session.run([np.ones(100_000, "f4")]) == ()
+
+
+def shared_out(workers, chunks):
+    pool = np.zeros(P_SEATS + (workers + 1) * SEAT_STRIDE, np.int64)
+    pool[P_WORKERS] = workers
+    share_out(pool, chunks)
+    return pool
+
+
+@pytest.mark.parametrize(
+    ("workers", "chunks", "expected"),
+    [
+        (1, 5, [[0, 1, 2], [3, 4]]),
+        (2, 6, [[0, 1], [2, 3], [4, 5]]),
+        (3, 2, [[0], [1], [], []]),
+        (1, MAX_CHUNKS, [[0], [MAX_CHUNKS // 2 + 1]]),
+    ],
+)
+def test_threads_have_consecutive_chunks(workers, chunks, expected):
+    pool = shared_out(workers, chunks)
+    for turn in range(max(map(len, expected))):
+        for number, share in enumerate(expected):
+            if turn < len(share):
+                assert claim(pool, number) == share[turn]
+
+
+@given(workers=st.integers(0, 5), regions=st.lists(st.integers(1, 40), min_size=1, max_size=3), data=st.data())
+def test_each_chunk_is_claimed_once(workers, regions, data):
+    pool = shared_out(workers, 1)
+    assert claim(pool, 0) == 0
+    for chunks in regions:
+        share_out(pool, chunks)
+        order = data.draw(st.lists(st.integers(0, workers), min_size=chunks, max_size=chunks))
+        assert sorted(claim(pool, number) for number in order) == list(range(chunks))
+        assert [claim(pool, number) for number in range(workers + 1)] == [-1] * (workers + 1)
 
 
 def test_many_regions(threaded):

@@ -71,9 +71,8 @@ STATE_WORDS = 32
 CTX_STRIDE = 16
 """Words from one thread's context to the next: two cache lines, since adjacent lines are fetched in pairs."""
 
-# Pool words. The ticket is the generation of the current region in the upper half and its unclaimed chunks in the lower, so
-# that a claim made for one region can never succeed in the next. Words written by different threads are kept apart.
-P_TICKET = 16
+# Pool words. Words written by different threads are kept apart.
+P_REGION = 16  # the number of the region whose chunks were shared out last
 P_FINISHED = 32  # chunks of the current region that are done
 P_FAILED = 48  # the smallest failing chunk, or NOT_FAILED
 P_BUSY = 64  # 1 while a region is in progress
@@ -97,11 +96,15 @@ P_TOTAL = 132
 P_GRAIN = 133
 P_CHUNKS = 134
 P_STATE = 135
-# Per worker, LOCK_STRIDE words: *lock, 1 while the worker sleeps, the system's number of the thread, the processor it avoids.
-P_LOCKS = 160
-LOCK_ADDRESS, LOCK_ASLEEP, LOCK_THREAD, LOCK_AVOIDED, LOCK_STRIDE = 0, 1, 2, 3, 16
+# Per thread, the caller first, SEAT_STRIDE words: its share of the region's chunks; then, in another line and of workers alone, *lock,
+# 1 while the worker sleeps, the system's number of the thread, the processor it avoids.
+P_SEATS = 160
+SEAT_SHARE, SEAT_LOCK, SEAT_ASLEEP, SEAT_THREAD, SEAT_AVOIDED, SEAT_STRIDE = 0, 16, 17, 18, 19, 32
+# A share is the first chunk that is left and the one after the last, SHARE_BITS each, and above them low bits of the region's number, so
+# that a claim made for one region does not succeed in another.
+SHARE_BITS = 22
 NOT_FAILED = 1 << 62
-MAX_CHUNKS = 1 << 31
+MAX_CHUNKS = (1 << SHARE_BITS) - 1
 
 # Fast entry: words of one session's description. Marked * as above; "object" is the address of a Python object.
 (

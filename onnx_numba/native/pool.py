@@ -1,14 +1,15 @@
 """Parallel regions: the native half of the thread pool.
 
-A *region* runs one kernel over ``[0, total)`` in chunks of ``grain``. Chunks are claimed from an atomic ticket: the generation of
-the region in its upper half, the chunks nobody has claimed yet in its lower. The caller publishes a region by storing a new
-ticket and claims chunks like everybody else, so a worker that comes late, or never, delays nothing; all there is to wait for at
-the end are chunks that somebody is working on. The region's description is read after a successful claim and at no other time:
+A *region* runs one kernel over ``[0, total)`` in chunks of ``grain``. Every thread has a *share* of the chunks, as many one after
+another as any other's and always in the same order: what a thread writes in one region it mostly finds in its own cache in the next, which
+is three times as fast as taking it from another core's. A thread takes chunks from the beginning of its share, and when that is empty from
+the ends of others'. So a worker that comes late, or never, delays nothing; all there is to wait for at the end are chunks that somebody
+is working on. The caller takes part like everybody else. The region's description is read after a successful claim and at no other time:
 while a claimed chunk is unfinished the caller does not return, so the description stays.
 
 Workers look for work for a bounded time, then sleep on a lock of their own. The lock is CPython's ``PyThread_type_lock``, which
-every platform has and which needs no GIL. No wake-up is lost: a worker says that it is asleep and then looks at the ticket once
-more, the caller stores the ticket and then looks for sleepers. A worker begins asleep, since only who is woken is kept off the
+every platform has and which needs no GIL. No wake-up is lost: a worker says that it is asleep and then looks at the region's
+number once more, the caller stores the number and then looks for sleepers. A worker begins asleep, since only who is woken is kept off the
 caller's processor.
 
 The functions are compiled by numba; words are named in ``onnx_numba.ir.abi``.
@@ -18,11 +19,6 @@ from __future__ import annotations
 
 from onnx_numba.ir.abi import (
     CTX_STRIDE,
-    LOCK_ADDRESS,
-    LOCK_ASLEEP,
-    LOCK_AVOIDED,
-    LOCK_STRIDE,
-    LOCK_THREAD,
     MAX_CHUNKS,
     NOT_FAILED,
     P_ACQUIRE,
@@ -35,17 +31,17 @@ from onnx_numba.ir.abi import (
     P_FINISHED,
     P_GRAIN,
     P_KERNEL,
-    P_LOCKS,
     P_MASK,
     P_MASK_WORDS,
     P_PLACE,
     P_PROCESSOR,
+    P_REGION,
     P_RELEASE,
+    P_SEATS,
     P_SLEEPING,
     P_SPIN,
     P_STATE,
     P_STOP,
-    P_TICKET,
     P_TOTAL,
     P_WORKERS,
     S_ARGS,
@@ -53,6 +49,13 @@ from onnx_numba.ir.abi import (
     S_CANCEL,
     S_CTX,
     S_DIMS,
+    SEAT_ASLEEP,
+    SEAT_AVOIDED,
+    SEAT_LOCK,
+    SEAT_SHARE,
+    SEAT_STRIDE,
+    SEAT_THREAD,
+    SHARE_BITS,
 )
 from onnx_numba.ir.plan import CTX_AROUND, CTX_INDEX, CTX_STATUS
 from onnx_numba.native.address import call_c
@@ -61,30 +64,59 @@ from onnx_numba.native.memory import POINTERS, atomic_add, atomic_load, atomic_s
 i64_p = next(record for record in POINTERS if record.name == "i64_p")
 i64_at = next(record for record in POINTERS if record.name == "i64_at")
 
-_CHUNK_MASK = (1 << 32) - 1
+_CHUNK = (1 << SHARE_BITS) - 1
+_GENERATION = (1 << (62 - 2 * SHARE_BITS)) - 1
 _INT = (1 << 32) - 1
 
 
-def claim(pool):  # type: ignore[no-untyped-def]
-    """Take one chunk of the current region: how many were left with it, or 0 if there was none."""
-    while True:
-        ticket = atomic_load(pool, P_TICKET)
-        left = ticket & _CHUNK_MASK
-        if left == 0 or cas(pool, P_TICKET, ticket, ticket - 1):
-            return left
+def claim(pool, number):  # type: ignore[no-untyped-def]
+    """Take a chunk of the current region for that thread, from its own share or from another's: the chunk, or -1 if none is left."""
+    seat = number
+    for _ in range(pool[P_WORKERS] + 1):
+        at = P_SEATS + seat * SEAT_STRIDE + SEAT_SHARE
+        while True:
+            share = atomic_load(pool, at)
+            first = (share >> SHARE_BITS) & _CHUNK
+            end = share & _CHUNK
+            if first >= end:
+                break
+            if seat == number:
+                if cas(pool, at, share, share + (1 << SHARE_BITS)):
+                    return first
+            elif cas(pool, at, share, share - 1):
+                return end - 1
+        seat = seat + 1 if seat < pool[P_WORKERS] else 0
+    return -1
 
 
-def run_chunk(pool, worker, left):  # type: ignore[no-untyped-def]
+def share_out(pool, chunks):  # type: ignore[no-untyped-def]
+    """Give every thread its share of a new region's chunks, all of those who get any about as many, the caller one at least."""
+    region = atomic_load(pool, P_REGION) + 1
+    threads = min(pool[P_WORKERS] + 1, chunks)
+    each = chunks // threads
+    more = chunks - each * threads
+    first = 0
+    for seat in range(threads):
+        end = first + each + (1 if seat < more else 0)
+        share = ((region & _GENERATION) << (2 * SHARE_BITS)) | (first << SHARE_BITS) | end
+        atomic_store(pool, P_SEATS + seat * SEAT_STRIDE + SEAT_SHARE, share)
+        first = end
+    atomic_store(pool, P_REGION, region)
+
+
+def run_chunk(pool, worker, chunk):  # type: ignore[no-untyped-def]
     """Run a claimed chunk, unless one before it has failed or the run was cancelled.
 
-    Chunks are claimed in order, so every chunk before the first failing one runs, and the smallest failing index is found whoever
-    ran what.
+    Every chunk before the first failing one runs, so the smallest failing index is found whoever ran what and in which order.
     """
-    chunk = pool[P_CHUNKS] - left
     state = i64_p(pool, P_STATE)
     if chunk < atomic_load(pool, P_FAILED) and atomic_load(state, S_CANCEL) == 0:
         ctx = i64_at(i64_p(pool, P_CTX), worker * CTX_STRIDE)
         ctx[CTX_AROUND] = state[S_AROUND]
+        # What this thread reports by now concerns a chunk behind this one.
+        status_before = ctx[CTX_STATUS]
+        index_before = ctx[CTX_INDEX]
+        ctx[CTX_STATUS] = 0
         low = chunk * pool[P_GRAIN]
         high = min(pool[P_TOTAL], low + pool[P_GRAIN])
         status = call_kernel(pool[P_KERNEL], ctx, i64_p(pool, P_ARGS), i64_p(pool, P_DIMS), low, high)
@@ -96,10 +128,13 @@ def run_chunk(pool, worker, left):  # type: ignore[no-untyped-def]
                 failed = atomic_load(pool, P_FAILED)
                 if chunk >= failed or cas(pool, P_FAILED, failed, chunk):
                     break
+        else:
+            ctx[CTX_STATUS] = status_before
+            ctx[CTX_INDEX] = index_before
     atomic_add(pool, P_FINISHED, 1)
 
 
-def keep_apart(pool, lock):  # type: ignore[no-untyped-def]
+def keep_apart(pool, seat):  # type: ignore[no-untyped-def]
     """Take the caller's processor from those that a sleeping worker may be woken on.
 
     Linux wakes a thread where its waker runs unless it sees an idle processor, and a virtual machine's idle processors look busy to
@@ -109,15 +144,15 @@ def keep_apart(pool, lock):  # type: ignore[no-untyped-def]
     if pool[P_PROCESSOR] == 0:
         return
     processor = call_c(pool[P_PROCESSOR]) & _INT
-    if processor == lock[LOCK_AVOIDED] or processor >= 64 * pool[P_MASK_WORDS]:
+    if processor == seat[SEAT_AVOIDED] or processor >= 64 * pool[P_MASK_WORDS]:
         return
     mask = i64_p(pool, P_MASK)
     kept = mask[processor >> 6]
     mask[processor >> 6] = kept & ~(1 << (processor & 63))
     # It fails, and nothing changes, if there is no other processor.
-    call_c(pool[P_PLACE], lock[LOCK_THREAD], 8 * pool[P_MASK_WORDS], pool[P_MASK])
+    call_c(pool[P_PLACE], seat[SEAT_THREAD], 8 * pool[P_MASK_WORDS], pool[P_MASK])
     mask[processor >> 6] = kept
-    lock[LOCK_AVOIDED] = processor
+    seat[SEAT_AVOIDED] = processor
 
 
 def wake(pool, wanted):  # type: ignore[no-untyped-def]
@@ -125,11 +160,11 @@ def wake(pool, wanted):  # type: ignore[no-untyped-def]
     for worker in range(pool[P_WORKERS]):
         if wanted <= 0 or atomic_load(pool, P_SLEEPING) == 0:
             break
-        lock = i64_at(pool, P_LOCKS + worker * LOCK_STRIDE)
-        if atomic_load(lock, LOCK_ASLEEP) == 1 and cas(lock, LOCK_ASLEEP, 1, 0):
+        seat = i64_at(pool, P_SEATS + (worker + 1) * SEAT_STRIDE)
+        if atomic_load(seat, SEAT_ASLEEP) == 1 and cas(seat, SEAT_ASLEEP, 1, 0):
             atomic_add(pool, P_SLEEPING, -1)
-            keep_apart(pool, lock)
-            call_c(pool[P_RELEASE], lock[LOCK_ADDRESS])
+            keep_apart(pool, seat)
+            call_c(pool[P_RELEASE], seat[SEAT_LOCK])
             wanted -= 1
 
 
@@ -152,15 +187,14 @@ def region(pool, state, kernel, total, grain):  # type: ignore[no-untyped-def]
     pool[P_CHUNKS] = chunks
     pool[P_FINISHED] = 0
     pool[P_FAILED] = NOT_FAILED
-    generation = (atomic_load(pool, P_TICKET) >> 32) + 1
-    atomic_store(pool, P_TICKET, ((generation & 0x7FFFFFFF) << 32) | chunks)
+    share_out(pool, chunks)
     if atomic_load(pool, P_SLEEPING) != 0:
         wake(pool, chunks - 1)
     while True:
-        left = claim(pool)
-        if left == 0:
+        chunk = claim(pool, 0)
+        if chunk < 0:
             break
-        run_chunk(pool, 0, left)
+        run_chunk(pool, 0, chunk)
     while atomic_load(pool, P_FINISHED) < chunks:
         pause()
     bad = 0
@@ -170,31 +204,36 @@ def region(pool, state, kernel, total, grain):  # type: ignore[no-untyped-def]
     return bad
 
 
-def sleep(pool, worker):  # type: ignore[no-untyped-def]
-    """Wait until woken, unless there is work by now."""
-    lock = i64_at(pool, P_LOCKS + (worker - 1) * LOCK_STRIDE)
-    atomic_store(lock, LOCK_ASLEEP, 1)
+def sleep(pool, number, seen):  # type: ignore[no-untyped-def]
+    """Wait until woken, unless there is by now another region than the last one seen."""
+    seat = i64_at(pool, P_SEATS + number * SEAT_STRIDE)
+    atomic_store(seat, SEAT_ASLEEP, 1)
     atomic_add(pool, P_SLEEPING, 1)
-    work = (atomic_load(pool, P_TICKET) & _CHUNK_MASK) != 0 or atomic_load(pool, P_STOP) != 0
-    if work and cas(lock, LOCK_ASLEEP, 1, 0):
+    work = atomic_load(pool, P_REGION) != seen or atomic_load(pool, P_STOP) != 0
+    if work and cas(seat, SEAT_ASLEEP, 1, 0):
         atomic_add(pool, P_SLEEPING, -1)
         return
-    call_c(pool[P_ACQUIRE], lock[LOCK_ADDRESS], 1)
+    call_c(pool[P_ACQUIRE], seat[SEAT_LOCK], 1)
 
 
 def worker(pool, number):  # type: ignore[no-untyped-def]
     """What a worker's thread does until the pool is stopped; the caller is number 0, workers begin at 1."""
     idle = pool[P_SPIN]
+    seen = 0
     while atomic_load(pool, P_STOP) == 0:
-        left = claim(pool)
-        if left != 0:
-            run_chunk(pool, number, left)
-            idle = 0
+        region = atomic_load(pool, P_REGION)
+        if region != seen:
+            seen = region
+            chunk = claim(pool, number)
+            while chunk >= 0:
+                run_chunk(pool, number, chunk)
+                idle = 0
+                chunk = claim(pool, number)
         elif idle < pool[P_SPIN]:
             idle += 1
             pause()
         else:
-            sleep(pool, number)
+            sleep(pool, number, seen)
             idle = 0
     return 0
 

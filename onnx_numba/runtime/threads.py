@@ -21,25 +21,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_numba.ir.abi import (
-    LOCK_ADDRESS,
-    LOCK_ASLEEP,
-    LOCK_AVOIDED,
-    LOCK_STRIDE,
-    LOCK_THREAD,
     P_ACQUIRE,
     P_BUSY,
-    P_LOCKS,
     P_MASK,
     P_MASK_WORDS,
     P_PLACE,
     P_PROCESSOR,
+    P_REGION,
     P_RELEASE,
+    P_SEATS,
     P_SLEEPING,
     P_SPIN,
     P_STARTED,
     P_STOP,
-    P_TICKET,
     P_WORKERS,
+    SEAT_ASLEEP,
+    SEAT_AVOIDED,
+    SEAT_LOCK,
+    SEAT_SHARE,
+    SEAT_STRIDE,
+    SEAT_THREAD,
 )
 from onnx_numba.runtime.fork import on_fork
 from onnx_numba.runtime.state import address_of, words
@@ -135,7 +136,7 @@ class Pool:
     def __init__(self, threads: int, code: NativeCode) -> None:
         self.threads = threads
         self._code = code
-        self._words: NDArray[np.int64] = words(P_LOCKS + threads * LOCK_STRIDE)
+        self._words: NDArray[np.int64] = words(P_SEATS + threads * SEAT_STRIDE)
         self.address = address_of(self._words)
         self._lock = threading.Lock()
         self._workers: list[threading.Thread] = []
@@ -153,15 +154,15 @@ class Pool:
                 return
             self._allow_processors()
             for number in range(1, self.threads):
-                lock = P_LOCKS + (number - 1) * LOCK_STRIDE
-                self._words[lock + LOCK_ADDRESS] = _held_lock()
-                self._words[lock + LOCK_AVOIDED] = -1
+                seat = P_SEATS + number * SEAT_STRIDE
+                self._words[seat + SEAT_LOCK] = _held_lock()
+                self._words[seat + SEAT_AVOIDED] = -1
                 thread = threading.Thread(target=_work, args=(self._code, self._words, number), name=f"onnx-numba-{number}", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError:
                     break
-                self._words[lock + LOCK_THREAD] = thread.native_id or 0
+                self._words[seat + SEAT_THREAD] = thread.native_id or 0
                 self._workers.append(thread)
             self._words[P_WORKERS] = len(self._workers)
             self._words[P_STARTED] = 1
@@ -189,8 +190,9 @@ class Pool:
         self._reset()
 
     def _reset(self) -> None:
-        self._words[[P_TICKET, P_BUSY, P_SLEEPING, P_STOP, P_STARTED, P_WORKERS]] = 0
-        self._words[P_LOCKS + LOCK_ASLEEP :: LOCK_STRIDE] = 0
+        self._words[[P_REGION, P_BUSY, P_SLEEPING, P_STOP, P_STARTED, P_WORKERS]] = 0
+        for word in (SEAT_SHARE, SEAT_ASLEEP):
+            self._words[P_SEATS + word :: SEAT_STRIDE] = 0
 
 
 def _work(code: NativeCode, pool: NDArray[np.int64], number: int) -> None:
@@ -206,12 +208,12 @@ def _stop(pool: NDArray[np.int64], workers: list[threading.Thread]) -> None:
     release.restype, release.argtypes = None, [ctypes.c_void_p]
     pool[P_STOP] = 1
     while any(thread.is_alive() for thread in workers):
-        for number in range(len(workers)):
-            lock = P_LOCKS + number * LOCK_STRIDE
-            if pool[lock + LOCK_ASLEEP]:
+        for number in range(1, len(workers) + 1):
+            seat = P_SEATS + number * SEAT_STRIDE
+            if pool[seat + SEAT_ASLEEP]:
                 # Only this thread wakes by now, so a plain exchange will do.
-                pool[lock + LOCK_ASLEEP] = 0
-                release(int(pool[lock + LOCK_ADDRESS]))
+                pool[seat + SEAT_ASLEEP] = 0
+                release(int(pool[seat + SEAT_LOCK]))
         for thread in workers:
             thread.join(0.001)
     workers.clear()
