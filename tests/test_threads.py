@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from runtime_plans import Builder, chain, values
 
 from onnx_numba.errors import ExecutionError
-from onnx_numba.ir.abi import MAX_CHUNKS, P_SEATS, P_SLEEPING, P_STARTED, P_WORKERS, S_CHUNKS, S_MODE, SEAT_STRIDE
+from onnx_numba.ir.abi import P_SEATS, P_SLEEPING, P_STARTED, P_WORKERS, S_CHUNKS, S_MODE, SEAT_STRIDE, SHARE_BITS
 from onnx_numba.ir.plan import BAD_VALUE, CANCELLED
 from onnx_numba.native.pool import claim, share_out
 from onnx_numba.options import Options
@@ -75,7 +75,7 @@ def shared_out(workers, chunks):
         (1, 5, [[0, 1, 2], [3, 4]]),
         (2, 6, [[0, 1], [2, 3], [4, 5]]),
         (3, 2, [[0], [1], [], []]),
-        (1, MAX_CHUNKS, [[0], [MAX_CHUNKS // 2 + 1]]),
+        (1, (1 << SHARE_BITS) - 1, [[0], [1 << (SHARE_BITS - 1)]]),
     ],
 )
 def test_threads_have_consecutive_chunks(workers, chunks, expected):
@@ -333,8 +333,9 @@ def test_few_chunks_are_alike_and_even_in_number() -> None:
         assert -(-total // length) <= -(-total // 7) + 1
 
 
-def test_chunks_of_long_work_are_longer() -> None:
+def test_a_share_can_count_all_chunks() -> None:
     from onnx_numba.native.runner import chunk_length
 
-    assert [chunk_length(total, 5) for total in (0, 4, 1000, 2555)] == [5, 5, 5, 5]
-    assert [chunk_length(total, 5) for total in (2560, 7680, 10**9)] == [10, 30, 40]
+    assert [chunk_length(total, 5) for total in (0, 4, 1000, 10_000_000)] == [5, 5, 5, 5]
+    for total in (5 << (SHARE_BITS - 1), 5 << SHARE_BITS, 7 << SHARE_BITS, 10**12, 1 << 60):
+        assert -(-total // chunk_length(total, 5)) < 1 << SHARE_BITS

@@ -104,7 +104,6 @@ SEAT_SHARE, SEAT_LOCK, SEAT_ASLEEP, SEAT_THREAD, SEAT_AVOIDED, SEAT_STRIDE = 0, 
 # that a claim made for one region does not succeed in another.
 SHARE_BITS = 22
 NOT_FAILED = 1 << 62
-MAX_CHUNKS = (1 << SHARE_BITS) - 1
 
 # Fast entry: words of one session's description. Marked * as above; "object" is the address of a Python object.
 (

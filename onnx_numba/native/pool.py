@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from onnx_numba.ir.abi import (
     CTX_STRIDE,
-    MAX_CHUNKS,
     NOT_FAILED,
     P_ACQUIRE,
     P_ARGS,
@@ -171,11 +170,11 @@ def wake(pool, wanted):  # type: ignore[no-untyped-def]
 def region(pool, state, kernel, total, grain):  # type: ignore[no-untyped-def]
     """Run a kernel's chunks on all threads; its buffers and dims stand in the state.
 
-    Returns 0 if all is well, 1 if a chunk failed or was left out, -1 if nothing was done because the pool is busy or there are
-    too many chunks to count.
+    Returns 0 if all is well, 1 if a chunk failed or was left out, -1 if nothing was done because the pool is busy. There are fewer chunks
+    than a share can count, see `onnx_numba.native.runner.chunk_length`.
     """
     chunks = (total + grain - 1) // grain
-    if chunks >= MAX_CHUNKS or not cas(pool, P_BUSY, 0, 1):
+    if not cas(pool, P_BUSY, 0, 1):
         return -1
     pool[P_STATE] = state[0]
     pool[P_KERNEL] = kernel

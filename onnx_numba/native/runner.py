@@ -74,6 +74,7 @@ from onnx_numba.ir.abi import (
     S_SLOTS,
     S_STATUS,
     S_THREADS,
+    SHARE_BITS,
 )
 from onnx_numba.ir.plan import (
     AROUND,
@@ -95,12 +96,8 @@ u8_p, u16_p, u32_p = (_pointers[name] for name in ("u8_p", "u16_p", "u32_p"))
 i64_at = _pointers["i64_at"]
 
 _GO_ON = -1
-_LONGER = 8
-"""How many times as long chunks of long work are: a run is still cancelled, and Python still sees signals, in time."""
 _EVEN = 4
 """Two to this power are chunks enough that one more or less for a thread makes little difference."""
-_MANY = 8
-"""Two to this power are as many chunks as even many threads need to end at the same time."""
 
 
 def run(state):  # type: ignore[no-untyped-def]
@@ -311,17 +308,16 @@ def chunk_length(total, grain):  # type: ignore[no-untyped-def]
     """Work units per chunk where a kernel asks for ``grain``, from sizes alone.
 
     Few chunks are made alike, and an even number of them, so that as many threads end together: of 64 units in chunks of 52 two of 32,
-    in chunks of 13 six of 11. Chunks of long work are up to eight times as long: short ones of two threads lie side by side in memory,
-    where each thread's stream of reads ends as soon as the processor has begun to read ahead.
+    in chunks of 13 six of 11. Chunks are longer than that only where a region could not count them.
     """
     if total <= grain:  # no division for short work
         return grain
     if total < grain << _EVEN:
         chunks = ((total - 1) // grain + 2) & ~1
         return (total - 1) // chunks + 1
-    if total < grain << (_MANY + 1):
+    if total < grain << (SHARE_BITS - 1):
         return grain
-    return grain * min(_LONGER, (total // grain) >> _MANY)
+    return grain * (1 + ((total // grain) >> (SHARE_BITS - 1)))
 
 
 def serial(state, kernel, total, grain):  # type: ignore[no-untyped-def]
