@@ -10,6 +10,10 @@ from onnx import TensorProto, helper, parser
 from template_kernels import check_guards, guarded, run
 
 from onnx_numba import backend
+from onnx_numba.codegen import tiles
+from onnx_numba.ir import plan
+from onnx_numba.ir.plan import AROUND
+from onnx_numba.runtime import interpreter
 from onnx_numba.target import TARGETS, Target
 
 HEAD = '<ir_version: 9, opset_import: ["" : 20]>\n'
@@ -19,21 +23,22 @@ EXTENTS = (0, 1, 3, 4, 5, 7, 8, 15, 16, 17, 40, 100, 257, 300)
 PERMUTATIONS = [(1, 0), (0, 2, 1), (2, 0, 1), (2, 1, 0), (0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 1, 3), (3, 2, 1, 0), (1, 3, 0, 4, 2)]
 
 
-def block_source(kind: str, size: int, lanes: int) -> str:
+def block_source(kind: str, size: int, lanes: int, as_read: int = 0) -> str:
     return f"""\
 def kernel(ctx, bufs, dims, lo, hi):
     for p in range(lo, hi):
-        transpose_block({size}, {lanes}, {kind}_p(bufs, 1), dims[0], {kind}_p(bufs, 0), dims[1], dims[2], dims[3])
+        transpose_block({size}, {lanes}, {as_read}, {kind}_p(bufs, 1), dims[0], {kind}_p(bufs, 0), dims[1], dims[2], dims[3])
     return 0
 """
 
 
 @pytest.mark.parametrize("python", [False, True], ids=["compiled", "python"])
+@pytest.mark.parametrize("as_read", [0, 1])
 @pytest.mark.parametrize("lanes", [16, 8, 4, 2, 1])
 @pytest.mark.parametrize("kind", TYPES)
-def test_blocks_are_transposed_and_nothing_beside_them_is_written(kind, lanes, python):
+def test_blocks_are_transposed_and_nothing_beside_them_is_written(kind, lanes, as_read, python):
     size = np.dtype(TYPES[kind]).itemsize
-    source = block_source(kind, size, lanes)
+    source = block_source(kind, size, lanes, as_read)
     for rows, columns in itertools.product((0, 1, 3, 5, 16, 18, 33), (0, 1, 2, 3, 4, 7, 16, 35)):
         x = RANDOM.integers(0, 256, (columns, rows + 3)).astype(TYPES[kind])
         memory, out = guarded((rows, columns + 2), TYPES[kind])
@@ -52,14 +57,14 @@ def test_a_row_that_is_read_again_and_again(python):
     np.testing.assert_array_equal(out, np.repeat(x[:, None], 7, axis=1))
 
 
-def transposed(rank: int, order: tuple[int, ...], element: int, then: str = "", shape: tuple[int, ...] | None = None):
+def transposed(rank: int, order: tuple[int, ...], element: int, then: str = "", shape: tuple[int, ...] | None = None, **options):
     nodes = [helper.make_node("Transpose", ["x"], ["t" if then else "y"], perm=order)]
     if then:
         nodes.append(helper.make_node(then, ["t"], ["y"]))
     extents = {"x": shape or [None] * rank, "y": [None] * rank}
     ports = [helper.make_tensor_value_info(name, element, extents[name]) for name in "xy"]
     graph = helper.make_graph(nodes, "g", ports[:1], ports[1:])
-    return backend.prepare(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9))
+    return backend.prepare(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), **options)
 
 
 def shapes(rank: int):
@@ -95,6 +100,41 @@ def test_extents_that_are_known(shape, then):
     x = RANDOM.integers(-50, 50, shape).astype(np.float32)
     y = transposed(len(shape), order, TensorProto.FLOAT, then, shape).run([x])[0]
     np.testing.assert_array_equal(y, -x.transpose(order) if then else x.transpose(order))
+
+
+LARGE = [
+    ((2053, 2053), (1, 0), TensorProto.FLOAT, False),
+    ((70_001, 63), (1, 0), TensorProto.FLOAT, False),
+    ((63, 70_001), (1, 0), TensorProto.FLOAT, True),
+    ((1031, 2057), (1, 0), TensorProto.INT64, False),
+    ((4099, 4111), (1, 0), TensorProto.UINT8, False),
+    ((1000, 9001), (1, 0), TensorProto.FLOAT16, True),
+    ((1, 50, 301, 303), (0, 2, 3, 1), TensorProto.FLOAT, True),
+    ((2, 301, 303, 50), (0, 3, 1, 2), TensorProto.FLOAT, False),
+    ((5, 1024, 16, 64), (0, 2, 3, 1), TensorProto.FLOAT, True),
+]
+
+
+@pytest.mark.parametrize(("shape", "order", "element", "known"), LARGE, ids=str)
+def test_results_that_go_around_the_caches(shape, order, element, known):
+    x = RANDOM.integers(0, 256, shape).astype(helper.tensor_dtype_to_np_dtype(element))
+    assert x.nbytes >= AROUND
+    for threads in (1, 3):
+        rep = transposed(len(shape), order, element, shape=shape if known else None, num_threads=threads)
+        np.testing.assert_array_equal(rep.run([x])[0], x.transpose(order))
+    assert "streams()" in rep.source
+
+
+@pytest.mark.parametrize("python", [False, True], ids=["compiled", "python"])
+@pytest.mark.parametrize("shape", [(70, 1), (300, 5), (33, 700), (257, 300), (1000, 20)], ids=str)
+@pytest.mark.parametrize("known", [False, True])
+def test_blocks_of_any_size_around_the_caches(monkeypatch, shape, known, python):
+    """As if caches held no more than 4 KiB. Compiled, the runner does not know, but code for a size that is known has no other way."""
+    for module in (tiles, plan, interpreter):
+        monkeypatch.setattr(module, "AROUND", 4096)
+    x = RANDOM.standard_normal(shape).astype(np.float32)
+    rep = transposed(2, (1, 0), TensorProto.FLOAT, shape=shape if known else None, jit=not python, cache=False)
+    np.testing.assert_array_equal(rep.run([x])[0], x.T)
 
 
 def test_bits_of_moved_numbers_stay():

@@ -48,15 +48,14 @@ def generate(group: Group, target: Target) -> KernelSource:
         where = "; ".join(group.origins)
         raise UnsupportedError(f"{where}: {emitter.deepest} loops in one another, at most {NESTED_LOOPS} are possible; lower the rank")
     written = emitter.written if emitter.streams else 0
-    return named(group.origins, finish(emitter), emitter.buffers, emitter.dims, total, grain, written=written)
+    return named(group.origins, finish(emitter), emitter.buffers, emitter.dims, total, grain, emitter.scratch, written)
 
 
 def _writer(group: Group, emitter: Emitter, target: Target) -> GroupWriter:
     """What writes a normalised group's loops, by how it walks through memory."""
     across = crossing(group)
     if across is not None:
-        moves = moves_across(group, across)
-        return TileWriter(in_tiles(group, across, moves), emitter, target, moves)
+        return TileWriter(in_tiles(group, across, moves_across(group, across), emitter.written), emitter, target)
     if by_columns(group):
         return ColumnWriter(group, emitter, target)
     return RowWriter(side_by_side(in_two_sweeps(group)), emitter, target)

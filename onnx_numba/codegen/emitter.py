@@ -77,12 +77,15 @@ class Emitter:
         Bytes of the kernel's largest result, 0 where there is no point in going around the caches.
     streams : bool
         Whether loops say that their results may.
+    scratch : Dim or int
+        Bytes that the kernel needs of every worker.
     """
 
     def __init__(self, buffers: list[Tensor], written: Dim | int = 0) -> None:
         self.buffers = buffers
         self.written = written
         self.streams = False
+        self.scratch: Dim | int = 0
         self.dims: list[Dim | int] = []
         self.locals: dict[Tensor, str] = {}
         self.names: dict[Sym, str] = {}
@@ -136,8 +139,16 @@ class Emitter:
 
     def local(self, like: Tensor, count: int) -> Tensor:
         """An array of the kernel's own, for elements like another tensor's."""
+        return self._own(like, count, f"{like.dtype.name}_local({count})")
+
+    def in_scratch(self, like: Tensor, count: Dim | int) -> Tensor:
+        """The same in the worker's scratch, for more elements than may be on a stack; there is one at a time."""
+        self.scratch = d.dmax(self.scratch, count * like.dtype.size)
+        return self._own(like, count, f"{like.dtype.name}_scratch(ctx, 0)")
+
+    def _own(self, like: Tensor, count: Dim | int, text: str) -> Tensor:
         name, top = self.fresh("t"), self.blocks[0]
-        top.lines.append("    " * top.indent + f"{name} = {like.dtype.name}_local({count})")
+        top.lines.append("    " * top.indent + f"{name} = {text}")
         local = Tensor(name, like.dtype, (count,), like.definition)
         self.locals[local] = name
         return local

@@ -8,7 +8,7 @@ A transposed matrix plus one becomes
         i0 = udiv(p, s0)
         q0 = min(16, s1 + i0 * -16)
         q1 = min(256, s2 + i1 * -256)
-        transpose_block(4, 16, t0, q1, f32_at(x0, i1 * s4 + i0 * 16), s1, q0, q1)
+        transpose_block(4, 16, 0, t0, q1, f32_at(x0, i1 * s4 + i0 * 16), s1, q0, q1)
         for i2 in range(q0):
             b0 = i2 * q1
             b1 = i0 * s5 + i1 * 256 + i2 * s2
@@ -16,7 +16,29 @@ A transposed matrix plus one becomes
                 streams()
                 x1[b1 + i3] = (t0[b0 + i3] + f32(1.0))
 
-A mere transposition needs no local array and no loops: its block goes straight to the result.
+A mere transposition needs no local array and no loops: its block goes straight to the result, unless that is so large that it had better go
+around the caches. Then a wide block and a few elements more are transposed into scratch, and of each row all lines of the cache are written
+that begin in the block, as a line that is written in parts would be read first::
+
+    t0 = f32_scratch(ctx, 0)
+    for p in range(lo, hi):
+        ...
+        if goes_around(ctx):
+            transpose_block(4, 16, 1, t0, 288, f32_at(x0, i1 * s7 + i0 * s4), s6, q3, q4)
+            for r5 in range(q3):
+                b6 = r5 * 288
+                b7 = b10 + r5 * s3
+                q8 = min(q4, to_line(x1, b7))
+                q9 = min(q4, q2 + to_line(x1, b7 + q2))
+                for j11 in range(0 if i1 == 0 else q8, q8):
+                    x1[b7 + j11] = t0[b6 + j11]
+                for j11 in range(q8, q9):
+                    interleave(16)
+                    apart()
+                    streams()
+                    x1[b7 + j11] = t0[b6 + j11]
+        else:
+            transpose_block(4, 16, 0, f32_at(x1, i0 * s8 + i1 * s1), s3, f32_at(x0, i1 * s7 + i0 * s4), s6, q3, q2)
 """
 
 from __future__ import annotations
@@ -34,7 +56,9 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.expr import Expr, Flat, Load
 from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.plan import AROUND
 from onnx_numba.native.transpose import LEAST, square_lanes
+from onnx_numba.record import record
 from onnx_numba.schedule.domain import coefficient, merge, mergeable, rewrite
 from onnx_numba.schedule.expand import cost
 from onnx_numba.schedule.steps import Group, Member
@@ -47,7 +71,8 @@ WIDE = 256
 through memory twice as fast as those that are walked in the order in which they are read."""
 STRETCH, NARROWER = 1024, 64
 """The same two where rows are long, or may be, and nothing is done but move them. A Zen 4 that reads so much of a row at once takes 13 ms,
-not 24, for 100 MB; to Sapphire Rapids all blocks from 16 x 16 to 512 x 512 are one. In short rows such blocks cost up to a seventh."""
+not 24, for 100 MB; to Sapphire Rapids all blocks from 16 x 16 to 512 x 512 are one. In short rows such blocks cost up to a seventh. Results
+that go around the caches are as wide as others: fewer lines are written in two parts, 256 KiB a block are in the second cache."""
 SMALL = 1024
 """Elements up to which plain loops do, which compile faster."""
 MOST = 4
@@ -119,22 +144,51 @@ def moves_across(group: Group, across: Sym) -> bool:
     return not _below(across.extent, shortest) and all(_merely_moved(group, m, across) for m in stored)
 
 
-def in_tiles(group: Group, across: Sym, moves: bool) -> Group:
-    """The group with both axes in blocks: ``pvars`` ends with the two places in a block, before them the numbers of blocks of an axis
-    that may have more than one.
+@record
+class Tiles:
+    """A group with both axes in blocks.
 
-    Where results are narrow, blocks are so much longer the other way; where the group only moves rows, they are long in any case.
+    Attributes
+    ----------
+    group : Group
+        Its ``pvars`` end with the two places in a block, before them the numbers of blocks of an axis that may have more than one.
+    moves : bool
+        Whether it does nothing but move rows that may be long, see `moves_across`.
+    length, wide : Dim or int
+        Elements of a whole block along the axis that is read, and along the one that is written.
+    extent : Dim or int
+        All elements along the latter.
+    number : Sym or None
+        Which of the blocks along it this is, if there may be several.
+    """
+
+    group: Group
+    moves: bool
+    length: Dim | int
+    wide: Dim | int
+    extent: Dim | int
+    number: Sym | None
+
+
+def in_tiles(group: Group, across: Sym, moves: bool, written: Dim | int) -> Tiles:
+    """A group's axes ``across`` and the one of its results in blocks.
+
+    Where results are narrow, blocks are so much longer the other way; where the group only moves rows, they are long in any case, and the
+    wider the nearer the result's bytes, ``written``, come to those that go around the caches (they are 0 if none do).
     """
     last = group.pvars[-1]
     assert across.extent is not None and last.extent is not None
     loads = _outside(group, [m.expr for m in group.members if m.stored])
     element = max(load.tensor.dtype.size for load in loads if _crosses(load, across, last))
-    line, wide = LINE // element, WIDE
+    line = LINE // element
+    wide: Dim | int = WIDE
     width = d.dmin(WIDE, last.extent)
     length = d.dmax(line, d.floordiv(line * WIDE, d.dmax(width, 1)))
     if moves:
-        length, wide = d.dmax(STRETCH // element, length), NARROWER
-    numbers, places, table = [], [], {}
+        length = d.dmax(STRETCH // element, length)
+        wide = d.dmin(WIDE, NARROWER * d.dmax(1, d.floordiv(written, AROUND * NARROWER // WIDE)))
+    numbers: dict[Sym, Sym] = {}
+    places, table = [], {}
     for variable, size in ((across, length), (last, wide)):
         assert variable.extent is not None
         if isinstance(variable.extent, int) and isinstance(size, int) and variable.extent <= size:
@@ -143,10 +197,11 @@ def in_tiles(group: Group, across: Sym, moves: bool) -> Group:
         number = Sym(variable.name + "b", extent=d.ceildiv(variable.extent, size))
         place = Sym(variable.name, extent=d.dmin(size, variable.extent - d.dim(number) * size))
         table[variable] = d.dim(number) * size + d.dim(place)
-        numbers.append(number)
+        numbers[variable] = number
         places.append(place)
-    order = (*(v for v in group.pvars if v not in (across, last)), *numbers, *places)
-    return replace(rewrite(group, table, order), pvars=order, order=order)
+    order = (*(v for v in group.pvars if v not in (across, last)), *numbers.values(), *places)
+    blocks = replace(rewrite(group, table, order), pvars=order, order=order)
+    return Tiles(blocks, moves, length, wide, last.extent, numbers.get(last))
 
 
 def _merely_moved(group: Group, m: Member, across: Sym) -> bool:
@@ -165,15 +220,15 @@ def _merely_moved(group: Group, m: Member, across: Sym) -> bool:
 class TileWriter(RowWriter):
     """Writes the loops of a group that `in_tiles` has made."""
 
-    def __init__(self, group: Group, emitter: Emitter, target: Target, moves: bool) -> None:
-        super().__init__(group, emitter, target)
-        self.moves = moves
-        *self.outer, self.across, self.last = group.pvars
+    def __init__(self, tiles: Tiles, emitter: Emitter, target: Target) -> None:
+        super().__init__(tiles.group, emitter, target)
+        self.tiles = tiles
+        *self.outer, self.across, self.last = tiles.group.pvars
 
     def write(self) -> tuple[Dim | int, Dim | int]:
         """Emit everything; answer (total, grain)."""
         stored = [m for m in self.group.members if m.stored]
-        computed = [m for m in stored if not self.moves and not _merely_moved(self.group, m, self.across)]
+        computed = [m for m in stored if not self.tiles.moves and not _merely_moved(self.group, m, self.across)]
         with ExitStack() as loops:
             total = self._open_outer(loops, self.outer)
             for m in stored:
@@ -189,13 +244,61 @@ class TileWriter(RowWriter):
         length, width = (d.bound(v.extent, upper=True) for v in (self.across, self.last) if v.extent is not None)
         if isinstance(length, int) and isinstance(width, int):
             return length * width
-        return (STRETCH * NARROWER if self.moves else LINE * WIDE) // max(m.target.dtype.size for m in self.group.members if m.stored)
+        return (STRETCH * NARROWER if self.tiles.moves else LINE * WIDE) // max(m.target.dtype.size for m in self.group.members if m.stored)
 
     def _move(self, m: Member) -> None:
         assert isinstance(m.expr, Load)
+        if not self.emitter.may_be_large:
+            self._into_result(m, m.expr)
+        elif isinstance(self.emitter.written, int):
+            self._around(m, m.expr)
+        else:
+            with self.emitter.block("if goes_around(ctx):"):
+                self._around(m, m.expr)
+            with self.emitter.block("else:"):
+                self._into_result(m, m.expr)
+
+    def _into_result(self, m: Member, load: Load) -> None:
         pitch = coefficient(m.position, self.across)
         assert pitch is not None
-        self._transpose(self._at(m.target, m.position), self.emitter.dim(pitch), m.expr)
+        self._transpose(self._at(m.target, m.position), self.emitter.dim(pitch), load)
+
+    def _around(self, m: Member, load: Load) -> None:
+        """Transpose a block into scratch and write around the caches, of each row, the lines that begin in it."""
+        emitter, tiles, length, line = self.emitter, self.tiles, self.across.extent, LINE // load.tensor.dtype.size
+        assert length is not None and self.last.extent is not None
+        at, pitch = d.substitute(m.position, {self.last: 0}), d.dmin(tiles.wide + line, tiles.extent)
+        whole = tiles.number is None and coefficient(m.position, self.across) == tiles.extent
+        if not whole:
+            pitch = pitch + line  # a power of two would let all rows meet in the same places of the first cache
+        block = emitter.in_scratch(load.tensor, d.dmin(1, d.floordiv(emitter.written, AROUND)) * tiles.length * pitch)
+        reach = tiles.extent if tiles.number is None else d.dmin(tiles.wide + line, tiles.extent - d.dim(tiles.number) * tiles.wide)
+        self._transpose(emitter.buffer(block), emitter.dim(pitch), load, reach)
+        if whole:
+            self._write_around(m.target, d.substitute(at, {self.across: 0}), block, 0, pitch * length, pitch * length)
+        else:
+            with emitter.loop(self.across, emitter.fresh("r")):
+                self._write_around(m.target, at, block, d.dim(self.across) * pitch, self.last.extent, reach)
+
+    def _write_around(self, target: Tensor, at: Dim | int, block: Tensor, start: Dim | int, width: Dim | int, reach: Dim | int) -> None:
+        """Copy a row: lines that begin in its first ``width`` elements, as far as ``reach``, and in the first block what is before them."""
+        emitter, number, to, source = self.emitter, self.tiles.number, self.emitter.buffer(target), self.emitter.buffer(block)
+        begin, source_begin, first, stop, j = (emitter.fresh(prefix) for prefix in "bbqqj")
+        emitter.line(f"{begin} = {emitter.dim(at)}")
+        emitter.line(f"{source_begin} = {emitter.dim(start)}")
+        limit, columns = emitter.dim(reach), emitter.dim(width)
+        emitter.line(f"{first} = min({limit}, to_line({to}, {begin}))")
+        if number is not None:
+            emitter.line(f"{stop} = min({limit}, {columns} + to_line({to}, {begin} + {columns}))")
+        head = first if number is None else f"0 if {emitter.dim(d.dim(number))} == 0 else {first}, {first}"
+        element = f"{to}[{begin} + {j}] = {source}[{source_begin} + {j}]"
+        with emitter.block(f"for {j} in range({head}):"):
+            emitter.line(element)
+        with emitter.block(f"for {j} in range({first}, {limit if number is None else stop}):"):
+            emitter.line(f"interleave({LINE // target.dtype.size})")
+            emitter.line("apart()")
+            emitter.stream()
+            emitter.line(element)
 
     def _compute(self, members: Sequence[Member]) -> None:
         loads = _outside(self.group, [self.resolved(m) for m in members])
@@ -218,13 +321,14 @@ class TileWriter(RowWriter):
             for m in block.members:
                 self.emitter.store(m.target, m.position, m.expr)
 
-    def _transpose(self, to: str, pitch: str, load: Load) -> None:
+    def _transpose(self, to: str, pitch: str, load: Load, reach: Dim | int | None = None) -> None:
+        """Transpose a block, to be written at once; or with a reach, into scratch."""
         size, step = load.tensor.dtype.size, coefficient(load.index[0], self.last)
         assert step is not None and self.across.extent is not None and self.last.extent is not None
-        rows, columns = self.emitter.dim(self.across.extent), self.emitter.dim(self.last.extent)
+        rows, columns = self.emitter.dim(self.across.extent), self.emitter.dim(self.last.extent if reach is None else reach)
         start = self._at(load.tensor, load.index[0])
-        lanes = square_lanes(self.target, size)
-        self.emitter.line(f"transpose_block({size}, {lanes}, {to}, {pitch}, {start}, {self.emitter.dim(step)}, {rows}, {columns})")
+        literals = f"{size}, {square_lanes(self.target, size)}, {int(reach is not None)}"
+        self.emitter.line(f"transpose_block({literals}, {to}, {pitch}, {start}, {self.emitter.dim(step)}, {rows}, {columns})")
 
     def _at(self, tensor: Tensor, index: Dim | int) -> str:
         """A tensor from the block's first element on."""

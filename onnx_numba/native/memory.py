@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_numba.ir.plan import CTX_INDEX, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_STATUS
+from onnx_numba.ir.plan import CTX_AROUND, CTX_INDEX, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_STATUS
 from onnx_numba.ir.types import DTYPES
 from onnx_numba.native.emit import index_value, is_int, is_pointer, numba_type, plain, prefetch
 from onnx_numba.native.registry import Intrinsic, Record, function, intrinsic
@@ -245,6 +245,31 @@ def fetch(size: Any, pointer: Any, start: Any, count: Any) -> None:
         fetch_line(pointer, start + i)
 
 
+def _to_line_typing(*args: Any) -> Any:
+    from numba import types
+
+    return types.int64 if len(args) == 2 and is_pointer(args[0]) and is_int(args[1]) else None
+
+
+def _emit_to_line(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    place = _element_pointer(builder, signature, args)
+    size = context.get_abi_sizeof(place.type.pointee)
+    past = builder.and_(builder.neg(builder.ptrtoint(place, _i64(builder, 0).type)), _i64(builder, LINE - 1))
+    return builder.udiv(past, _i64(builder, size))
+
+
+@intrinsic(_to_line_typing, _emit_to_line)
+def to_line(pointer: Any, i: Any) -> Any:
+    """How many elements from i on lie before the next line of the cache begins."""
+    return int(-(pointer.ctypes.data + i * pointer.itemsize) % LINE // pointer.itemsize)
+
+
+@function
+def goes_around(ctx: Any) -> Any:
+    """Whether the results of this call are so large that they had better go around the caches."""
+    return ctx[CTX_AROUND] != 0
+
+
 # ---- calls
 
 
@@ -357,6 +382,6 @@ def check_index(ctx: Any, i: Any, n: Any, work: Any, code: Any) -> Any:
 
 
 RECORDS: tuple[Record, ...] = (
-    *POINTERS, atomic_add, atomic_load, atomic_store, cas, pause, fetch_line, fetch, call_kernel, memcpy, memset, move, fail,
-    check_index,
+    *POINTERS, atomic_add, atomic_load, atomic_store, cas, pause, fetch_line, fetch, to_line, goes_around, call_kernel, memcpy,
+    memset, move, fail, check_index,
 )  # fmt: skip

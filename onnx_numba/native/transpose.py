@@ -1,5 +1,8 @@
 """Blocks of a matrix transposed in registers: vectors of rows in, vectors of columns out, for elements of any size.
 
+Squares follow one another as their elements are written, which is best while a block is in the cache, or as they are read, which is best
+where that comes from memory and is written to the cache.
+
 A block is covered by squares of as many elements each way as a vector holds, the last of a row or column moved back over its neighbour,
 so that no element is copied alone unless the block is narrower than the least square.
 """
@@ -32,7 +35,9 @@ def square_lanes(target: Target, size: int) -> int:
     return min(LARGEST, 4 * target.lanes // size) if size <= 8 else 1
 
 
-def _transpose_block(size: int, lanes: int, target: Any, target_row: int, source: Any, source_row: int, rows: int, columns: int) -> None:
+def _transpose_block(
+    size: int, lanes: int, as_read: int, target: Any, target_row: int, source: Any, source_row: int, rows: int, columns: int
+) -> None:
     """``target[i * target_row + j] = source[j * source_row + i]`` for i < ``rows`` and j < ``columns``."""
     for i in range(rows if columns else 0):
         target[i * target_row : i * target_row + columns] = source[np.arange(columns) * source_row + i]
@@ -44,7 +49,7 @@ class _Transposer(VectorEmitter):
     def __init__(self, builder: Any, literals: list[int], args: Any) -> None:
         from llvmlite import ir
 
-        size, lanes = literals
+        size, lanes, self.as_read = literals
         super().__init__(builder, ir.IntType(8 * size), lanes)
         self.align = min(size, 8)
         target, self.target_row, source, self.source_row, self.rows, self.columns = args
@@ -72,20 +77,22 @@ class _Transposer(VectorEmitter):
         builder, number = self.builder, self.number
         vector, past = self.ir.VectorType(self.element, n), number(n - 1)
 
-        def line(i: Any, values: list[Any]) -> list[Any]:
-            row = self.smaller(i, builder.sub(self.rows, number(n)))
+        last_row, last_column = builder.sub(self.rows, number(n)), builder.sub(self.columns, number(n))
+        outer, inner = (self.columns, self.rows) if self.as_read else (self.rows, self.columns)
 
-            def square(j: Any, values: list[Any]) -> list[Any]:
-                to, source = self._places(row, self.smaller(j, builder.sub(self.columns, number(n))))
+        def line(a: Any, values: list[Any]) -> list[Any]:
+            def square(b: Any, values: list[Any]) -> list[Any]:
+                i, j = (b, a) if self.as_read else (a, b)
+                to, source = self._places(self.smaller(i, last_row), self.smaller(j, last_column))
                 starts = [self.shift(source, builder.mul(self.source_row, number(k))) for k in range(n)]
                 for k, found in enumerate(self.transposed([self.load(start, vector) for start in starts])):
                     self.store(found, self.shift(to, builder.mul(self.target_row, number(k))))
                 return values
 
-            self.loop(number(0), builder.add(self.columns, past), n, [], square)
+            self.loop(number(0), builder.add(inner, past), n, [], square)
             return values
 
-        self.loop(number(0), builder.add(self.rows, past), n, [], line)
+        self.loop(number(0), builder.add(outer, past), n, [], line)
 
     def _narrow(self) -> None:
         """A block of few rows or columns: vectors of a row of the source, element by element to their places, or single elements."""
@@ -129,6 +136,6 @@ def _build(builder: Any, literals: list[int], args: Any) -> None:
     emitter.emit(emitter.lanes)
 
 
-transpose_block = Intrinsic("transpose_block", _transpose_block, pointer_typing(2, (2, 4), None, 8), outlined("transpose_block", 2, _build))
+transpose_block = Intrinsic("transpose_block", _transpose_block, pointer_typing(3, (3, 5), None, 9), outlined("transpose_block", 3, _build))
 
 RECORDS = (transpose_block,)

@@ -13,9 +13,11 @@ import numpy as np
 
 from onnx_numba.ir.abi import LARGEST_PRODUCT, LEFT_END, LEFT_ERROR, LEFT_HOST, LEFT_OUT
 from onnx_numba.ir.plan import (
+    AROUND,
     BAD_VALUE,
     BROADCAST,
     CANCELLED,
+    CTX_AROUND,
     CTX_CANCEL,
     CTX_INDEX,
     CTX_SCRATCH,
@@ -251,6 +253,7 @@ class Interpreter:
         extents = [self._slots[slot] for slot in dims]
         end = self._slots[total]
         grain = chunk_length(end, max(1, self._slots[grain]))
+        ctx[CTX_AROUND] = self._slots[written] >= AROUND
         with np.errstate(all="ignore"):
             for low in range(0, end, grain):
                 status = function(ctx, pointers, extents, low, min(low + grain, end))
