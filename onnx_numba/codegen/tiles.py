@@ -23,7 +23,7 @@ that begin in the block, as a line that is written in parts would be read first:
     t0 = f32_scratch(ctx, 0)
     for p in range(lo, hi):
         ...
-        if goes_around(ctx):
+        if goes_around(ctx) and (s7 >= 1024 or urem(s7, 16) == 0):
             transpose_block(4, 16, 1, t0, 288, f32_at(x0, i1 * s7 + i0 * s4), s6, q3, q4)
             for r5 in range(q3):
                 b6 = r5 * 288
@@ -73,6 +73,8 @@ STRETCH, NARROWER = 1024, 64
 """The same two where rows are long, or may be, and nothing is done but move them. A Zen 4 that reads so much of a row at once takes 13 ms,
 not 24, for 100 MB; to Sapphire Rapids all blocks from 16 x 16 to 512 x 512 are one. In short rows such blocks cost up to a seventh. Results
 that go around the caches are as wide as others: fewer lines are written in two parts, 256 KiB a block are in the second cache."""
+LONG = 1024
+"""Elements from which on it does not matter that a row begins and ends in the middle of a line."""
 SMALL = 1024
 """Elements up to which plain loops do, which compile faster."""
 MOST = 4
@@ -85,7 +87,7 @@ def crossing(group: Group) -> Sym | None:
         return None
     *others, last = group.pvars
     size = d.product(v.extent for v in group.pvars if v.extent is not None)
-    if _below(size, SMALL):
+    if _below(size, SMALL) or _below(last.extent, LEAST):
         return None
     votes: Counter[Sym] = Counter()
     for load in _outside(group, [m.expr for m in group.members if m.stored]):
@@ -191,7 +193,7 @@ def in_tiles(group: Group, across: Sym, moves: bool, written: Dim | int) -> Tile
     places, table = [], {}
     for variable, size in ((across, length), (last, wide)):
         assert variable.extent is not None
-        if isinstance(variable.extent, int) and isinstance(size, int) and variable.extent <= size:
+        if isinstance(variable.extent, int) and variable.extent <= (size if isinstance(size, int) else NARROWER):
             places.append(variable)
             continue
         number = Sym(variable.name + "b", extent=d.ceildiv(variable.extent, size))
@@ -248,15 +250,31 @@ class TileWriter(RowWriter):
 
     def _move(self, m: Member) -> None:
         assert isinstance(m.expr, Load)
-        if not self.emitter.may_be_large:
+        pays = self._pays_around(m) if self.emitter.may_be_large else ""
+        if pays == "":
             self._into_result(m, m.expr)
-        elif isinstance(self.emitter.written, int):
+        elif pays is True and isinstance(self.emitter.written, int):
             self._around(m, m.expr)
         else:
-            with self.emitter.block("if goes_around(ctx):"):
+            with self.emitter.block("if goes_around(ctx):" if pays is True else f"if goes_around(ctx) and ({pays}):"):
                 self._around(m, m.expr)
             with self.emitter.block("else:"):
                 self._into_result(m, m.expr)
+
+    def _pays_around(self, m: Member) -> bool | str:
+        """Whether nearly all lines that the rows of a result are in are theirs alone; else what the run has to ask, or nothing if not."""
+        extent, pitch, line = self.tiles.extent, coefficient(m.position, self.across), LINE // m.target.dtype.size
+        long, aligned = (isinstance(extent, int) and extent >= LONG), (isinstance(pitch, int) and pitch % line == 0)
+        if long or aligned or self._is_whole(m):
+            return True
+        assert pitch is not None
+        tests = [] if isinstance(extent, int) else [f"{self.emitter.dim(extent)} >= {LONG}"]
+        tests += [] if isinstance(pitch, int) else [f"urem({self.emitter.dim(pitch)}, {line}) == 0"]
+        return " or ".join(tests)
+
+    def _is_whole(self, m: Member) -> bool:
+        """Whether rows of the result follow one another without a gap, each of them in one block."""
+        return self.tiles.number is None and coefficient(m.position, self.across) == self.tiles.extent
 
     def _into_result(self, m: Member, load: Load) -> None:
         pitch = coefficient(m.position, self.across)
@@ -268,7 +286,7 @@ class TileWriter(RowWriter):
         emitter, tiles, length, line = self.emitter, self.tiles, self.across.extent, LINE // load.tensor.dtype.size
         assert length is not None and self.last.extent is not None
         at, pitch = d.substitute(m.position, {self.last: 0}), d.dmin(tiles.wide + line, tiles.extent)
-        whole = tiles.number is None and coefficient(m.position, self.across) == tiles.extent
+        whole = self._is_whole(m)
         if not whole:
             pitch = pitch + line  # a power of two would let all rows meet in the same places of the first cache
         block = emitter.in_scratch(load.tensor, d.dmin(1, d.floordiv(emitter.written, AROUND)) * tiles.length * pitch)
