@@ -40,12 +40,12 @@ def test_parts_of_rows_are_moved(width):
     rep = backend.prepare(parser.parse_model(HEAD + text))
     (y,) = rep.run([a.view(np.float16), b.view(np.float16)])
     np.testing.assert_array_equal(y.view(np.uint16), np.concatenate([a, b], 1))
-    assert "move(2, " in rep.source
+    assert "move_around(ctx, 2, " in rep.source
 
 
 def test_rows_that_an_index_names_are_moved_and_the_index_is_checked():
     rep = backend.prepare(parser.parse_model(HEAD + "g (float[N,M] x, int64[K] i) => (float[K,M] y) { y=Gather(x,i) }"))
-    assert "move(4, " in rep.source
+    assert "move_around(ctx, 4, " in rep.source
     for width in (3, 3000):
         x, i = RANDOM.standard_normal((6, width)).astype(np.float32), np.array([5, -6, 0, -1])
         np.testing.assert_array_equal(rep.run([x, i])[0], x[i])

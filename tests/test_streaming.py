@@ -7,10 +7,11 @@ import re
 import numpy as np
 import pytest
 from onnx import parser
-from template_kernels import check_guards, run
+from template_kernels import check_guards, guarded, run
 
 from onnx_numba import backend
 from onnx_numba.compile.bridge import define
+from onnx_numba.compile.numba_internals import compile_functions
 from onnx_numba.ir.plan import AROUND
 from onnx_numba.options import Options
 from onnx_numba.pipeline import Build
@@ -118,6 +119,7 @@ def generated(text: str, **options) -> str:
         ("g (float[N,M] x) => (float[N,M] y) { y=Softmax(x) }", False),  # exponentials wait where the result will be
         ("g (float[N,100] x) => (float[N,100] y) { y=Softmax(x) }", True),  # or elsewhere
         ("g (float[9,100] x) => (float[9,100] y) { y=Softmax(x) }", False),
+        ("g (float[N,M] x, float[M] s) => (float[M,N] y, float[M,N] z) { y=Transpose<perm=[1,0]>(x) z=Relu(y) }", True),  # both ways
         ("g (float[N,M,8] x) => (float[M,N,8] y) { t=Transpose<perm=[1,0,2]>(x) y=Relu(t) }", True),
     ],
 )
@@ -146,3 +148,54 @@ def test_large_results_are_the_same_whatever_the_threads(columns):
     wide = (x + r).astype(np.float64)
     norm = (wide - wide.mean(1, keepdims=True)) / np.sqrt(wide.var(1, keepdims=True) + 1e-5)
     np.testing.assert_allclose(one[0], np.maximum(norm * s, 0), rtol=1e-4, atol=1e-5)
+
+
+COPIES = """\
+def kernel(ctx, bufs, dims, lo, hi):
+    for p in range(lo, hi):
+        {call}
+    settle()
+    return 0
+"""
+
+
+@pytest.mark.parametrize("python", [False, True], ids=["compiled", "python"])
+@pytest.mark.parametrize("call", ["copy_around({size}, {to}, {source}, dims[2])", "move_around(ctx, {size}, {to}, {source}, dims[2])"])
+@pytest.mark.parametrize("kind", TYPES)
+def test_copies_from_anywhere_to_anywhere(kind, call, python):
+    element = np.dtype({"f16": "u2"}.get(kind, TYPES[kind]))
+    stored = {"f16": "u16"}.get(kind, kind)
+    source, to = (f"{stored}_at({stored}_p(bufs, {k}), dims[{1 - k}])" for k in range(2))
+    names = {"size": element.itemsize, "to": to, "source": source}
+    for to, start, count in [(0, 0, 0), (1, 5, 1), (0, 0, 64), (3, 1, 64), (32, 0, 512), (7, 3, 700), (0, 9, 20_000), (5, 0, 20_001)]:
+        x = RANDOM.integers(0, 100, count + start).astype(element)
+        memory, out = guarded(count + to + 9, element)
+        out[:] = 7
+        run(COPIES.format(call=call.format(**names)), [x, out], [to, start, count], [(0, 1)], python=python, around=1)
+        np.testing.assert_array_equal(out[to : to + count], x[start:])
+        assert (out[:to] == 7).all() and (out[to + count :] == 7).all()
+        check_guards(memory)
+
+
+@pytest.mark.parametrize("target", ["aarch64-linux", "arm64-macos", "x86_64-windows"])
+def test_copies_are_emitted_for_other_targets(target):
+    names = {"size": 4, "to": "f32_p(bufs, 1)", "source": "f32_p(bufs, 0)"}
+    text = COPIES.format(call="move_around(ctx, {size}, {to}, {source}, dims[2])".format(**names))
+    assert compile_functions(text, ["kernel"], {"kernel": "kernel_for_others"}, TARGETS[target])["kernel"]
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("columns", [2048, 1023])
+def test_large_copies(columns, known):
+    rows = AROUND // 4 // columns + 5
+    dims = {"N": rows, "M": columns} if known else {"N": "N", "M": "M"}
+    text = """g (float[{N},{M}] x, int64[K] i) => (float[A,B] c, float[C,D] r, float[K,{M}] g, float[E,F] s) <
+        int64[2] first = {{1, 0}}, int64[2] last = {{9999999, 9999999}}> {{
+        c=Concat<axis=1>(x,x) r=Concat<axis=0>(x,x) g=Gather(x,i) s=Slice(x,first,last) }}""".format(**dims)
+    x, i = RANDOM.standard_normal((rows, columns)).astype(np.float32), RANDOM.permutation(rows)
+    for threads in (1, 3):
+        c, r, g, s = backend.prepare(parser.parse_model(HEAD + text), num_threads=threads).run([x, i])
+        np.testing.assert_array_equal(c, np.concatenate([x, x], 1))
+        np.testing.assert_array_equal(r, np.concatenate([x, x], 0))
+        np.testing.assert_array_equal(g, x[i])
+        np.testing.assert_array_equal(s, x[1:])

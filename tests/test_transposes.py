@@ -27,7 +27,7 @@ def block_source(kind: str, size: int, lanes: int, as_read: int = 0) -> str:
     return f"""\
 def kernel(ctx, bufs, dims, lo, hi):
     for p in range(lo, hi):
-        transpose_block({size}, {lanes}, {as_read}, {kind}_p(bufs, 1), dims[0], {kind}_p(bufs, 0), dims[1], dims[2], dims[3])
+        transpose_block({size}, {lanes}, {kind}_p(bufs, 1), dims[0], {kind}_p(bufs, 0), dims[1], dims[2], dims[3], {as_read})
     return 0
 """
 

@@ -66,4 +66,5 @@ def finish(emitter: Emitter) -> list[str]:
     head = [f"    x{k} = {t.dtype.name}_p(bufs, {k})" for k, t in enumerate(emitter.buffers)]
     head += [f"    s{k} = dims[{k}]" for k in range(len(emitter.dims))]
     (body,) = emitter.blocks
-    return [*head, *body.lines, "    return 0"]
+    end = ["    settle()"] if emitter.settles else []
+    return [*head, *body.lines, *end, "    return 0"]

@@ -77,6 +77,8 @@ class Emitter:
         Bytes of the kernel's largest result, 0 where there is no point in going around the caches.
     streams : bool
         Whether loops say that their results may.
+    settles : bool
+        Whether calls may have written around the caches, so that the kernel ends by `settle`.
     scratch : Dim or int
         Bytes that the kernel needs of every worker.
     """
@@ -84,7 +86,7 @@ class Emitter:
     def __init__(self, buffers: list[Tensor], written: Dim | int = 0) -> None:
         self.buffers = buffers
         self.written = written
-        self.streams = False
+        self.streams = self.settles = False
         self.scratch: Dim | int = 0
         self.dims: list[Dim | int] = []
         self.locals: dict[Tensor, str] = {}
@@ -131,6 +133,17 @@ class Emitter:
         if self.may_be_large:
             self.line("streams()")
             self.streams = True
+
+    def move(self, size: int, to: str, source: str, count: Dim | int) -> None:
+        """Copy so many elements of ``size`` bytes between places, around the caches if they are part of so large a result."""
+        around = self.may_be_large
+        if around:
+            self.goes_around()
+        self.line(f"{'move_around(ctx, ' if around else 'move('}{size}, {to}, {source}, {self.dim(count)})")
+
+    def goes_around(self) -> None:
+        """Say that what is written by calls may go around the caches."""
+        self.streams = self.settles = True
 
     @property
     def may_be_large(self) -> bool:

@@ -472,7 +472,7 @@ class RowWriter(GroupWriter):
                 assert isinstance(m.expr, Load)
                 places = [(m.target, m.position), (m.expr.tensor, m.expr.index[0])]
                 to, source = (f"{t.dtype.name}_at({self.emitter.buffer(t)}, {self.emitter.dim(d.substitute(i, begin))})" for t, i in places)
-                self.emitter.line(f"move({m.target.dtype.size}, {to}, {source}, {self.emitter.dim(length)})")
+                self.emitter.move(m.target.dtype.size, to, source, length)
         return total, grain_of(self._along(), 2 * len(self.group.members))
 
     def _along(self) -> Dim | int:

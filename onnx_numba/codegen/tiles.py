@@ -8,7 +8,7 @@ A transposed matrix plus one becomes
         i0 = udiv(p, s0)
         q0 = min(16, s1 + i0 * -16)
         q1 = min(256, s2 + i1 * -256)
-        transpose_block(4, 16, 0, t0, q1, f32_at(x0, i1 * s4 + i0 * 16), s1, q0, q1)
+        transpose_block(4, 16, t0, q1, f32_at(x0, i1 * s4 + i0 * 16), s1, q0, q1, 0)
         for i2 in range(q0):
             b0 = i2 * q1
             b1 = i0 * s5 + i1 * 256 + i2 * s2
@@ -24,21 +24,15 @@ that begin in the block, as a line that is written in parts would be read first:
     for p in range(lo, hi):
         ...
         if goes_around(ctx) and (s7 >= 1024 or urem(s7, 16) == 0):
-            transpose_block(4, 16, 1, t0, 288, f32_at(x0, i1 * s7 + i0 * s4), s6, q3, q4)
+            transpose_block(4, 16, t0, 288, f32_at(x0, i1 * s7 + i0 * s4), s6, q3, q4, 1)
             for r5 in range(q3):
                 b6 = r5 * 288
                 b7 = b10 + r5 * s3
-                q8 = min(q4, to_line(x1, b7))
+                q8 = 0 if i1 == 0 else min(q4, to_line(x1, b7))
                 q9 = min(q4, q2 + to_line(x1, b7 + q2))
-                for j11 in range(0 if i1 == 0 else q8, q8):
-                    x1[b7 + j11] = t0[b6 + j11]
-                for j11 in range(q8, q9):
-                    interleave(16)
-                    apart()
-                    streams()
-                    x1[b7 + j11] = t0[b6 + j11]
+                copy_around(4, f32_at(x1, b7 + q8), f32_at(t0, b6 + q8), q9 - q8)
         else:
-            transpose_block(4, 16, 0, f32_at(x1, i0 * s8 + i1 * s1), s3, f32_at(x0, i1 * s7 + i0 * s4), s6, q3, q2)
+            transpose_block(4, 16, f32_at(x1, i0 * s8 + i1 * s1), s3, f32_at(x0, i1 * s7 + i0 * s4), s6, q3, q2, 0)
 """
 
 from __future__ import annotations
@@ -301,22 +295,18 @@ class TileWriter(RowWriter):
     def _write_around(self, target: Tensor, at: Dim | int, block: Tensor, start: Dim | int, width: Dim | int, reach: Dim | int) -> None:
         """Copy a row: lines that begin in its first ``width`` elements, as far as ``reach``, and in the first block what is before them."""
         emitter, number, to, source = self.emitter, self.tiles.number, self.emitter.buffer(target), self.emitter.buffer(block)
-        begin, source_begin, first, stop, j = (emitter.fresh(prefix) for prefix in "bbqqj")
+        name, (begin, source_begin) = target.dtype.name, (emitter.fresh("b") for _ in range(2))
         emitter.line(f"{begin} = {emitter.dim(at)}")
         emitter.line(f"{source_begin} = {emitter.dim(start)}")
-        limit, columns = emitter.dim(reach), emitter.dim(width)
-        emitter.line(f"{first} = min({limit}, to_line({to}, {begin}))")
+        first, count = "", emitter.dim(reach)
         if number is not None:
-            emitter.line(f"{stop} = min({limit}, {columns} + to_line({to}, {begin} + {columns}))")
-        head = first if number is None else f"0 if {emitter.dim(d.dim(number))} == 0 else {first}, {first}"
-        element = f"{to}[{begin} + {j}] = {source}[{source_begin} + {j}]"
-        with emitter.block(f"for {j} in range({head}):"):
-            emitter.line(element)
-        with emitter.block(f"for {j} in range({first}, {limit if number is None else stop}):"):
-            emitter.line(f"interleave({LINE // target.dtype.size})")
-            emitter.line("apart()")
-            emitter.stream()
-            emitter.line(element)
+            skipped, stop, columns = emitter.fresh("q"), emitter.fresh("q"), emitter.dim(width)
+            emitter.line(f"{skipped} = 0 if {emitter.dim(d.dim(number))} == 0 else min({count}, to_line({to}, {begin}))")
+            emitter.line(f"{stop} = min({count}, {columns} + to_line({to}, {begin} + {columns}))")
+            first, count = f" + {skipped}", f"{stop} - {skipped}"
+        places = f"{name}_at({to}, {begin}{first}), {name}_at({source}, {source_begin}{first})"
+        emitter.line(f"copy_around({target.dtype.size}, {places}, {count})")
+        emitter.goes_around()
 
     def _compute(self, members: Sequence[Member]) -> None:
         loads = _outside(self.group, [self.resolved(m) for m in members])
@@ -345,8 +335,8 @@ class TileWriter(RowWriter):
         assert step is not None and self.across.extent is not None and self.last.extent is not None
         rows, columns = self.emitter.dim(self.across.extent), self.emitter.dim(self.last.extent if reach is None else reach)
         start = self._at(load.tensor, load.index[0])
-        literals = f"{size}, {square_lanes(self.target, size)}, {int(reach is not None)}"
-        self.emitter.line(f"transpose_block({literals}, {to}, {pitch}, {start}, {self.emitter.dim(step)}, {rows}, {columns})")
+        literals, as_read = f"{size}, {square_lanes(self.target, size)}", int(reach is not None)
+        self.emitter.line(f"transpose_block({literals}, {to}, {pitch}, {start}, {self.emitter.dim(step)}, {rows}, {columns}, {as_read})")
 
     def _at(self, tensor: Tensor, index: Dim | int) -> str:
         """A tensor from the block's first element on."""

@@ -51,8 +51,8 @@ fence:
   br label %leave
 leave:
   ret void
-}
-declare void @llvm.x86.sse.sfence()"""
+}"""
+_FENCE = "declare void @llvm.x86.sse.sfence()"
 _Kind = tuple[int, str, int]
 """Elements of a stored vector, their type, and the alignment that is known of its place."""
 
@@ -97,6 +97,8 @@ def with_streaming(module: Any, symbol: str, target: Target) -> Any:
     text = text.replace(kernel[0], "\n".join([head, _ASK.format(ctx=kernel[1]), rest]))
     flag = f"!{1 + max(int(found[1]) for found in _METADATA.finditer(text))}"
     added = [*(_stores(name, kind, flag) for kind, name in kinds.items()), _END, f"{flag} = !{{i32 1}}"]
+    if _FENCE not in text:  # of `onnx_numba.native.around.settle`
+        added.append(_FENCE)
     return _inlined(re.sub(rf"{mark}\b", "", "\n".join([text, *added])), target)
 
 

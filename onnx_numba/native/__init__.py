@@ -8,6 +8,7 @@ from typing import Any
 
 from onnx_numba.native import (
     activation,
+    around,
     characters,
     error,
     exponential,
@@ -28,8 +29,8 @@ from onnx_numba.native import (
 from onnx_numba.native.registry import Function, Intrinsic, Record
 
 _MODULES = (
-    scalar, integer, small, memory, loops, exponential, logarithm, trigonometric, error, tile, pack, plane, transpose, product, words,
-    activation, characters,
+    scalar, integer, small, memory, around, loops, exponential, logarithm, trigonometric, error, tile, pack, plane, transpose, product,
+    words, activation, characters,
 )  # fmt: skip
 
 RECORDS: Mapping[str, Record] = MappingProxyType({record.name: record for module in _MODULES for record in module.RECORDS})

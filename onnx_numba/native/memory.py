@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_numba.ir.plan import CTX_AROUND, CTX_INDEX, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_STATUS
+from onnx_numba.ir.plan import CTX_INDEX, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_STATUS
 from onnx_numba.ir.types import DTYPES
 from onnx_numba.native.emit import index_value, is_int, is_pointer, numba_type, plain, prefetch
 from onnx_numba.native.registry import Intrinsic, Record, function, intrinsic
@@ -205,9 +205,9 @@ def _emit_pause(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     # Not inline assembly: LLVM has a parser for that only for the machine it runs on.
     triple, i32 = builder.module.triple, ir.IntType(32)
     if triple.startswith(("x86_64", "i686")):
-        _intrinsic_void(builder, "llvm.x86.sse2.pause", [])
+        intrinsic_void(builder, "llvm.x86.sse2.pause", [])
     elif triple.startswith(("aarch64", "arm64")):
-        _intrinsic_void(builder, "llvm.aarch64.hint", [ir.Constant(i32, 1)])  # yield
+        intrinsic_void(builder, "llvm.aarch64.hint", [ir.Constant(i32, 1)])  # yield
     return context.get_dummy_value()
 
 
@@ -243,31 +243,6 @@ def fetch(size: Any, pointer: Any, start: Any, count: Any) -> None:
     """Begin to load so many elements of ``size`` bytes, which need not exist, or the first of them if that is a lot."""
     for i in range(0, min(count, FETCHED // size), LINE // size):
         fetch_line(pointer, start + i)
-
-
-def _to_line_typing(*args: Any) -> Any:
-    from numba import types
-
-    return types.int64 if len(args) == 2 and is_pointer(args[0]) and is_int(args[1]) else None
-
-
-def _emit_to_line(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    place = _element_pointer(builder, signature, args)
-    size = context.get_abi_sizeof(place.type.pointee)
-    past = builder.and_(builder.neg(builder.ptrtoint(place, _i64(builder, 0).type)), _i64(builder, LINE - 1))
-    return builder.udiv(past, _i64(builder, size))
-
-
-@intrinsic(_to_line_typing, _emit_to_line)
-def to_line(pointer: Any, i: Any) -> Any:
-    """How many elements from i on lie before the next line of the cache begins."""
-    return int(-(pointer.ctypes.data + i * pointer.itemsize) % LINE // pointer.itemsize)
-
-
-@function
-def goes_around(ctx: Any) -> Any:
-    """Whether the results of this call are so large that they had better go around the caches."""
-    return ctx[CTX_AROUND] != 0
 
 
 # ---- calls
@@ -311,7 +286,7 @@ def _emit_memcpy(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     from llvmlite import ir
 
     target, source, count = _bytes(builder, args[0]), _bytes(builder, args[1]), index_value(builder, args[2], signature.args[2])
-    _intrinsic_void(builder, "llvm.memcpy.p0.p0.i64", [target, source, count, ir.Constant(ir.IntType(1), 0)])
+    intrinsic_void(builder, "llvm.memcpy.p0.p0.i64", [target, source, count, ir.Constant(ir.IntType(1), 0)])
     return context.get_dummy_value()
 
 
@@ -320,7 +295,7 @@ def _emit_memset(context: Any, builder: Any, signature: Any, args: Any) -> Any:
 
     target, count = _bytes(builder, args[0]), index_value(builder, args[2], signature.args[2])
     value = args[1] if args[1].type.width == 8 else builder.trunc(args[1], ir.IntType(8))
-    _intrinsic_void(builder, "llvm.memset.p0.i64", [target, value, count, ir.Constant(ir.IntType(1), 0)])
+    intrinsic_void(builder, "llvm.memset.p0.i64", [target, value, count, ir.Constant(ir.IntType(1), 0)])
     return context.get_dummy_value()
 
 
@@ -330,7 +305,8 @@ def _bytes(builder: Any, pointer: Any) -> Any:
     return builder.bitcast(pointer, ir.IntType(8).as_pointer())
 
 
-def _intrinsic_void(builder: Any, name: str, args: list[Any]) -> None:
+def intrinsic_void(builder: Any, name: str, args: list[Any]) -> None:
+    """Call one of LLVM's intrinsics that gives nothing."""
     from llvmlite import ir
     from numba.core import cgutils
 
@@ -382,6 +358,6 @@ def check_index(ctx: Any, i: Any, n: Any, work: Any, code: Any) -> Any:
 
 
 RECORDS: tuple[Record, ...] = (
-    *POINTERS, atomic_add, atomic_load, atomic_store, cas, pause, fetch_line, fetch, to_line, goes_around, call_kernel, memcpy,
-    memset, move, fail, check_index,
+    *POINTERS, atomic_add, atomic_load, atomic_store, cas, pause, fetch_line, fetch, call_kernel, memcpy, memset, move, fail,
+    check_index,
 )  # fmt: skip

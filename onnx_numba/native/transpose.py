@@ -36,7 +36,7 @@ def square_lanes(target: Target, size: int) -> int:
 
 
 def _transpose_block(
-    size: int, lanes: int, as_read: int, target: Any, target_row: int, source: Any, source_row: int, rows: int, columns: int
+    size: int, lanes: int, target: Any, target_row: int, source: Any, source_row: int, rows: int, columns: int, as_read: int
 ) -> None:
     """``target[i * target_row + j] = source[j * source_row + i]`` for i < ``rows`` and j < ``columns``."""
     for i in range(rows if columns else 0):
@@ -49,10 +49,11 @@ class _Transposer(VectorEmitter):
     def __init__(self, builder: Any, literals: list[int], args: Any) -> None:
         from llvmlite import ir
 
-        size, lanes, self.as_read = literals
+        size, lanes = literals
         super().__init__(builder, ir.IntType(8 * size), lanes)
         self.align = min(size, 8)
-        target, self.target_row, source, self.source_row, self.rows, self.columns = args
+        target, self.target_row, source, self.source_row, self.rows, self.columns, as_read = args
+        self.as_read = builder.icmp_signed("!=", as_read, self.number(0))
         self.target, self.source = (builder.bitcast(p, self.element.as_pointer()) for p in (target, source))
 
     def emit(self, n: int) -> None:
@@ -73,16 +74,20 @@ class _Transposer(VectorEmitter):
         target = self.shift(self.target, builder.add(builder.mul(i, self.target_row), j))
         return target, self.shift(self.source, builder.add(builder.mul(j, self.source_row), i))
 
+    def _ordered(self, a: Any, b: Any) -> tuple[Any, Any]:
+        """Two numbers, or the second and the first where squares follow one another as they are read."""
+        return self.builder.select(self.as_read, b, a), self.builder.select(self.as_read, a, b)
+
     def _squares(self, n: int) -> None:
         builder, number = self.builder, self.number
         vector, past = self.ir.VectorType(self.element, n), number(n - 1)
 
         last_row, last_column = builder.sub(self.rows, number(n)), builder.sub(self.columns, number(n))
-        outer, inner = (self.columns, self.rows) if self.as_read else (self.rows, self.columns)
+        outer, inner = self._ordered(self.rows, self.columns)
 
         def line(a: Any, values: list[Any]) -> list[Any]:
             def square(b: Any, values: list[Any]) -> list[Any]:
-                i, j = (b, a) if self.as_read else (a, b)
+                i, j = self._ordered(a, b)
                 to, source = self._places(self.smaller(i, last_row), self.smaller(j, last_column))
                 starts = [self.shift(source, builder.mul(self.source_row, number(k))) for k in range(n)]
                 for k, found in enumerate(self.transposed([self.load(start, vector) for start in starts])):
@@ -136,6 +141,6 @@ def _build(builder: Any, literals: list[int], args: Any) -> None:
     emitter.emit(emitter.lanes)
 
 
-transpose_block = Intrinsic("transpose_block", _transpose_block, pointer_typing(3, (3, 5), None, 9), outlined("transpose_block", 3, _build))
+transpose_block = Intrinsic("transpose_block", _transpose_block, pointer_typing(2, (2, 4), None, 9), outlined("transpose_block", 2, _build))
 
 RECORDS = (transpose_block,)
