@@ -93,14 +93,14 @@ def reverse_by_scratch(ctx, bufs, dims, lo, hi):
     return 0
 
 
-def goes_around(ctx, bufs, dims, lo, hi):
+def told_to_go_around(ctx, bufs, dims, lo, hi):
     out = i64_p(bufs, 0)
     for i in range(lo, hi):
         out[i] = ctx[6]
     return 0
 
 
-KERNELS = (double, increment, refuse_negative, take, count_positive, keep_positive, reverse_by_scratch, goes_around)
+KERNELS = (double, increment, refuse_negative, take, count_positive, keep_positive, reverse_by_scratch, told_to_go_around)
 assert (INDEX_RANGE, BAD_VALUE, CTX_AROUND) == (1, 5, 6)  # written out in the kernels
 
 

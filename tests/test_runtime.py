@@ -41,7 +41,7 @@ def test_kernels_learn_whether_what_they_write_goes_around_the_caches(compiled, 
     for number, size in enumerate(sizes):
         y = b.output(f"y{number}", "i64", dims=(b.slot(500),))
         b.emit("out", number)
-        b.call(plans.goes_around, y.dims[0], (y.buffer,), (), grain=1, written=size)
+        b.call(plans.told_to_go_around, y.dims[0], (y.buffer,), (), grain=1, written=size)
     session = Session(b.plan(), [], compiled, Options(num_threads=threads))
     for _ in range(3):
         for size, told in zip(sizes, session.run([]), strict=True):

@@ -223,7 +223,10 @@ def worker(pool, number):  # type: ignore[no-untyped-def]
         region = atomic_load(pool, P_REGION)
         if region != seen:
             seen = region
-            chunk = claim(pool, number)
+            # Where there are fewer chunks than threads the others keep away from the shares. What this reads may be of the next region.
+            chunk = -1
+            if number < atomic_load(pool, P_CHUNKS):
+                chunk = claim(pool, number)
             while chunk >= 0:
                 run_chunk(pool, number, chunk)
                 idle = 0
