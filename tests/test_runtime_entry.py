@@ -126,6 +126,46 @@ def test_large_outputs_are_recycled(single):
     np.testing.assert_array_equal(held, 2 * values(LARGE) + 1)
 
 
+def test_large_outputs_are_recycled_without_python(single, monkeypatch):
+    x, run = values(LARGE), single._entry.function
+    run([x])
+    pool = single._program.outputs
+    blocks = list(map(id, pool.blocks))
+    monkeypatch.setattr(type(pool), "empty", None)  # a call would raise
+    output = run([x])[0]
+    assert id(output.base) in blocks
+    assert output.flags.carray and output.__array_interface__["data"][0] % 64 == 0
+    view = output[5:7]
+    del output
+    monkeypatch.undo()
+    later = run([values(LARGE, 1)])[0]
+    assert not np.shares_memory(view, later)
+    np.testing.assert_array_equal(view, 2 * x[5:7] + 1)
+    del view
+    assert id(run([x[: LARGE // 4]])[0].base) not in blocks  # they are more than twice too large
+
+
+def test_python_and_the_entry_share_the_pool(single):
+    pool, run, x, wrong = single._program.outputs, single._entry.function, values(LARGE), []
+    size = run([x])[0].nbytes
+
+    def by_python(mark):
+        for _ in range(2000):
+            array = pool.empty((size,), np.dtype("u1"))
+            array[:64] = mark
+            if not (array[:64] == mark).all():
+                wrong.append(mark)
+
+    threads = [threading.Thread(target=by_python, args=(mark,)) for mark in (1, 2)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        result = run([x])
+        if result is not entry.REFUSED and not (result[0][:16] == 2 * x[:16] + 1).all():
+            wrong.append(0)
+    assert not wrong
+
+
 def test_errors_come_through(session):
     for _ in range(3):
         with pytest.raises(ExecutionError, match=r"take node: an index is out of range \(work item 1\)") as caught:

@@ -194,19 +194,19 @@ def test_the_pool_is_bounded_and_exact():
     held = [pool.empty((LARGE + n,), np.dtype("u1")) for n in range(20)]
     for number, array in enumerate(held):
         array.fill(number)
-    assert len(pool._blocks) == 4
+    assert len(pool.blocks) == 4
     assert [int(array[0]) for array in held] == list(range(20))
     exported = memoryview(pool.empty((LARGE,), np.dtype("u1")))
     assert not np.shares_memory(np.asarray(exported), pool.empty((LARGE,), np.dtype("u1")))
     pool.trim()
-    assert not pool._blocks
+    assert not pool.blocks
 
 
 def test_small_outputs_and_zero_dims():
     pool = OutputPool()
     assert pool.empty((), np.dtype("f4")).shape == ()
     assert pool.empty((0, 10**6), np.dtype("f4")).shape == (0, 10**6)
-    assert not pool._blocks
+    assert not pool.blocks
 
 
 def test_the_pool_is_thread_safe():

@@ -165,7 +165,9 @@ NOT_FAILED = 1 << 62
     F_BYTE,  # object: the element type of bytes
     F_UTF8,
     F_CLEAR,
-) = range(58)
+    F_KEPT,  # object: the list of blocks that large outputs lie in
+    F_SET_BASE,
+) = range(60)
 FRONT_WORDS = 64
 # An input of strings has the number of an object in place of a buffer; the other is -1. IN_FILLED is 1 if it must have elements.
 IN_TYPE, IN_RANK, IN_BUFFER, IN_NAME, IN_SIZE, IN_DIMS, IN_OBJECT, IN_FILLED, IN_WORDS = range(9)
@@ -184,16 +186,22 @@ BUILD_TEXT = 3
 """The other way round: spans and bytes of the strings in an array of objects."""
 
 # Byte offsets in CPython's and NumPy's objects; `onnx_numba.runtime.entry` looks whether this process has them.
-O_TYPE, A_DATA, A_RANK, A_DIMS, A_DTYPE, A_FLAGS = 8, 16, 24, 32, 56, 64
+O_REFERENCES, O_TYPE, A_DATA, A_RANK, A_DIMS, A_DTYPE, A_FLAGS = 0, 8, 16, 24, 32, 56, 64
 U_LENGTH = 16
 """In a string: how many characters it has."""
 D_IDENTITY = 24
 """In an element type: kind, character, byte order and number, eight bytes that are the same in every copy of a plain type."""
 READABLE = 0x0101
 """Flags of an array that is C-contiguous and aligned."""
+WRITABLE = 0x0501
+"""The same of one that may be written too."""
+CACHE_LINE = 64
+"""Bytes on a multiple of which large outputs begin."""
 
 SMALL_OUTPUT = 64 * 1024
 """Larger outputs come from the recycling pool."""
+HUGE_OUTPUT = 1 << 31
+"""Outputs of so many bytes are left to Python: the product of two numbers below fits 64 bits."""
 SMALL_INPUT = 16 * 1024
 """Inputs of so many bytes in all make a run worth letting other Python threads go on."""
 

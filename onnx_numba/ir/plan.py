@@ -53,7 +53,7 @@ from typing import Any
 from onnx_numba.ir.types import ValueType
 from onnx_numba.record import record
 
-ABI = 4
+ABI = 5
 """Version of instruction encoding, kernel signature and context layout; part of every store key."""
 
 OPS: dict[str, str] = {

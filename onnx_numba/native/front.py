@@ -2,9 +2,9 @@
 
 It takes the inputs as Python objects, looks whether they are exactly what the plan wants (plain arrays of the declared type, rank
 and fixed dims, contiguous and aligned, those of objects with nothing but strings, in an array, list, tuple or dict), runs the plan,
-makes small outputs through NumPy's C API, maps and strings through CPython's, and returns the tuple. Where an input is anything else it
+makes outputs through NumPy's C API, maps and strings through CPython's, and returns the tuple. Where an input is anything else it
 has touched nothing; the general path in Python then does everything and finds the words for what is wrong. What the runner leaves for
-(large outputs, growth, Python steps, errors) is served by Python through a callback, and the run goes on.
+(large outputs for which no block is free, growth, Python steps, errors) is served by Python through a callback, and the run goes on.
 
 Objects are numbers here, their addresses. All words are described in ``onnx_numba.ir.abi``.
 """
@@ -15,6 +15,7 @@ from onnx_numba.ir.abi import (
     A_DATA,
     A_DIMS,
     A_DTYPE,
+    CACHE_LINE,
     D_IDENTITY,
     F_ALLOC,
     F_BUSY,
@@ -31,6 +32,7 @@ from onnx_numba.ir.abi import (
     F_IN,
     F_INCREF,
     F_INPUTS,
+    F_KEPT,
     F_LIST,
     F_LIST_GET,
     F_LIST_SET,
@@ -50,6 +52,7 @@ from onnx_numba.ir.abi import (
     F_SAVE,
     F_SERVE,
     F_SERVED,
+    F_SET_BASE,
     F_SHAPE,
     F_STATE,
     F_TIME,
@@ -60,6 +63,7 @@ from onnx_numba.ir.abi import (
     F_TUPLE_SET,
     F_TUPLE_SIZE,
     F_VECTORCALL,
+    HUGE_OUTPUT,
     IN_BUFFER,
     IN_DIMS,
     IN_FILLED,
@@ -72,6 +76,7 @@ from onnx_numba.ir.abi import (
     LEFT_END,
     LEFT_HOST,
     LEFT_OUT,
+    O_REFERENCES,
     O_TYPE,
     OUT_BUFFER,
     OUT_DIMS,
@@ -92,8 +97,9 @@ from onnx_numba.ir.abi import (
     SERVE_VALUE,
     SMALL_INPUT,
     SMALL_OUTPUT,
+    WRITABLE,
 )
-from onnx_numba.native.address import call_c, words_at
+from onnx_numba.native.address import call_c, halves_at, words_at
 from onnx_numba.native.build import build
 from onnx_numba.native.memory import POINTERS, atomic_load
 from onnx_numba.native.mode import choose, judge
@@ -275,7 +281,7 @@ def now(front):  # type: ignore[no-untyped-def]
 
 
 def make_output(front, state, number):  # type: ignore[no-untyped-def]
-    """Make a small output: 1, 0 if Python has to, or -1 if there was an exception."""
+    """Make an output that is small or that a block is free for: 1, 0 if Python has to, or -1 if there was an exception."""
     port = i64_at(i64_p(front, F_OUT), number * OUT_WORDS)
     slots = i64_p(state, S_SLOTS)
     shape = i64_p(front, F_SHAPE)
@@ -283,18 +289,51 @@ def make_output(front, state, number):  # type: ignore[no-untyped-def]
     size = port[OUT_SIZE]
     for axis in range(port[OUT_RANK]):
         extent = slots[atomic_load(dims, axis)]
-        if extent < 0 or extent >= SMALL_OUTPUT:  # the product of two that are below fits 64 bits
+        if extent < 0 or extent >= HUGE_OUTPUT:
             return 0
         shape[axis] = extent
         size *= extent
-        if size >= SMALL_OUTPUT:
+        if size >= HUGE_OUTPUT:
             return 0
-    call_c(front[F_INCREF], port[OUT_TYPE])
-    array = call_c(front[F_NEW_ARRAY], front[F_NDARRAY], port[OUT_TYPE], port[OUT_RANK], front[F_SHAPE], 0, 0, 0, 0)
+    block = 0
+    if size >= SMALL_OUTPUT:
+        block = free_block(front, size + CACHE_LINE)
+        if block == 0:
+            return 0
+    array = new_array(front, port, block)
     if array == 0:
         return -1
     give_output(front, state, number, array)
     return 1
+
+
+def free_block(front, need):  # type: ignore[no-untyped-def]
+    """A block of `onnx_numba.runtime.outputs.OutputPool` that only its list refers to and whose size fits; 0 if there is none.
+
+    As nothing lets other Python threads go on, it is free until an array refers to it.
+    """
+    blocks = front[F_KEPT]
+    for k in range(call_c(front[F_LIST_SIZE], blocks)):
+        block = call_c(front[F_LIST_GET], blocks, k)
+        size = words_at(words_at(block + A_DIMS)[0])[0]
+        if need <= size and size <= 2 * need and halves_at(block + O_REFERENCES)[0] == 1:
+            return block
+    return 0
+
+
+def new_array(front, port, block):  # type: ignore[no-untyped-def]
+    """An uninitialised array of an output's type and the dims in F_SHAPE, in a block unless that is 0; 0 if there was an exception."""
+    data = words_at(block + A_DATA)[0] if block != 0 else 0
+    data += -data & (CACHE_LINE - 1)
+    call_c(front[F_INCREF], port[OUT_TYPE])
+    flags = WRITABLE if block != 0 else 0
+    array = call_c(front[F_NEW_ARRAY], front[F_NDARRAY], port[OUT_TYPE], port[OUT_RANK], front[F_SHAPE], 0, data, flags, 0)
+    if array != 0 and block != 0:
+        call_c(front[F_INCREF], block)
+        if call_c(front[F_SET_BASE], array, block) & 0xFFFFFFFF != 0:
+            call_c(front[F_DECREF], array)
+            return 0
+    return array
 
 
 def give_output(front, state, number, array):  # type: ignore[no-untyped-def]

@@ -60,6 +60,7 @@ from onnx_numba.ir.abi import (
     F_IN,
     F_INCREF,
     F_INPUTS,
+    F_KEPT,
     F_LENGTH,
     F_LIST,
     F_LIST_GET,
@@ -81,6 +82,7 @@ from onnx_numba.ir.abi import (
     F_RUN,
     F_SAVE,
     F_SERVE,
+    F_SET_BASE,
     F_SHAPE,
     F_STATE,
     F_STEPS,
@@ -99,6 +101,7 @@ from onnx_numba.ir.abi import (
     LEFT_ERROR,
     LEFT_HOST,
     LEFT_OUT,
+    O_REFERENCES,
     O_TYPE,
     OUT_WORDS,
     SERVE_VALUE,
@@ -114,8 +117,8 @@ if TYPE_CHECKING:
 
 _HEAVY_WEIGHTS = 64 * 1024
 _HEAVY_WORDS = 4000
-_NEW_FROM_DESCR = 94
-"""Place of ``PyArray_NewFromDescr`` in NumPy's table of functions; such places never change."""
+_NEW_FROM_DESCR, _SET_BASE_OBJECT = 94, 282
+"""Places of ``PyArray_NewFromDescr`` and ``PyArray_SetBaseObject`` in NumPy's table of functions; such places never change."""
 
 _CPYTHON = {
     F_ALLOC: "PyType_GenericAlloc", F_TUPLE_NEW: "PyTuple_New", F_TUPLE_SET: "PyTuple_SetItem", F_TUPLE_GET: "PyTuple_GetItem",
@@ -166,6 +169,11 @@ def usable() -> bool:
             return False
     if any(_read(ctypes.c_int64, id(text) + U_LENGTH) != len(text) for text in ("", "string", "für", "ŝnuro", "🙂")):
         return False
+    block = np.empty(1)
+    for held in range(3):
+        others = [block] * held
+        if _read(ctypes.c_int32, id(block) + O_REFERENCES) != 1 + len(others):
+            return False
     return all(_identity_found(np.dtype(name)) for name in ("f4", ">f4", "i8", "?", "O"))
 
 
@@ -253,7 +261,7 @@ class Entry:
         objects = {
             F_RESULT: result, F_REFUSED: REFUSED, F_SERVE: server.serve, F_NDARRAY: np.ndarray, F_LIST: list, F_TUPLE: tuple,
             F_DICT: dict, F_GENERAL: general, F_OBJECT: np.dtype(object), F_NONE: None, F_STR: str, F_BYTE: np.dtype(np.uint8),
-            F_OBJECTS: state.objects, F_BLOCKS: [None] * len(plan.hosts),
+            F_OBJECTS: state.objects, F_BLOCKS: [None] * len(plan.hosts), F_KEPT: program.outputs.blocks,
         }  # fmt: skip
         front = words(FRONT_WORDS).view(_Front)
         for word, table in tables.items():
@@ -366,8 +374,8 @@ def _functions() -> dict[int, int]:
     capsule = importlib.import_module("numpy._core._multiarray_umath")._ARRAY_API
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    table = (ctypes.c_void_p * 128).from_address(get(capsule, None))
-    found = {F_NEW_ARRAY: table[_NEW_FROM_DESCR] or 0}
+    table = (ctypes.c_void_p * (_SET_BASE_OBJECT + 1)).from_address(get(capsule, None))
+    found = {F_NEW_ARRAY: table[_NEW_FROM_DESCR] or 0, F_SET_BASE: table[_SET_BASE_OBJECT] or 0}
     for word, name in _CPYTHON.items():
         found[word] = _address(getattr(ctypes.pythonapi, name))
     found[F_CLOCK] = _address(ctypes.CDLL(None).clock_gettime) if os.name == "posix" else 0

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from onnx_numba.errors import BranchError, ExecutionError, ModelError, OnnxNumbaError, OutOfMemoryError
-from onnx_numba.ir.abi import LEFT_END, LEFT_ERROR, LEFT_OUT
+from onnx_numba.ir.abi import CACHE_LINE, LEFT_END, LEFT_ERROR, LEFT_OUT
 from onnx_numba.ir.plan import OTHER_BRANCH, STATUS_TEXT, HostStep, Plan, Port
 from onnx_numba.ir.types import MapType, SequenceType, TensorType
 from onnx_numba.record import record
@@ -23,7 +23,7 @@ from onnx_numba.runtime.assembler import steps_of
 from onnx_numba.runtime.binding import conform, readable
 from onnx_numba.runtime.frame import Frame
 from onnx_numba.runtime.host import Host, is_factory, objects_of
-from onnx_numba.runtime.outputs import CACHE_LINE, OutputPool, aligned_block
+from onnx_numba.runtime.outputs import OutputPool, aligned_block
 
 Array = np.ndarray[Any, Any]
 
