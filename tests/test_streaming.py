@@ -117,7 +117,7 @@ def generated(text: str, **options) -> str:
         ("g (float[N,M] x, float[M] s, float[M] b) => (float[N,M] y) { y=LayerNormalization(x,s,b) }", True),
         ("g (float[N,M] x) => (float[N] y) { a=Constant<value_ints=[1]>() y=ReduceSum<keepdims=0>(x,a) }", False),
         ("g (float[N,M] x) => (float[N,M] y) { y=Softmax(x) }", False),  # exponentials wait where the result will be
-        ("g (float[N,100] x) => (float[N,100] y) { y=Softmax(x) }", True),  # or elsewhere
+        ("g (float[N,200] x) => (float[N,200] y) { y=Softmax(x) }", True),  # or elsewhere
         ("g (float[9,100] x) => (float[9,100] y) { y=Softmax(x) }", False),
         ("g (float[N,M] x, float[M] s) => (float[M,N] y, float[M,N] z) { y=Transpose<perm=[1,0]>(x) z=Relu(y) }", True),  # both ways
         ("g (float[N,M,8] x) => (float[M,N,8] y) { t=Transpose<perm=[1,0,2]>(x) y=Relu(t) }", True),

@@ -83,6 +83,9 @@ def _jumps(places: Iterable[Dim | int], variable: Sym) -> int:
 class ColumnWriter(RowWriter):
     """Writes the loops of one normalised group by blocks of columns."""
 
+    widest = WIDEST
+    """Columns that there is room for in a local array."""
+
     def write(self) -> tuple[Dim | int, Dim | int]:
         """Emit everything; answer (total, grain)."""
         *outer, self.column = self.group.pvars
@@ -148,7 +151,7 @@ class ColumnWriter(RowWriter):
 
     def _accumulator(self, name: str, dtype: DType) -> Var:
         top = self.emitter.blocks[0]
-        top.lines.append("    " * top.indent + f"{name} = {dtype.name}_local({WIDEST})")
+        top.lines.append("    " * top.indent + f"{name} = {dtype.name}_local({self.widest})")
         text = f"{name}[j - c0]"
         self.owned.add(text)
         return Var(text, dtype)

@@ -10,8 +10,9 @@ A softmax over rows becomes
             ...
         return 0
 
-with the loops of `onnx_numba.codegen.rows`, or those of `onnx_numba.codegen.columns` where a row's elements lie far apart, or those of
-`onnx_numba.codegen.tiles` where maps read across the direction in which they write.
+with the loops of `onnx_numba.codegen.rows`, or those of `onnx_numba.codegen.columns` where a row's elements lie far apart, those of
+`onnx_numba.codegen.turned` where rows are short, or those of `onnx_numba.codegen.tiles` where maps read across the direction in which they
+write.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from onnx_numba.codegen.kernel import KernelSource, named
 from onnx_numba.codegen.positions import in_two_sweeps
 from onnx_numba.codegen.rows import GroupWriter, RowWriter, largest
 from onnx_numba.codegen.tiles import TileWriter, crossing, in_tiles, moves_across, side_by_side
+from onnx_numba.codegen.turned import TurnedWriter, turns
 from onnx_numba.errors import UnsupportedError
 from onnx_numba.schedule.domain import normalise
 from onnx_numba.schedule.steps import Group
@@ -58,6 +60,8 @@ def _writer(group: Group, emitter: Emitter, target: Target) -> GroupWriter:
         return TileWriter(in_tiles(group, across, moves_across(group, across), emitter.written), emitter, target)
     if by_columns(group):
         return ColumnWriter(group, emitter, target)
+    if turns(group):
+        return TurnedWriter(group, emitter, target)
     return RowWriter(side_by_side(in_two_sweeps(group)), emitter, target)
 
 
