@@ -24,8 +24,8 @@ A softmax over rows of ten becomes
         transpose_block(4, 8, f32_at(x1, i0 * s0), 10, t1, 64, q0, 10)
 
 with the loops of `onnx_numba.codegen.columns` over local arrays. Along a short row every fold ends in one of a vector's own elements, and
-what is left of the row goes element by element, which both take longer than all else. The last block may have fewer rows: with zeros in place of
-the others, and what is computed of these is left behind.
+what is left of the row goes element by element, which both take longer than all else. The last block may have fewer rows: with zeros in
+place of the others, and what is computed of these is left behind.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ from onnx_numba.schedule.steps import Group, Member
 from onnx_numba.target import Target
 
 MANY, FEWER, ROOMY = 64, 32, 8192
-"""Rows of a block, the fewer where the many would have more bytes than that. Of 16 rows a processor still writes the first ones when it is to
-read longer vectors of what it writes, and waits: the softmax of ten takes three times as long."""
+"""Rows of a block, the fewer where the many would have more bytes than that. Of 16 rows a processor still writes the first ones when it is
+to read longer vectors of what it writes, and waits: the softmax of ten takes three times as long."""
 SHORTEST, LONGEST, LONGEST_COSTLY = 9, LITERAL_LIMIT, 100
 """Elements of a row. LLVM takes several rows of fewer at a time by itself. Of more it makes vectors along the row, and does well unless a
 costly function is left to be computed element by element."""

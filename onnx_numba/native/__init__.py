@@ -22,6 +22,7 @@ from onnx_numba.native import (
     scalar,
     small,
     tile,
+    translate,
     transpose,
     trigonometric,
     words,
@@ -30,7 +31,7 @@ from onnx_numba.native.registry import Function, Intrinsic, Record
 
 _MODULES = (
     scalar, integer, small, memory, around, loops, exponential, logarithm, trigonometric, error, tile, pack, plane, transpose, product,
-    words, activation, characters,
+    words, activation, characters, translate,
 )  # fmt: skip
 
 RECORDS: Mapping[str, Record] = MappingProxyType({record.name: record for module in _MODULES for record in module.RECORDS})

@@ -16,6 +16,7 @@ from onnx_numba.schedule.fuse import fuse
 from onnx_numba.schedule.layout import across, in_reading_order
 from onnx_numba.schedule.planner import Planner, storage
 from onnx_numba.schedule.steps import CallStep, Group, Step
+from onnx_numba.schedule.tabulate import tabulate
 from onnx_numba.schedule.tune import tune
 from onnx_numba.target import Target
 
@@ -40,6 +41,7 @@ def schedule(
     if not constant:
         if device == "CPU":
             tune(program, target)
+            tabulate(program, target)
         fold(program, evaluate)
     in_reading_order(program)
     steps = in_blocks(fuse(program))

@@ -36,3 +36,16 @@ def lookup_sorted(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
             place = low
         places[i] = place
     return 0
+
+
+def translate_bytes(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
+    """Each byte replaced by what a table of 256 has in its place.
+
+    Buffers are the bytes, the table and the result. The only dim is the number of bytes; a work unit is ``STRETCH`` of them.
+    """
+    source = u8_p(bufs, 0)
+    table = u8_p(bufs, 1)
+    results = u8_p(bufs, 2)
+    begin = lo * STRETCH
+    translate(u8_at(results, begin), u8_at(source, begin), table, min(dims[0], hi * STRETCH) - begin)
+    return 0
