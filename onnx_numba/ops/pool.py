@@ -46,34 +46,45 @@ def lowest(dtype: DType) -> bool | int | float:
     return -(1 << (8 * dtype.size - 1)) if dtype.kind == "i" else 0
 
 
-def _folded(b: Builder, kind: str, x: Tensor, view: Window, dtype: DType) -> Tensor:
-    """The sum or the greatest element of every window."""
+def _folded(b: Builder, kind: str, x: Tensor, view: Window, dtype: DType, count: Tensor | Extent | None = None) -> Tensor:
+    """The sum or the greatest element of every window, divided by a count if there is one: the same for all, or for each place."""
     first = lowest(dtype) if kind == "max" else 0
     kernel = [k for k in view.kernel if isinstance(k, int)]
     rank = x.rank - 2
     if rank > 2 or len(kernel) < rank:
-        return _pooled(b, kind, x, view, first, lambda v: v, dtype)
+        return _divided(b, _pooled(b, kind, x, view, first, lambda v: v, dtype), count)
     lead: list[Extent] = [1] * (2 - rank)  # an image of one axis is one row
     sizes, steps, gaps = ([1] * (2 - rank) + list(v) for v in (kernel, view.strides, view.dilations))
     below = [0] * (2 - rank)
     fold, start = ("acc_max", None) if kind == "max" else ("acc_add", f"{dtype.name}(0)")
     height, width = (min(size, _SMALL) for size in sizes)  # of larger windows these expressions stand where nothing runs
+    each = isinstance(count, Tensor)
+    share = "" if count is None else " / counts[j]" if each else f" / {dtype.name}({count})"
     constants = {
         "ROWS": sizes[0], "COLUMNS": sizes[1], "DOWN": steps[0], "ACROSS": steps[1], "GAP_DOWN": gaps[0], "GAP_ACROSS": gaps[1],
         "FIRST": first, "FOLD": fold, "SMALL": sizes[0] <= _SMALL, "NARROW": sizes[1] <= _SMALL,
         "DOWNWARDS": _nested(fold, start, [f"lines[{k * gaps[0]} * width + x]" for k in range(height)]),
-        "SIDEWAYS": _nested(fold, start, [f"windows[j * {steps[1]} + {m * gaps[1]}]" for m in range(width)]),
+        "SIDEWAYS": _nested(fold, start, [f"windows[j * {steps[1]} + {m * gaps[1]}]" for m in range(width)]) + share,
+        "VALUE": f"value{share}", "COUNTED": each, "OUT": 1 + each,
     }  # fmt: skip
     outputs = [*lead, *view.outputs]
     reach = (outputs[1] - 1) * steps[1] + (sizes[1] - 1) * gaps[1] + 1
     folded = d.dmax(reach, view.before[-1] + x.shape[-1])
     band = d.dmax(1, d.dmin(_BAND, d.floordiv(_BAND_ELEMENTS, d.dmax(folded, 1))))
     (result,) = b.template(
-        fold_windows, [b.cast(x, dtype)], [(dtype, (*x.shape[:2], *view.outputs))],
+        fold_windows, [b.cast(x, dtype), *([count] if isinstance(count, Tensor) else [])], [(dtype, (*x.shape[:2], *view.outputs))],
         total=x.shape[0] * x.shape[1] * outputs[0], dims=(*lead, *x.shape[2:], *outputs, *below, *view.before, folded, band),
         grain=max(1, 4096 // (sizes[0] * sizes[1] * 16)), types={"X": dtype}, constants=constants, scratch=band * folded * dtype.size,
     )  # fmt: skip
     return result
+
+
+def _divided(b: Builder, total: Tensor, count: Tensor | Extent | None) -> Tensor:
+    if count is None:
+        return total
+    if isinstance(count, Tensor):
+        return b.compute(total.shape, lambda *i: total[i] / count[i[2:]], total.dtype)
+    return b.map(lambda v: v / e.cast(e.dimval(count), v.dtype), total)
 
 
 def _pooled(b: Builder, kind: str, x: Tensor, view: Window, outside: Any, value: Callable[[Expr], Expr], dtype: DType) -> Tensor:
@@ -135,12 +146,10 @@ def average_pool(
     """The mean of every window, with or without the padding in it."""
     view = window(b, x.shape[2:], kernel_shape, strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad, ceil_mode=ceil_mode)
     wide = DTYPES[x.dtype.compute]
-    total = _folded(b, "sum", x, view, wide)
-
-    if not view.padded or (count_include_pad and not view.beyond):
-        return b.map(lambda v: v / e.cast(e.dimval(d.product(view.kernel)), wide), total, dtype=x.dtype)
-    counts = b.compute(view.outputs, lambda *i: e.cast(e.dimval(view.covered(i, bool(count_include_pad))), wide), wide)
-    return b.compute(total.shape, lambda *i: total[i] / counts[i[2:]], x.dtype)
+    count: Tensor | Extent = d.product(view.kernel)
+    if view.padded and not (count_include_pad and not view.beyond):
+        count = b.compute(view.outputs, lambda *i: e.cast(e.dimval(view.covered(i, bool(count_include_pad))), wide), wide)
+    return b.cast(_folded(b, "sum", x, view, wide, count), x.dtype)
 
 
 def _norm(b: Builder, total: Tensor, p: float, dtype: DType) -> Tensor:

@@ -19,14 +19,16 @@ def fold_windows(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
 
     ``X`` is the element type; windows are ``ROWS`` by ``COLUMNS``, ``DOWN`` and ``ACROSS`` apart, their elements ``GAP_DOWN`` and
     ``GAP_ACROSS``. ``SMALL`` says that ``DOWNWARDS`` is the fold of a window's rows at ``x``, from ``lines`` on, as one expression;
-    ``NARROW`` that ``SIDEWAYS`` is that of its columns for the output ``j``, in ``windows``.
+    ``NARROW`` that ``SIDEWAYS`` is that of its columns for the output ``j``, in ``windows``, made the result; ``VALUE`` makes it of
+    ``value``. Where both divide by ``counts``, which say of each place of an output how much a window covers, they are ``COUNTED``, and
+    lie before the results, which are buffer ``OUT``.
 
     Dims: extents of an image, those of its output, padding above and to the left, elements of a folded row (what windows reach, and at
     least the padding to the left and a row of the image), and how many rows are folded before windows are: what has just been stored
     cannot be loaded a few elements further on until it has arrived in the cache. Scratch holds so many rows.
     """
     image = X_p(bufs, 0)
-    out = X_p(bufs, 1)
+    out = X_p(bufs, OUT)
     height = dims[0]
     width = dims[1]
     outputs = dims[2]
@@ -64,6 +66,8 @@ def fold_windows(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
         for unit in range(begin, end):
             windows = X_at(folded, (unit - begin) * pitch)
             row = X_at(out, unit * columns)
+            if COUNTED:
+                counts = X_at(X_p(bufs, 1), urem(unit, outputs) * columns)
             if NARROW:
                 for j in range(columns):
                     interleave(16)
@@ -74,5 +78,5 @@ def fold_windows(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                     value = X(FIRST)
                     for m in range(COLUMNS):
                         value = FOLD(value, windows[j * ACROSS + m * GAP_ACROSS])
-                    row[j] = value
+                    row[j] = VALUE
     return 0
