@@ -26,6 +26,8 @@ def i64(*values: int) -> Array:
 X = f32(3, 7, 2)
 BOXES = np.sort(RNG.random((2, 9, 4)).astype(np.float32).reshape(2, 9, 2, 2), axis=2).reshape(2, 9, 4)
 SCORES = RNG.random((2, 3, 9)).astype(np.float32)
+MANY_BOXES = np.concatenate([PLACES := np.random.default_rng(1).random((1, 500, 2)).astype(np.float32), PLACES + np.float32(0.08)], 2)
+MANY_SCORES = np.round(np.random.default_rng(2).random((1, 2, 500)), 2).astype(np.float32)
 U8 = RNG.integers(0, 256, (4, 6)).astype(np.uint8)
 I8 = RNG.integers(-128, 128, (6, 5)).astype(np.int8)
 POINT, ONE = np.array(7, np.uint8), np.array(0.02, np.float32)
@@ -44,6 +46,8 @@ CASES = [
     Case("NonMaxSuppression", 11, [BOXES, SCORES, i64(4), f32(1) * 0 + 0.1, f32(1) * 0 + 0.3]),
     Case("NonMaxSuppression", 10, [BOXES, SCORES, i64(9), f32(1) * 0 + 0.4, f32(1) * 0], {"center_point_box": 1}, (2,)),
     Case("NonMaxSuppression", 11, [BOXES, SCORES]),
+    Case("NonMaxSuppression", 11, [MANY_BOXES, MANY_SCORES, i64(150), f32(1) * 0 + 0.3]),
+    Case("NonMaxSuppression", 11, [MANY_BOXES, MANY_SCORES, i64(200), f32(1) * 0 + 0.05], {"center_point_box": 1}),
     Case("Det", 11, [f32(3, 4, 4)]),
     Case("NegativeLogLikelihoodLoss", 13, [f32(4, 5), i64(0, 4, 2, 2), f32(5)], {"ignore_index": 2}),
     Case("NegativeLogLikelihoodLoss", 13, [f32(2, 5, 3), RNG.integers(0, 5, (2, 3))], {"reduction": "none"}),

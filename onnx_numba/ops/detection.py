@@ -10,6 +10,9 @@ from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.registry import op
 from onnx_numba.templates.detection import offsets, select_boxes, write_boxes
 
+_TOGETHER = 16
+"""Chosen boxes that one is compared with at once."""
+
 
 def _threshold(b: Builder, value: Tensor | None) -> Tensor:
     return b.full((1,), 0.0, F32) if value is None else b.reshape(value, (1,))
@@ -36,7 +39,8 @@ def non_max_suppression(
     chosen, counts, _heap = b.template(
         select_boxes, [boxes, scores, _threshold(b, overlap), _threshold(b, least)],
         [(I64, (units, limit)), (I64, (units,)), (I64, (units, count))],
-        total=units, dims=(count, classes, limit), constants={"CENTRES": bool(center_point_box), "FLOOR": least is not None},
+        total=units, dims=(count, classes, limit), scratch=5 * (limit + _TOGETHER) * F32.size,
+        constants={"CENTRES": bool(center_point_box), "FLOOR": least is not None, "TOGETHER": _TOGETHER},
     )  # fmt: skip
     (first,) = b.template(offsets, [counts], [(I64, (units + 1,))], dims=(units,))
     (total,) = b.dims(b.compute((1,), lambda _: first[(units,)], I64))

@@ -18,7 +18,8 @@ def select_boxes(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     Buffers are boxes [images, n, 4], scores [images, classes, n], the overlap that is too much, the score that is too low, then
     the choices [images * classes, most], how many there are, and room for a heap [images * classes, n]. Dims are the numbers of
     boxes, classes, and most choices; a work unit is an image and class. Boxes are corners, or centre and extents if
-    ``CENTRES``; ``FLOOR`` says whether scores must be above the second number. Of equal scores the earlier box is better.
+    ``CENTRES``; ``FLOOR`` says whether scores must be above the second number. Of equal scores the earlier box is better. A box is
+    compared with ``TOGETHER`` of those chosen at once, whose corners and areas lie side by side in the scratch, zeros behind them.
     """
     boxes = f32_p(bufs, 0)
     scores = f32_p(bufs, 1)
@@ -30,6 +31,12 @@ def select_boxes(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     n = dims[0]
     classes = dims[1]
     most = dims[2]
+    pitch = most + TOGETHER
+    left = f32_scratch(ctx, 0)
+    right = f32_at(left, pitch)
+    above = f32_at(left, 2 * pitch)
+    below = f32_at(left, 3 * pitch)
+    areas = f32_at(left, 4 * pitch)
     for unit in range(lo, hi):
         base = unit // classes * n * 4
         row = unit * n
@@ -82,28 +89,32 @@ def select_boxes(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                 ay2 = max_(boxes[a + 1], boxes[a + 3])
             area = (ax2 - ax1) * (ay2 - ay1)
             free = True
-            for j in range(count):
-                c = base + chosen[unit * most + j] * 4
-                if CENTRES:
-                    cx1 = boxes[c] - boxes[c + 2] * f32(0.5)
-                    cx2 = boxes[c] + boxes[c + 2] * f32(0.5)
-                    cy1 = boxes[c + 1] - boxes[c + 3] * f32(0.5)
-                    cy2 = boxes[c + 1] + boxes[c + 3] * f32(0.5)
-                else:
-                    cx1 = min_(boxes[c], boxes[c + 2])
-                    cx2 = max_(boxes[c], boxes[c + 2])
-                    cy1 = min_(boxes[c + 1], boxes[c + 3])
-                    cy2 = max_(boxes[c + 1], boxes[c + 3])
-                width = min_(ax2, cx2) - max_(ax1, cx1)
-                height = min_(ay2, cy2) - max_(ay1, cy1)
-                own = (cx2 - cx1) * (cy2 - cy1)
-                if width > f32(0.0) and height > f32(0.0) and area > f32(0.0) and own > f32(0.0):
+            j = i64(0)
+            while free and j < count and area > f32(0.0):
+                hits = i32(0)
+                for k in range(TOGETHER):
+                    width = min_(ax2, right[j + k]) - max_(ax1, left[j + k])
+                    height = min_(ay2, below[j + k]) - max_(ay1, above[j + k])
+                    own = areas[j + k]
                     shared = width * height
-                    if shared / (area + own - shared) > overlap:
-                        free = False
-                        break
+                    hit = (width > f32(0.0)) & (height > f32(0.0)) & (own > f32(0.0)) & (shared / (area + own - shared) > overlap)
+                    hits = ior(hits, i32(hit))
+                free = hits == 0
+                j += TOGETHER
             if free:
                 chosen[unit * most + count] = box
+                if urem(count, TOGETHER) == 0:
+                    for k in range(count, count + TOGETHER):
+                        left[k] = f32(0.0)
+                        right[k] = f32(0.0)
+                        above[k] = f32(0.0)
+                        below[k] = f32(0.0)
+                        areas[k] = f32(0.0)
+                left[count] = ax1
+                right[count] = ax2
+                above[count] = ay1
+                below[count] = ay2
+                areas[count] = area
                 count += 1
         counts[unit] = count
     return 0
