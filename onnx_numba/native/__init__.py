@@ -19,6 +19,7 @@ from onnx_numba.native import (
     pack,
     plane,
     product,
+    quotient,
     scalar,
     small,
     tile,
@@ -31,7 +32,7 @@ from onnx_numba.native.registry import Function, Intrinsic, Record
 
 _MODULES = (
     scalar, integer, small, memory, around, loops, exponential, logarithm, trigonometric, error, tile, pack, plane, transpose, product,
-    words, activation, characters, translate,
+    words, activation, characters, translate, quotient,
 )  # fmt: skip
 
 RECORDS: Mapping[str, Record] = MappingProxyType({record.name: record for module in _MODULES for record in module.RECORDS})

@@ -115,10 +115,20 @@ def factors(b: Builder, x: Tensor, y: Tensor, axis: int | None, depth: Dim | int
 def _moderate(b: Builder, x: Dequantised) -> bool:
     """Whether it is known that all that bytes can stand for is finite and not lost to small numbers."""
     scales = b.constant(x.scale)
+    return scales is not None and moderate(b, x.scale) and bool((np.abs(scales.astype(float)) * SPAN < _greatest(x.dtype)).all())
+
+
+def _greatest(dtype: DType) -> float:
+    return float(ml_dtypes.finfo(dtype.numpy).max)
+
+
+def moderate(b: Builder, scale: Tensor) -> bool:
+    """Whether it is known that no quotient by scales or product with them loses bits that matter."""
+    scales = b.constant(scale)
     if scales is None:
         return False
     size = np.abs(scales.astype(float))
-    return bool(((size >= SMALLEST) & (size <= LARGEST) & (size * SPAN < float(ml_dtypes.finfo(x.dtype.numpy).max))).all())
+    return bool(((size >= SMALLEST) & (size <= LARGEST)).all())
 
 
 def rescaled(b: Builder, sums: Tensor, sides: tuple[Dequantised, Dequantised], axis: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from onnx_numba.ops.cast import rounded
 from onnx_numba.ops.common import MS, channel_view, normal_axis, per_position, wide
 from onnx_numba.ops.convolution import windows_of
 from onnx_numba.ops.create import dtype_by_number
-from onnx_numba.ops.dequantised import beside, dequantised, undone, value
+from onnx_numba.ops.dequantised import beside, dequantised, moderate, undone, value
 from onnx_numba.ops.integer import centred, integer_conv, integer_product
 from onnx_numba.ops.matmul import matmul
 from onnx_numba.ops.registry import op
@@ -63,6 +64,11 @@ def quantised(v: Expr, zero: Expr | None, dtype: DType, saturate: bool = True) -
     return e.cast(e.Op("bits_of", (e.cast(limited, F32) + INTEGERS,), I32), dtype)
 
 
+def _by_reciprocal(v: Expr, s: Expr) -> Expr:
+    """``v / s``, where s is the same for a row; see `onnx_numba.native.quotient`."""
+    return e.Op("quotient", (v, s, 1.0 / s), F32) if s.dtype is F32 else v / s
+
+
 def _is_quantised(dtype: DType) -> bool:
     if dtype.is_int:
         return dtype.bits <= 16
@@ -91,7 +97,9 @@ def quantize_linear(
             if before is not None:
                 return before
         parameters = [_parameter(b, beside(b, p, x), x, axis, block_size) for p in given]
-        return _divided(b, x, parameters, dtype, e.round_to if precision else e.cast, kind, bool(saturate))
+        by_rows = scale.size == 1 or (scale.rank == 1 and normal_axis(b, axis, x.rank) < x.rank - 1)
+        divide = _by_reciprocal if by_rows and dtype.is_int and moderate(b, scale) else operator.truediv
+        return _divided(b, x, parameters, dtype, e.round_to if precision else e.cast, kind, bool(saturate), divide)
 
     if isinstance(x.definition, Concat) and all(p.size == 1 for p in given):  # its parts are put together as what is smaller
         b.require_as(x)
@@ -100,14 +108,15 @@ def quantize_linear(
 
 
 def _divided(
-    b: Builder, x: Tensor, parameters: Sequence[Tensor], dtype: DType, operand: Callable[[Expr, DType], Expr], kind: DType, saturate: bool
-) -> Tensor:
+    b: Builder, x: Tensor, parameters: Sequence[Tensor], dtype: DType, operand: Callable[[Expr, DType], Expr], kind: DType, saturate: bool,
+    divide: Callable[[Expr, Expr], Expr],
+) -> Tensor:  # fmt: skip
     """A tensor in units of a scale, by division in type ``kind``, to which ``operand`` brings what is divided."""
     if not kind.is_float or kind.bits <= 8:  # a scale of powers of two or integers, which no quotient can be
         kind = F64 if kind.is_int else F32
 
     def element(v: Expr, s: Expr, *z: Expr) -> Expr:
-        quotient = e.round_to(operand(v, kind) / operand(s, kind), kind)
+        quotient = e.round_to(divide(operand(v, kind), operand(s, kind)), kind)
         return quantised(quotient, z[0] if z else None, dtype, saturate)
 
     return b.map(element, x, *parameters, dtype=dtype)
