@@ -127,13 +127,10 @@ def instance_normalization(
 def _batch_norm(b: Builder, x: Tensor, parameters: Sequence[Tensor], epsilon: float) -> Tensor:
     """``(x - mean) / sqrt(var + epsilon) * scale + bias`` with parameters shaped to broadcast."""
     kind = wide(x.dtype)
-
-    def element(v: Expr, *values: Expr) -> Expr:
-        s, t, m, w = (e.cast(p, kind) for p in values)
-        factor = s * _inverse_root(w, epsilon)
-        return (v - m) * factor + t
-
-    return b.map(element, x, *parameters, dtype=x.dtype)
+    scale, bias, center, variance = parameters
+    # As a tensor of its own, it is computed once where the model fixes it.
+    factor = b.map(lambda s, w: e.cast(s, kind) * _inverse_root(e.cast(w, kind), epsilon), scale, variance, dtype=kind)
+    return b.map(lambda v, f, t, m: (v - e.cast(m, kind)) * f + e.cast(t, kind), x, factor, bias, center, dtype=x.dtype)
 
 
 def _running(b: Builder, old: Tensor, new: Tensor, momentum: float) -> Tensor:
