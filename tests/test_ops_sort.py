@@ -42,6 +42,8 @@ CASES = [
     Case("TopK", 11, [RNG.integers(0, 5, (4, 40)), i64(20)], {}, (1,), outputs=2),
     Case("Unique", 11, [np.round(f32(12))], {}, outputs=4),
     Case("Unique", 11, [np.round(f32(12))], {"sorted": 0}, outputs=4),
+    Case("Unique", 11, [np.round(RNG.standard_normal((5, 9)))], {}),
+    Case("Unique", 11, [RNG.integers(-4, 4, 60)], {"sorted": 0}),
     Case("Unique", 11, [np.round(f32(5, 2) / 2)], {"axis": 0}, outputs=4),
     Case("NonMaxSuppression", 11, [BOXES, SCORES, i64(4), f32(1) * 0 + 0.1, f32(1) * 0 + 0.3]),
     Case("NonMaxSuppression", 10, [BOXES, SCORES, i64(9), f32(1) * 0 + 0.4, f32(1) * 0], {"center_point_box": 1}, (2,)),
@@ -139,3 +141,12 @@ def test_stop_words_are_taken_out() -> None:
     check(Case("StringNormalizer", 10, [words], exact), [np.array(["Mon", "tue"], object)])
     nothing = {"stopwords": ["mon", "tue", "wed"]}
     check(Case("StringNormalizer", 10, [words], nothing), [np.array([""], object)])
+
+
+@pytest.mark.parametrize("zeros", [[0.0, -0.0], [-0.0, 0.0]])
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_of_equal_zeros_the_first_is_kept(zeros: list[float], outputs: int) -> None:
+    case = Case("Unique", 11, [np.array([3.0, np.nan, *zeros, np.nan, 3.0], np.float32)], {}, outputs=outputs)
+    values = backend.prepare(model(case, dynamic=False)).run(case.inputs)[0]
+    np.testing.assert_array_equal(values, np.float32([0, 3, np.nan]))
+    assert np.signbit(values[0]) == np.signbit(zeros[0])

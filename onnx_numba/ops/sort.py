@@ -67,4 +67,4 @@ def unique(b: Builder, x: Tensor | Object, *, axis: int | None = None, sorted: i
         values = (*shape[:axis], None, *shape[axis + 1 :])
     dtype = STRING if is_string(x) else tensor(b, x).dtype
     types = [tensor_type(dtype, values), *(tensor_type(I64, (None,)) for _ in range(3))]
-    return b.host("unique", [x], types, axis=axis, sorted=bool(sorted))
+    return b.host("unique", [x], types, axis=axis, sorted=bool(sorted), alone=not any(b.wanted[1:]))
