@@ -48,6 +48,8 @@ ROOM = 1 << 14
 """Bytes of a row that may wait in an array of the kernel's own: half of the first-level cache, the other half for what is read."""
 LONG_LOOP = 10
 """Simple operations of a loop from which LLVM no longer takes two vectors at a time of itself."""
+SHORT = 128
+"""Elements of a row, of which some at a time are a work unit."""
 CHUNK_WORK, CHUNK_LENGTH = 65536, 16384
 """A chunk does so many simple operations or walks along so many elements at least, in 5 to 20 µs, against some 0.1 µs to claim it. Shorter
 stretches of memory are left before the processor reads ahead of them."""
@@ -348,7 +350,7 @@ class RowWriter(GroupWriter):
         return self._write_pieces(found) if found else super().write()
 
     def _open_maps(self, loops: ExitStack) -> tuple[Dim | int, Dim | int]:
-        if len(self.group.pvars) < 3 or not _unrolled(self.group.pvars[-1]):
+        if len(self.group.pvars) < 3 or not _short(self.group.pvars[-1]):
             return super()._open_maps(loops)
         # The loop around one that is unrolled takes its place, in pieces, so that threads find something to do.
         *outer, along, last = self.group.pvars
@@ -485,6 +487,11 @@ class RowWriter(GroupWriter):
 def _unrolled(variable: Sym) -> bool:
     """Whether LLVM is told how long a loop is, and that is so short that it unrolls it."""
     return isinstance(variable.extent, int) and variable.extent <= LITERAL_LIMIT
+
+
+def _short(variable: Sym) -> bool:
+    """Whether a loop is so short that it takes less than to find out where it begins, which takes divisions."""
+    return isinstance(variable.extent, int) and variable.extent <= SHORT
 
 
 def moves_rows(group: Group) -> bool:

@@ -26,7 +26,7 @@ def unique(params: Params, x: Array) -> tuple[Array, ...]:
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         first, inverse, counts = first[order], place[inverse], counts[order]
-    return np.take(source, first, axis=along), *(np.asarray(a, np.int64) for a in (first, inverse, counts))  # type: ignore[return-value]
+    return np.take(source, first, axis=along), *(np.asarray(a, np.int64) for a in (first, inverse, counts))
 
 
 def _distinct(x: Array, in_order: bool) -> Array:
