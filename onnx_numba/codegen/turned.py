@@ -13,7 +13,7 @@ A softmax over rows of ten becomes
         q0 = min(64, s1 + i0 * -64)
         if q0 < 64:
             memset(t0, 0, 2560)
-        transpose_block(4, 8, t0, 64, f32_at(x0, i0 * s0), 10, 10, q0)
+        transpose_block(4, 8, t0, 64, f32_at(x0, i0 * s0), 10, 10, q0, 0)
         for j in range(c0, c1):
             a0[j - c0] = f32(-inf)
         for r0 in range(10):
@@ -21,7 +21,7 @@ A softmax over rows of ten becomes
             for j in range(c0, c1):
                 a0[j - c0] = acc_max(a0[j - c0], t0[b0 + j])
         ...
-        transpose_block(4, 8, f32_at(x1, i0 * s0), 10, t1, 64, q0, 10)
+        transpose_block(4, 8, f32_at(x1, i0 * s0), 10, t1, 64, q0, 10, 0)
 
 with the loops of `onnx_numba.codegen.columns` over local arrays. Along a short row every fold ends in one of a vector's own elements, and
 what is left of the row goes element by element, which both take longer than all else. The last block may have fewer rows: with zeros in
@@ -168,7 +168,7 @@ class TurnedWriter(ColumnWriter):
         columns = f"{self.emitter.buffer(local)}, {self.widest}"
         length, count = self.emitter.dim(self.length), self.emitter.dim(self.count)
         blocks = f"{columns}, {rows}, {length}, {count}" if inward else f"{rows}, {columns}, {count}, {length}"
-        self.emitter.line(f"transpose_block({size}, {min(SQUARE, square_lanes(self.target, size))}, {blocks})")
+        self.emitter.line(f"transpose_block({size}, {min(SQUARE, square_lanes(self.target, size))}, {blocks}, 0)")
 
     def _stream(self, members: Sequence[Member]) -> None:
         """Nothing: loops write to local arrays."""
