@@ -124,7 +124,45 @@ def check_case(case, fields):
     for groups, channels, filters in [(1, 5, 20), (3, 2, 4)]:
         conv = host_conv(kernel, strides, dilations, filters, bias=True, **fields)
         x, w = numbers((2, groups * channels, *extents)), numbers((groups * filters, channels, *kernel), seed=1)
-        check(conv, x, w, pads, groups, numbers(groups * filters, seed=2))
+        bias = numbers(groups * filters, seed=2)
+        found = check(conv, x, w, pads, groups, bias)
+        if conv.rank > 1 and not conv.far:
+            whole = check(replace(conv, whole_rows=True), x, w, pads, groups, bias)
+            assert (whole == found).all()
+
+
+@pytest.mark.parametrize("kernel", [(3, 39), (2, 3, 5)], ids=str)
+def test_whole_rows_with_strides_and_bytes_beyond_the_input(kernel):
+    """What lies after the input is NaN here; units begin and end inside of rows, or are of one row each."""
+    for strides, dilations in [((1, 1, 1), (1, 1, 1)), ((2, 1, 3), (1, 2, 2)), ((1, 2, 8), (1, 1, 4))]:
+        axes = (strides[-len(kernel) :], dilations[-len(kernel) :])
+        for fields in ({}, SMALL, {"masks": False}):
+            conv = host_conv(kernel, *axes, filters=9, whole_rows=True, **fields)
+            shape = (2, 6, *(7, 9, 190)[-conv.rank :])
+            memory = np.full(math.prod(shape) + 64, np.nan, np.float32)
+            memory[: math.prod(shape)] = numbers(math.prod(shape))
+            pads = (1, 2, 17)[-conv.rank :] * 2
+            check(conv, memory[: math.prod(shape)].reshape(shape), numbers((18, 3, *kernel), seed=1), pads, 2)
+
+
+def test_whole_rows_have_no_outputs_where_there_are_none():
+    conv = host_conv((3, 3), filters=4, whole_rows=True)
+    assert convolve(conv, np.ones((1, 2, 2, 5), "f4"), np.ones((4, 2, 3, 3), "f4"), (0, 0, 0, 0)).shape == (1, 4, 0, 3)
+    assert convolve(conv, np.ones((1, 2, 5, 2), "f4"), np.ones((4, 2, 3, 3), "f4"), (0, 0, 0, 0)).shape == (1, 4, 3, 0)
+
+
+def test_whole_rows_where_they_cost_less():
+    tile = Tile(8, 3, 16)
+    for kernel, channels, filters, out, fewer in [
+        ((3, 39), 8, 8, (172, 264), True),
+        ((1, 256), 1, 1, (1, 21922), True),
+        ((3, 3), 32, 16, (120, 160), True),
+        ((3, 3), 64, 64, (20, 17), False),
+        ((3, 3), 512, 512, (7, 7), False),
+    ]:
+        copied = Conv("f32", tile, kernel, (1, 1), (1, 1))
+        costs = [v.cost(v.dims(1, 1, channels, filters, out, out, (0, 0))) for v in (replace(copied, whole_rows=True), copied)]
+        assert (costs[0] < costs[1]) == fewer
 
 
 def test_large_strides_of_the_last_axis_share_code():
@@ -358,9 +396,9 @@ def test_strides_that_taps_meet_by_turns(kernel, stride, dilation):
 
 def test_plain_python_agrees():
     for kernel, stride, pad in [((3,), 1, 0), ((3, 2), 2, 1), ((2, 2, 2), 2, 1)]:
-        for in_scratch in (False, True):
-            strides, pads = (stride,) * len(kernel), (pad,) * 2 * len(kernel)
-            conv = Conv("f32", Tile(3, 2, 2), kernel, strides, (1,) * len(kernel), bias=True, in_scratch=in_scratch, **SMALL)
+        for in_scratch, whole in itertools.product((False, True), (False, True)[: len(kernel)]):
+            strides, pads, fields = (stride,) * len(kernel), (pad,) * 2 * len(kernel), {**SMALL, "whole_rows": whole}
+            conv = Conv("f32", Tile(3, 2, 2), kernel, strides, (1,) * len(kernel), bias=True, in_scratch=in_scratch, **fields)
             x, w = numbers((1, 4, *(6, 5, 4)[: conv.rank])), numbers((8, 2, *kernel), seed=1)
             arguments = (conv, x, w, pads, 2, numbers(8, seed=2))
             np.testing.assert_allclose(convolve(*arguments, python=True), convolve(*arguments), rtol=1e-4, atol=1e-5)
@@ -380,8 +418,9 @@ def test_compiles_for_every_target(name):
     from onnx_numba.compile.numba_internals import compile_functions
 
     target = TARGETS[name]
-    for dtype in ("f32", "i32"):
+    for dtype, whole in (("f32", False), ("f32", True), ("i32", False)):
         conv = Conv(dtype, conv_tile(target, dtype, 64), (3, 3), (2, 2), (1, 1), fill=dtype == "i32", masks=has_masks(target))
+        conv = replace(conv, whole_rows=whole)
         source = conv_source("kernel", conv) + pack_filters_source("pack", conv)
         symbols = {"kernel": "k1", "pack": "k2"}
         assert set(compile_functions(source, list(symbols), symbols, target)) == set(symbols)

@@ -105,11 +105,28 @@ class _PlaneEmitter(VectorEmitter):
         name = f"llvm.masked.store.v{count}{suffix(self.element)}.p0"
         call(self.builder, name, ir.VoidType(), [value, place, align, mask])
 
-    def every(self, vector: Any, stride: int) -> Any:
-        """Elements 0, stride, 2 stride … of a vector ``stride`` times as long as the others."""
-        if stride == 1:
-            return vector
-        return self.shuffle(vector, self.ir.Constant(vector.type, self.ir.Undefined), list(range(0, self.lanes * stride, stride)))
+    def inside(self, start: Any, stop: Any, stride: int) -> list[Any]:
+        """Which positions from ``start`` on are at least 0 and below ``stop``, as masks of ``stride`` vectors that follow each other.
+
+        LLVM would test every element of the mask of one long vector for itself, unless its length is a power of 2.
+        """
+        starts = [self.builder.add(start, self.number(part * self.lanes)) for part in range(stride)]
+        return [self.below(self.positions(at, self.lanes), stop) for at in starts]
+
+    def load_every(self, pointer: Any, masks: list[Any], fill: Any = None) -> Any:
+        """Elements 0, stride, 2 stride … from a pointer on, under as many masks as the stride is."""
+        found = None
+        for part, mask in enumerate(masks):
+            vector = self.load_masked(self.shift(pointer, self.number(part * self.lanes)), mask, fill)
+            if found is None:
+                found = vector
+                continue
+            # Of what has come together so far the first elements are in place, or, of the first vector, a stride apart.
+            before = [i * len(masks) if part == 1 else i for i in range(self.lanes)]
+            places = [i * len(masks) - part * self.lanes for i in range(self.lanes)]
+            lanes = [b if p < 0 else min(self.lanes + p, 2 * self.lanes - 1) for b, p in zip(before, places, strict=True)]
+            found = self.shuffle(found, vector, lanes)
+        return found
 
 
 def _build_rows(builder: Any, literals: list[int], args: Any) -> None:
@@ -124,14 +141,14 @@ def _build_rows(builder: Any, literals: list[int], args: Any) -> None:
 
     def vectors(many: int, y: Any, values: list[Any]) -> list[Any]:
         begins = [builder.mul(builder.sub(builder.add(y, number(k * lanes)), first), number(stride)) for k in range(many)]
-        masks = [emitter.below(emitter.positions(begin, lanes * stride), reach) for begin in begins]
+        masks = [emitter.inside(begin, reach, stride) for begin in begins]
         to = emitter.shift(target, y)
 
         def row(c: Any, values: list[Any]) -> list[Any]:
             line, place = emitter.shift(source, builder.mul(c, plane)), emitter.shift(to, builder.mul(c, pitch))
-            loaded = [emitter.load_masked(emitter.shift(line, begin), mask, fill) for begin, mask in zip(begins, masks, strict=True)]
+            loaded = [emitter.load_every(emitter.shift(line, begin), mask, fill) for begin, mask in zip(begins, masks, strict=True)]
             for k, value in enumerate(loaded):
-                emitter.store(emitter.every(value, stride), emitter.shift(place, number(k * lanes)))  # some have no fast store under a mask
+                emitter.store(value, emitter.shift(place, number(k * lanes)))  # some have no fast store under a mask
             return values
 
         emitter.loop(number(0), planes, 1, [], row)
@@ -180,7 +197,7 @@ class _Depthwise(_PlaneEmitter):
         column = builder.select(wide, self.smaller(column, last), column)
         start = builder.sub(builder.mul(column, number(self.strides[1])), self.pad_w)
         starts = [builder.add(start, number(kx * self.dilations[1])) for kx in range(self.kernel[1])]
-        masks = [self.below(self.positions(at, self.lanes * self.strides[1]), self.width) for at in starts]
+        masks = [self.inside(at, self.width, self.strides[1]) for at in starts]
         written = self.below(self.positions(column, self.lanes), self.out_w)
 
         def block(rows: int) -> Callable[[Any, list[Any]], list[Any]]:
@@ -219,7 +236,7 @@ class _Depthwise(_PlaneEmitter):
         builder.position_at_end(inside)
         line, new = self.shift(self.x, builder.mul(row, self.width)), list(totals)
         for kx, (start, mask) in enumerate(zip(starts, masks, strict=True)):
-            value = self.every(self.load_masked(self.shift(line, start), mask), self.strides[1])
+            value = self.load_every(self.shift(line, start), mask)
             for k, ky in taps:
                 tap = ky * self.kernel[1] + kx
                 new[k] = self.multiply_add(self._weight(tap) if self.held is None else self.held[tap], value, new[k])

@@ -40,6 +40,8 @@ SINGLE_TAPS = 16
 """A convolution of a single channel with at most so many taps is done plane by plane: twice as fast as by products of so little depth."""
 SINGLE_PLANE = 1 << 14
 """The same where the plane has at most so many elements: products read a larger one once for all filters, while it is in cache."""
+LIKELY_EXTENT = 40
+"""What an axis of an image may have where only the run knows: few, and no multiple of a tile's columns."""
 FEW_ROWS = 3
 """So few rows are not worth packing the right operand, unless that is done while preparing."""
 
@@ -209,11 +211,23 @@ class _Tuner:
         tile = conv_tile(self.target, dtype, *(v if isinstance(v, int) else None for v in (filters, columns)))
         plain = direct and uses_little(tile, filters)
         spec = Conv(dtype, tile, taps, strides, dilations, fill=bool(fill), plain=plain, masks=has_masks(self.target))
+        spec = self._with_rows(spec, group, channels, filters, out)
         weights = self._filters(w, spec, group, filters, channels)
         dims = spec.dims(x.shape[0], group, channels, filters, size, out, before)
         work = d.dmin(filters, dims[3]) * d.dmin(columns, dims[4]) * channels * spec.taps
         checks = [c for t in (x, *fill) for c in view_checks(t)]
         return Body(spec, dims, spec.work_units(x.shape[0], dims), work, 1, 1), (root(x), weights, *map(root, fill)), checks
+
+    def _with_rows(self, spec: Conv, group: int, channels: Extent, filters: Extent, out: Shape) -> Conv:
+        """The same convolution with whole rows in its patch if those cost less, of a single image: how many there are may be unknown."""
+        if len(spec.kernel) == 1 or spec.kernel[-1] == 1 or spec.plain or spec.far:
+            return spec
+        sizes = [n if isinstance(n, int) else LIKELY_EXTENT for n in out]
+        tile = conv_tile(self.target, spec.dtype, filters if isinstance(filters, int) else None, sizes[-1])
+        whole = replace(spec, tile=tile, whole_rows=True)
+        before = (0,) * len(sizes)
+        costs = [v.cost(v.dims(1, group, channels, filters, sizes, sizes, before)) for v in (whole, spec)]
+        return whole if d.compare("lt", *costs) == 1 else spec
 
     def _filters(self, w: Tensor, spec: Conv, group: int, filters: Extent, channels: Extent) -> Tensor:
         depth = channels * spec.taps
