@@ -37,10 +37,10 @@ from onnx_numba.codegen.emitter import Block, Emitter, Var
 from onnx_numba.codegen.kernel import KernelSource, named
 from onnx_numba.ir import dims as d
 from onnx_numba.ir.dims import Dim, Sym
-from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.loop import TemplateCall, Tensor
 from onnx_numba.schedule.domain import merge, mergeable, rewrite
-from onnx_numba.schedule.expand import unravel
-from onnx_numba.schedule.steps import Group
+from onnx_numba.schedule.expand import root, unravel
+from onnx_numba.schedule.steps import CallStep, Group
 from onnx_numba.schedule.tune import Body
 from onnx_numba.templates.conv import conv_source
 from onnx_numba.templates.depthwise import Depthwise, depthwise_source
@@ -56,10 +56,13 @@ def generate(group: Group) -> KernelSource:
     product = group.members[0]
     assert product.hint is not None
     body: Body = product.hint.params["body"]
-    target = _target(group)
+    target = _target(group) if group.pool is None else None
     spec = replace(body.spec, in_scratch=target is None)
     emitter = EpilogueEmitter([*product.hint.operands, *([target] if target else [])], list(body.dims))
-    lines = _epilogue(group, body, emitter, target)
+    if group.pool is None:
+        lines = _epilogue(group, body, emitter, target)
+    else:
+        lines = [*_epilogue(group, body, emitter, _folded(group.pool)), *_pool(group.pool, emitter)]
     writer = {Gemm: gemm_source, Depthwise: depthwise_source}.get(type(spec), conv_source)
     _, _, text = writer("kernel", spec, lambda _: lines).partition(":\n")  # type: ignore[operator]
     used = set(re.findall(r"\w+", "\n".join([*lines, *emitter.blocks[0].lines])))
@@ -100,6 +103,60 @@ def _target(group: Group) -> Tensor | None:
         if m.stored and alike and m.target.shape == product.tensor.shape:
             return m.target
     return None
+
+
+def _folded(pool: CallStep) -> Tensor:
+    """The tensor that a pool reads, of which there is only ever the block that has just been made."""
+    assert isinstance(pool.call, TemplateCall)
+    return root(pool.call.inputs[0])
+
+
+def _pool(step: CallStep, emitter: EpilogueEmitter) -> list[str]:
+    """The lines that fold the windows of a block of whole rows of them: rows into the first of each window, then neighbours in it.
+
+    For a MaxPool by 2 of 60 columns, of which a block has an even number of rows::
+
+        for ii in range(i0, i1):
+            for kk in range(udiv(j0, s15), min(udiv(j1, s15), s16)):
+                lines = f32_at(block, (ii - i0) * pitch + kk * s15 - j0)
+                for jj in range(s17):
+                    interleave(16)
+                    apart()
+                    lines[jj] = acc_max(lines[0 * s17 + jj], lines[1 * s17 + jj])
+        for ii in range(i0, i1):
+            for kk in range(udiv(j0, s15), min(udiv(j1, s15), s16)):
+                windows = f32_at(block, (ii - i0) * pitch + kk * s15 - j0)
+                row = f32_at(x4, ((batch * s18 + ii) * s16 + kk) * s19)
+                for jj in range(s19):
+                    interleave(16)
+                    apart()
+                    row[jj] = acc_max(windows[jj * 2 + 0], windows[jj * 2 + 1])
+    """
+    call = step.call
+    assert isinstance(call, TemplateCall)
+    (result,) = (t for t in step.outputs if isinstance(t, Tensor))
+    _, width, outputs, columns = call.dims[:4]
+    t, down = result.dtype.name, int(call.constants["DOWN"])
+    line, row, many, length, features = map(emitter.parameter, (width * down, width, outputs, columns, result.shape[1]))
+    names = {"x": "jj", "j": "jj", "width": row}
+    folds = [re.sub(r"\b(x|j|width)\b", lambda m: names[m[0]], str(call.constants[name])) for name in ("DOWNWARDS", "SIDEWAYS")]
+    start = f"{t}_at(block, (ii - i0) * pitch + kk * {line} - j0)"
+    return f"""\
+for ii in range(i0, i1):
+    for kk in range(udiv(j0, {line}), min(udiv(j1, {line}), {many})):
+        lines = {start}
+        for jj in range({row}):
+            interleave(16)
+            apart()
+            lines[jj] = {folds[0]}
+for ii in range(i0, i1):
+    for kk in range(udiv(j0, {line}), min(udiv(j1, {line}), {many})):
+        windows = {start}
+        row = {t}_at({emitter.buffer(result)}, ((batch * {features} + ii) * {many} + kk) * {length})
+        for jj in range({length}):
+            interleave(16)
+            apart()
+            row[jj] = {folds[1]}""".splitlines()
 
 
 def _epilogue(group: Group, body: Body, emitter: EpilogueEmitter, target: Tensor | None) -> list[str]:

@@ -32,23 +32,6 @@ class Member:
 
 
 @dataclass(eq=False)
-class Group:
-    """Members with one parallel domain ``pvars`` and one reduced domain ``rvars``; ``order`` has all variables in axis order."""
-
-    pvars: tuple[Sym, ...]
-    rvars: tuple[Sym, ...]
-    order: tuple[Sym, ...]
-    members: list[Member]
-    checks: list[Check] = field(default_factory=list)
-    origins: list[str] = field(default_factory=list)
-
-    @property
-    def writes(self) -> list[Tensor]:
-        """Tensors whose memory the kernel writes."""
-        return list(dict.fromkeys(m.target for m in self.members if m.stored))
-
-
-@dataclass(eq=False)
 class CallStep:
     """A call with the tensors it makes."""
 
@@ -56,6 +39,29 @@ class CallStep:
     outputs: list[object]
     checks: list[Check]
     origins: list[str]
+
+
+@dataclass(eq=False)
+class Group:
+    """Members with one parallel domain ``pvars`` and one reduced domain ``rvars``; ``order`` has all variables in axis order.
+
+    With a ``pool``, a call of `onnx_numba.templates.pool.fold_windows`, what the members make is not stored but folded.
+    """
+
+    pvars: tuple[Sym, ...]
+    rvars: tuple[Sym, ...]
+    order: tuple[Sym, ...]
+    members: list[Member]
+    checks: list[Check] = field(default_factory=list)
+    origins: list[str] = field(default_factory=list)
+    pool: CallStep | None = None
+
+    @property
+    def writes(self) -> list[Tensor]:
+        """Tensors whose memory the kernel writes."""
+        if self.pool is not None:
+            return [t for t in self.pool.outputs if isinstance(t, Tensor)]
+        return list(dict.fromkeys(m.target for m in self.members if m.stored))
 
 
 Step = Group | CallStep

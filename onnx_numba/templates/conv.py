@@ -163,6 +163,11 @@ class Conv:
         return [tiles for tiles in found if sum(tile.columns for tile in tiles) < self.tile.columns]
 
     @property
+    def most_rows(self) -> int:
+        """Output channels of a unit, at most."""
+        return self.tile.rows * self.row_tiles * (1 if self.plain else 4)
+
+    @property
     def first_buffer(self) -> int:
         """Index of the epilogue's first buffer."""
         return 2 + self.fill + (not self.in_scratch) + self.bias
@@ -197,7 +202,7 @@ class Conv:
         """
         panels = ceildiv(product(out), self.tile.columns)
         tiles = ceildiv(filters, self.tile.rows)
-        parts = ceildiv(tiles, self.row_tiles * (1 if self.plain else 4))
+        parts = ceildiv(tiles, self.most_rows // self.tile.rows)
         wanted = ceildiv(ENOUGH_UNITS, dmax(images * groups * parts, 1))
         blocks = dmax(ceildiv(panels, self.column_panels), dmax(dmin(wanted, panels // max(LEAST_COLUMNS // self.tile.columns, 1)), 1))
         wanted = ceildiv(ENOUGH_UNITS, dmax(images * groups * blocks, 1))
