@@ -413,6 +413,16 @@ def test_tiles_divide_channels():
     assert conv_tile(target, "f32", 1, columns=1).vectors == 1
 
 
+def test_tiles_of_many_columns_divide_channels_and_rows():
+    wide = Target("x86_64-unknown-linux-gnu", "x86-64-v4", LEVELS["x86-64-v4"])
+    for filters, columns, row, shape in [
+        (32, None, None, (11, 2)), (32, 196, None, (11, 2)), (32, 27000, None, (8, 3)), (32, 6400, 80, (11, 2)), (48, 3136, None, (12, 2)),
+        (256, 3136, None, (8, 3)), (1, 21922, 21922, (1, 8)), (1, 1600, 40, (1, 3)), (0, 3136, None, (1, 8)),
+    ]:  # fmt: skip
+        tile = conv_tile(wide, "f32", filters, columns, row)
+        assert (tile.rows, tile.vectors) == shape
+
+
 @pytest.mark.parametrize("name", TARGETS)
 def test_compiles_for_every_target(name):
     from onnx_numba.compile.numba_internals import compile_functions

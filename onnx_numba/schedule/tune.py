@@ -223,7 +223,7 @@ class _Tuner:
         if len(spec.kernel) == 1 or spec.kernel[-1] == 1 or spec.plain or spec.far:
             return spec
         sizes = [n if isinstance(n, int) else LIKELY_EXTENT for n in out]
-        tile = conv_tile(self.target, spec.dtype, filters if isinstance(filters, int) else None, sizes[-1])
+        tile = conv_tile(self.target, spec.dtype, filters if isinstance(filters, int) else None, math.prod(sizes), sizes[-1])
         whole = replace(spec, tile=tile, whole_rows=True)
         before = (0,) * len(sizes)
         costs = [v.cost(v.dims(1, group, channels, filters, sizes, sizes, before)) for v in (whole, spec)]

@@ -48,6 +48,12 @@ other from the first cache, and a vector of them is in two lines of it."""
 COPY_WORK = 16
 """Multiply-adds that take as long as laying out an element of a patch."""
 
+MANY_COLUMNS = 512
+"""Columns from which on tiles of fewer rows than there could be are considered: what they read of filters more often is in the cache."""
+
+STEP_WORK = 1.5
+"""Multiply-adds of vectors that take as long as whatever else a tile does for each term of its sums."""
+
 TILE_DEPTH = 8
 """Terms of its sums that take as long as a tile's beginning and end."""
 
@@ -225,14 +231,14 @@ class Conv:
         """
         channels, filters, rows, columns = dims[1:5]
         row = dims[4 + 2 * self.rank] if self.whole_rows else columns
-        tiled, tiles = self._tiles(row)
+        tiled, tiles = self.vectors(row)
         blocks = ceildiv(channels * self.taps, self.depth)
         padded = ceildiv(filters, self.tile.rows) * self.tile.rows
         multiplied = padded * (self.taps * channels * tiled + TILE_DEPTH * blocks * tiles * self.tile.columns)
         laid = COPY_WORK * channels * self.planes * self._plane_size(dims) * ceildiv(filters, rows)
         return floordiv(1000 * multiplied, dmax(channels * row, 1)) + floordiv(1000 * laid, dmax(channels * columns, 1))
 
-    def _tiles(self, row: Extent) -> tuple[Extent, Extent]:
+    def vectors(self, row: Extent) -> tuple[Extent, Extent]:
         """The elements of the vectors that multiply so many columns, and in how many tiles."""
         whole = floordiv(row, self.tile.columns)
         rest = row - whole * self.tile.columns
@@ -298,23 +304,42 @@ def uses_little(tile: Tile, filters: Extent) -> bool:
     return isinstance(filters, int) and -(-filters // tile.rows) <= PLAIN_TILES
 
 
-def conv_tile(target: Target, dtype: str, filters: int | None = None, columns: int | None = None) -> Tile:
+def conv_tile(target: Target, dtype: str, filters: int | None = None, columns: int | None = None, row: int | None = None) -> Tile:
     """The tile for a number of output channels in a group, and of columns, as far as they are known; ``i32`` stands for words.
 
     Rows divide the channels evenly (64 channels are 5 tiles of 13 rows, not of 14); tiles of few rows are made wide, which
-    hides the latency of the multiply-add.
+    hides the latency of the multiply-add. Of many columns, each as long as ``row`` or all in one, more tiles of fewer rows may multiply
+    less that nobody looks at.
 
     Examples
     --------
-    >>> conv_tile(Target("x86_64-unknown-linux-gnu", "x86-64-v4", LEVELS["x86-64-v4"]), "f32", filters=64)
+    >>> wide = Target("x86_64-unknown-linux-gnu", "x86-64-v4", LEVELS["x86-64-v4"])
+    >>> conv_tile(wide, "f32", filters=64)
     Tile(rows=13, vectors=2, lanes=16, fused=True, dot=None, registers=32)
+    >>> conv_tile(wide, "f32", filters=64, columns=3136)
+    Tile(rows=8, vectors=3, lanes=16, fused=True, dot=None, registers=32)
     """
     base = word_tile(target) if dtype == "i32" else tile_shape(target, dtype)
-    rows = base.rows if filters is None else max(1, -(-filters // -(-max(filters, 1) // base.rows)))
-    most = 4 if rows > 2 else 8
-    if columns is not None:
-        most = min(most, max(1, -(-columns // base.lanes)))
-    return replace(base, rows=rows, vectors=max((v for v in range(1, most + 1) if base.fits(rows, v)), default=1))
+
+    def of(rows: int) -> Tile:
+        most = 4 if rows > 2 else 8
+        if columns is not None:
+            most = min(most, max(1, -(-(row or columns) // base.lanes)))
+        return replace(base, rows=rows, vectors=max((v for v in range(1, most + 1) if base.fits(rows, v)), default=1))
+
+    if filters is None:
+        return of(base.rows)
+    channels = max(filters, 1)
+    tiles = -(-channels // base.rows)
+    if columns is None or columns < MANY_COLUMNS:
+        return of(-(-channels // tiles))
+
+    def work(tile: Tile) -> float:
+        multiplied, _ = Conv(dtype, tile, (1,), (1,), (1,)).vectors(row or columns)
+        assert isinstance(multiplied, int)
+        return -(-channels // tile.rows) * multiplied * (tile.rows + STEP_WORK / tile.vectors)
+
+    return min((of(-(-channels // n)) for n in range(tiles, 2 * tiles + 1)), key=work)
 
 
 def pack_filters_source(name: str, conv: Conv) -> str:
