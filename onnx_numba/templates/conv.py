@@ -488,7 +488,25 @@ if k == 0:
 
 
 def _columns(conv: Conv) -> list[str]:
-    """The beginning of the loop over the unit's columns, as many at a time as a tile has."""
+    """The beginning of the loop over the unit's columns, as many at a time as a tile has.
+
+    With whole rows no tile goes beyond the end of one; with what `_following` adds::
+
+        j = 0
+        at = 0
+        left = urem(j0, out1)
+        while j < columns:
+            rest = min(out1 - left, columns - j)
+            strip = f32_at(source, at)
+            ...
+            taken = min(rest, 32)
+            j += taken
+            at += taken
+            left += taken
+            if left == out1:
+                left = 0
+                at += wide - out1
+    """
     if not conv.whole_rows:
         return [f"for j in range(0, columns, {conv.tile.columns}):", f"    strip = {conv.dtype}_at(source, j)"]
     row = f"out{conv.rank - 1}"

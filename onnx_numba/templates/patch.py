@@ -64,7 +64,14 @@ for c in range(min({conv.patch_channels}, channels)):
 
 
 def _wide_rows(conv: Conv) -> list[str]:
-    """What whole rows have in the patch, and how much of it a unit sees at most."""
+    """What whole rows have in the patch, and how much of it a unit sees at most.
+
+    Of 39 taps along the last axis, and vectors of 16::
+
+        wide = udiv(out1 + 53, 16) * 16
+        wide_row = wide
+        span = unit_columns + (wide - out1) * udiv(unit_columns + out1 - 2, out1) + 38
+    """
     if not conv.whole_rows:
         return []
     last, lanes = conv.rank - 1, conv.tile.lanes
