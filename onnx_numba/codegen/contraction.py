@@ -45,6 +45,7 @@ from onnx_numba.schedule.tune import Body
 from onnx_numba.templates.conv import conv_source
 from onnx_numba.templates.depthwise import Depthwise, depthwise_source
 from onnx_numba.templates.gemm import Gemm, gemm_source
+from onnx_numba.templates.pixels import PixelConv, pixel_source
 
 CHUNK_PRODUCTS, LEAST_PRODUCTS = 1 << 19, 3 << 16
 """Multiply-adds of a chunk: 11 µs, since each may pack operands of its own. Less than two of them in all are two shorter ones, unless these
@@ -63,7 +64,7 @@ def generate(group: Group) -> KernelSource:
         lines = _epilogue(group, body, emitter, target)
     else:
         lines = [*_epilogue(group, body, emitter, _folded(group.pool)), *_pool(group.pool, emitter)]
-    writer = {Gemm: gemm_source, Depthwise: depthwise_source}.get(type(spec), conv_source)
+    writer = {Gemm: gemm_source, Depthwise: depthwise_source, PixelConv: pixel_source}.get(type(spec), conv_source)
     _, _, text = writer("kernel", spec, lambda _: lines).partition(":\n")  # type: ignore[operator]
     used = set(re.findall(r"\w+", "\n".join([*lines, *emitter.blocks[0].lines])))
     head = [f"    x{k} = {t.dtype.name}_p(bufs, {k})" for k, t in enumerate(emitter.buffers) if f"x{k}" in used]

@@ -49,7 +49,8 @@ def _build(target: Target, builder: Any, literals: list[int], args: Any) -> None
 
             def step(j: Any, values: list[Any], tile: TileEmitter = tile) -> list[Any]:
                 place = builder.gep(right, [j])
-                found = tile.sums(start, left_row, outer.number(1), lambda k, _: builder.gep(place, [builder.mul(k, right_row)]), depth)
+                ones = tile.columns_at(start, outer.number(1))
+                found = tile.sums(ones, left_row, lambda k, _: builder.gep(place, [builder.mul(k, right_row)]), depth)
                 tile.write_whole(found, builder.gep(line, [j]), sums_row, False)
                 return values
 

@@ -139,14 +139,14 @@ def _of_words(tile: Tile, dot: Dot) -> Tile:
     return replace(tile, rows=rows, dot=dot)
 
 
-def _twin(rows: int, step: int, keep: int, a: Any, a_row: int, a_k: int, right: Callable[[int], Any], c: Any, c_row: int,
+def _twin(step: int, keep: int, left: Callable[[int, int], Any], right: Callable[[int], Any], c: Any, c_row: int,
           valid_rows: int, valid_columns: int, depth: int) -> None:  # fmt: skip
     sums = np.zeros((valid_rows, valid_columns), c.dtype)
     add = multiply_add if step < FIRST_NUMBER else partial(dot_add, Dot.numbered(step))
     with np.errstate(all="ignore"):
         for k in range(depth):
-            left = np.array([a[i * a_row + k * a_k] for i in range(valid_rows)], c.dtype)
-            sums = add(left[:, None], right(k)[None, :valid_columns], sums)
+            column = np.array([left(i, k) for i in range(valid_rows)], c.dtype)
+            sums = add(column[:, None], right(k)[None, :valid_columns], sums)
         for i in range(valid_rows):
             place = slice(i * c_row, i * c_row + valid_columns)
             c[place] = c[place] + sums[i] if keep else sums[i]
@@ -182,7 +182,8 @@ def _gemm_tile(
     def right(k: int) -> Any:
         return np.concatenate([b[p * b_panel + k * b_k : p * b_panel + k * b_k + width] for p in range(used)])
 
-    _twin(rows, step, keep, a, a_row, a_k, right, c, c_row, min(rows, valid_rows), min(panels * width, valid_columns), depth)
+    columns = min(panels * width, valid_columns)
+    _twin(step, keep, lambda i, k: a[i * a_row + k * a_k], right, c, c_row, min(rows, valid_rows), columns, depth)
 
 
 def _gemm_tile_at(rows: int, vectors: int, lanes: int, panels: int, step: int, keep: int, a: Any, a_row: int, a_k: int,
@@ -193,7 +194,21 @@ def _gemm_tile_at(rows: int, vectors: int, lanes: int, panels: int, step: int, k
     def right(k: int) -> Any:
         return b[int(offsets[k]) : int(offsets[k]) + columns]
 
-    _twin(rows, step, keep, a, a_row, a_k, right, c, c_row, min(rows, valid_rows), columns, depth)
+    _twin(step, keep, lambda i, k: a[i * a_row + k * a_k], right, c, c_row, min(rows, valid_rows), columns, depth)
+
+
+def _gemm_tile_from(rows: int, vectors: int, lanes: int, panels: int, step: int, keep: int, a: Any, offsets: Any, a_row: int,
+                    b: Any, b_k: int, c: Any, c_row: int, depth: int, ahead: Any, ahead_k: int) -> None:  # fmt: skip
+    """``c[i * c_row + j] (+)= sum over k of a[offsets[k] + i * a_row] * b[k * b_k + j]``, a whole tile.
+
+    Meanwhile ``ahead[k * ahead_k]`` are fetched.
+    """
+    width = panels * vectors * lanes
+
+    def right(k: int) -> Any:
+        return b[k * b_k : k * b_k + width]
+
+    _twin(step, keep, lambda i, k: a[int(offsets[k]) + i * a_row], right, c, c_row, rows, width, depth)
 
 
 class TileEmitter(VectorEmitter):
@@ -206,15 +221,18 @@ class TileEmitter(VectorEmitter):
         self.dot = None if step < FIRST_NUMBER else DotEmitter(self, Dot.numbered(step).on(target, lanes))
         self.plus = builder.fadd if self.dot is None else builder.add
 
-    def sums(self, a: Any, a_row: Any, a_k: Any, right: Callable[[Any, int], Any], depth: Any, stream: str = "") -> list[Any]:
-        """The sums of the tile, row by row; the operand that is one ``stream``, ``left`` or ``right`` if one is, is fetched ahead."""
+    def sums(self, left: Callable[[Any], Any], a_row: Any, right: Callable[[Any, int], Any], depth: Any, stream: str = "") -> list[Any]:
+        """The sums of the tile, row by row; the operand that is one ``stream``, ``left`` or ``right`` if one is, is fetched ahead.
+
+        ``left(k)`` is where A's column k begins.
+        """
         builder, add = self.builder, self.multiply_add if self.dot is None else self.dot.add
 
         def step(k: Any, sums: list[Any]) -> list[Any]:
             starts = [right(k, p) for p in range(self.panels)]
             vectors = [self.load(self.shift(p, self.number(j * self.lanes))) for p in starts for j in range(self.vectors)]
             rights = vectors if self.dot is None else [self.dot.right(v) for v in vectors]
-            column = self.shift(a, builder.mul(k, a_k))
+            column = left(k)
             if stream == "left":
                 self.fetch(column, 1)
             elif stream == "right" and self.rows > FEW_ROWS:
@@ -222,13 +240,17 @@ class TileEmitter(VectorEmitter):
                     self.fetch(start, self.vectors * self.lanes)
             new = []
             for i in range(self.rows):
-                left = self.splat(builder.load(self.shift(column, builder.mul(a_row, self.number(i))), align=self.align))
-                left = left if self.dot is None else self.dot.left(left)
-                new += [add(left, value, sums[i * self.across + j]) for j, value in enumerate(rights)]
+                one = self.splat(builder.load(self.shift(column, builder.mul(a_row, self.number(i))), align=self.align))
+                one = one if self.dot is None else self.dot.left(one)
+                new += [add(one, value, sums[i * self.across + j]) for j, value in enumerate(rights)]
             return new
 
         zero = self.ir.Constant(self.vector, None)
         return self.loop(self.number(0), depth, 1, [zero] * (self.rows * self.across), step)[1]
+
+    def columns_at(self, a: Any, a_k: Any) -> Callable[[Any], Any]:
+        """The columns of A that begin ``a_k`` elements apart, for `sums`."""
+        return lambda k: self.shift(a, self.builder.mul(k, a_k))
 
     def fetch(self, start: Any, elements: int) -> None:
         """Begin to load so many elements, `AHEAD` of these."""
@@ -305,7 +327,8 @@ def _build_tile(target: Target, builder: Any, literals: list[int], args: Any) ->
     for p in range(1, emitter.panels):  # a panel without a valid column may not exist: the one before is read again
         there = builder.icmp_signed(">", columns, number(p * width))
         panels.append(builder.select(there, builder.gep(b, [builder.mul(b_panel, number(p))]), panels[-1]))
-    sums = emitter.sums(a, a_row, a_k, lambda k, p: builder.gep(panels[p], [builder.mul(k, b_k)]), depth, "right")
+    left = emitter.columns_at(a, a_k)
+    sums = emitter.sums(left, a_row, lambda k, p: builder.gep(panels[p], [builder.mul(k, b_k)]), depth, "right")
     emitter.write(sums, keep, c, c_row, rows, columns)
 
 
@@ -318,7 +341,22 @@ def _build_tile_at(target: Target, builder: Any, literals: list[int], args: Any)
         offset = builder.load(builder.gep(offsets, [k]), align=8)
         return builder.gep(b, [builder.add(offset, emitter.number(panel * width))])
 
-    emitter.write(emitter.sums(a, a_row, a_k, right, depth, "left"), keep, c, c_row, rows, columns)
+    emitter.write(emitter.sums(emitter.columns_at(a, a_k), a_row, right, depth, "left"), keep, c, c_row, rows, columns)
+
+
+def _build_tile_from(target: Target, builder: Any, literals: list[int], args: Any) -> None:
+    keep, a, offsets, a_row, b, b_k, c, c_row, depth, ahead, ahead_k = args
+    emitter = TileEmitter(target, builder, literals, a.type.pointee)
+
+    def left(k: Any) -> Any:
+        prefetch(builder, builder.gep(ahead, [builder.mul(k, ahead_k)]))
+        return builder.gep(a, [builder.load(builder.gep(offsets, [k]), align=8)])
+
+    sums = emitter.sums(left, a_row, lambda k, _: builder.gep(b, [builder.mul(k, b_k)]), depth)
+    with builder.if_else(builder.icmp_signed("!=", keep, emitter.number(0))) as (adding, putting):
+        for place, adds in ((adding, True), (putting, False)):
+            with place:
+                emitter.write_whole(sums, c, c_row, adds)
 
 
 def _emit_tile(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -329,7 +367,12 @@ def _emit_tile_at(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return outlined("gemm_tile_at", 5, partial(_build_tile_at, context.compiled_for))(context, builder, signature, args)
 
 
+def _emit_tile_from(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    return outlined("gemm_tile_from", 5, partial(_build_tile_from, context.compiled_for))(context, builder, signature, args)
+
+
 gemm_tile = Intrinsic("gemm_tile", _gemm_tile, pointer_typing(5, (6, 9, 12), None, 17), _emit_tile)
 gemm_tile_at = Intrinsic("gemm_tile_at", _gemm_tile_at, pointer_typing(5, (6, 9, 11), 10, 16), _emit_tile_at)
+gemm_tile_from = Intrinsic("gemm_tile_from", _gemm_tile_from, pointer_typing(5, (6, 9, 11, 14), 7, 16), _emit_tile_from)
 
-RECORDS = (gemm_tile, gemm_tile_at)
+RECORDS = (gemm_tile, gemm_tile_at, gemm_tile_from)

@@ -36,7 +36,7 @@ def _build(target: Target, builder: Any, literals: list[int], args: Any) -> None
         def step(j: Any, values: list[Any]) -> list[Any]:
             inside = builder.srem(j, width)
             panel = builder.gep(right, [builder.add(builder.mul(builder.sub(j, inside), depth), inside)])
-            found = tile.sums(start, left_row, number(1), lambda k, _: builder.gep(panel, [builder.mul(k, width)]), depth)
+            found = tile.sums(tile.columns_at(start, number(1)), left_row, lambda k, _: builder.gep(panel, [builder.mul(k, width)]), depth)
             tile.write_whole(found, builder.gep(line, [j]), padded, False)
             return values
 

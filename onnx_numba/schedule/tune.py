@@ -32,6 +32,7 @@ from onnx_numba.target import Target
 from onnx_numba.templates.conv import Conv, conv_tile, pack_filters_source, reads_plainly, uses_little
 from onnx_numba.templates.depthwise import Depthwise, depthwise
 from onnx_numba.templates.gemm import Gemm, pack_b_source, packed_size
+from onnx_numba.templates.pixels import PixelConv, pixel_tile, saves
 
 Extent = Dim | int
 LEAST_WORK = 256
@@ -52,7 +53,7 @@ class Body:
 
     Attributes
     ----------
-    spec : Gemm, Conv or Depthwise
+    spec : Gemm, Conv, Depthwise or PixelConv
         What is fixed in its code.
     dims : tuple of Dim or int
         Its own dims.
@@ -65,7 +66,7 @@ class Body:
         are its columns.
     """
 
-    spec: Gemm | Conv | Depthwise
+    spec: Gemm | Conv | Depthwise | PixelConv
     dims: tuple[Extent, ...]
     units: Extent
     unit_work: Extent
@@ -212,6 +213,10 @@ class _Tuner:
         plain = direct and uses_little(tile, filters)
         spec = Conv(dtype, tile, taps, strides, dilations, fill=bool(fill), plain=plain, masks=has_masks(self.target))
         spec = self._with_rows(spec, group, channels, filters, out)
+        if tensor.dtype.is_float and (direct or spec.taps > 1 or all(p == 0 for p in pads)):
+            found = self._by_pixels(x, w, spec, group, channels, filters, size, out, before)
+            if found is not None:
+                return found
         weights = self._filters(w, spec, group, filters, channels)
         dims = spec.dims(x.shape[0], group, channels, filters, size, out, before)
         work = d.dmin(filters, dims[3]) * d.dmin(columns, dims[4]) * channels * spec.taps
@@ -228,6 +233,29 @@ class _Tuner:
         before = (0,) * len(sizes)
         costs = [v.cost(v.dims(1, group, channels, filters, sizes, sizes, before)) for v in (whole, spec)]
         return whole if d.compare("lt", *costs) == 1 else spec
+
+    def _by_pixels(
+        self, x: Tensor, w: Tensor, spec: Conv, group: int, channels: Extent, filters: Extent, size: Shape, out: Shape, before: Shape
+    ) -> tuple[Body, tuple[Tensor, ...], list[Check]] | None:  # fmt: skip
+        """The same convolution in tiles of pixels, where sizes are known and that is faster."""
+        sizes = [v for v in (channels, filters, *size, *out) if isinstance(v, int) and v > 0]
+        if len(sizes) < 2 + 2 * spec.rank or spec.rank > 2 or any(v != 1 for v in spec.dilations):
+            return None
+        depth, features, *_ = sizes
+
+        def axes(values: Sequence[Extent], missing: int) -> tuple[int, int]:
+            first, last = [missing, *(v for v in values if isinstance(v, int))][-2:]
+            return first, last
+
+        places, kernel = axes(out, 1), axes(spec.kernel, 1)
+        tile = pixel_tile(self.target, spec.dtype, places[1])
+        conv = PixelConv(spec.dtype, tile, kernel, axes(spec.strides, 1), masks=spec.masks)
+        sparse = any(1 < taps < stride for taps, stride in zip(conv.kernel, conv.strides, strict=True))
+        if sparse or not all(isinstance(v, int) for v in before) or not saves(conv, spec, depth, features, places):
+            return None
+        dims = conv.dims(x.shape[0], group, depth, features, axes(size, 1), places, axes(before, 0))
+        weights = self._filters(w, conv.packing, group, filters, channels)
+        return Body(conv, dims, conv.work_units(x.shape[0], dims), conv.unit_work(dims), 1, 1), (root(x), weights), [*view_checks(x)]
 
     def _filters(self, w: Tensor, spec: Conv, group: int, filters: Extent, channels: Extent) -> Tensor:
         depth = channels * spec.taps
