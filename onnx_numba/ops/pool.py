@@ -49,6 +49,8 @@ def lowest(dtype: DType) -> bool | int | float:
 def _folded(b: Builder, kind: str, x: Tensor, view: Window, dtype: DType, count: Tensor | Extent | None = None) -> Tensor:
     """The sum or the greatest element of every window, divided by a count if there is one: the same for all, or for each place."""
     first = lowest(dtype) if kind == "max" else 0
+    if not view.padded and view.kernel == x.shape[2:]:  # the whole image is one window
+        return b.reduce(kind, x, range(2, x.rank), keepdims=True, dtype=dtype)
     kernel = [k for k in view.kernel if isinstance(k, int)]
     rank = x.rank - 2
     if rank > 2 or len(kernel) < rank:
