@@ -39,6 +39,8 @@ LEAST_PANELS = 2
 
 TRANSPOSED, LAID_OUT = 8, 12
 """Multiply-adds that take as long as transposing a sum, and as laying out an element where a filter has several taps."""
+FEW_SUMS = 10
+"""Sums of a tile below which a multiply-add waits for the one before."""
 HALO = 1.5
 """How often an element is laid out then, as rows of units overlap."""
 
@@ -170,12 +172,12 @@ def saves(conv: PixelConv, other: Conv, channels: int, filters: int, out: Sequen
     """Whether a convolution is faster in tiles of pixels than in those of ``other``, as far as multiply-adds tell.
 
     Both compute what nobody needs: pixels beyond a row and channels beyond the last vector, or positions beyond the last vector and
-    channels beyond the last tile. Both lay out what several taps see, ``other`` once for each tap of a row. Measured with AVX-512 and
-    square planes:
+    channels beyond the last tile. Both lay out what several taps see, ``other`` once for each tap of a row. Measured with AVX-512 on
+    Emerald Rapids, square planes:
 
-    ===========  ========  ========  ======  ====================
+    ===========  ========  ========  ======  =====================
     filters      channels  features  pixels  time in place of 1
-    ===========  ========  ========  ======  ====================
+    ===========  ========  ========  ======  =====================
     3 x 3        512       512       7       0.78, from memory 0.6
     3 x 3        256       256       14      0.83
     3 x 3        64        64        56      0.91
@@ -184,7 +186,7 @@ def saves(conv: PixelConv, other: Conv, channels: int, filters: int, out: Sequen
     1 x 1        1024      256       14      0.93
     1 x 1        128       512       28      1.04, not chosen
     1 x 1        256       64        56      1.03, not chosen
-    ===========  ========  ========  ======  ====================
+    ===========  ========  ========  ======  =====================
     """
     taps, pixels = math.prod(conv.kernel), math.prod(out)
     layer = 0 if conv.single else LAID_OUT * HALO / (taps * filters)
@@ -192,7 +194,8 @@ def saves(conv: PixelConv, other: Conv, channels: int, filters: int, out: Sequen
     def whole(count: int, step: int) -> float:
         return -(-count // step) * step / count
 
-    own = whole(out[1], conv.tile.rows) * whole(filters, conv.tile.columns) * (1 + TRANSPOSED / (channels * taps))
+    waits = max(FEW_SUMS / (conv.tile.rows * conv.tile.vectors), 1)
+    own = whole(out[1], conv.tile.rows) * whole(filters, conv.tile.columns) * (waits + TRANSPOSED / (channels * taps))
     others = whole(out[1] if other.whole_rows else pixels, other.tile.lanes) * whole(filters, other.tile.rows)
     return own + layer < others + layer * other.planes
 
