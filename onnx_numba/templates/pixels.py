@@ -356,7 +356,7 @@ def _finish(conv: PixelConv, epilogue: Epilogue) -> list[str]:
 
     def put(at: str, sums: str, count: str) -> str:
         start, sums = f"{t}_at(block, {at})", f"{t}_at(panel, ({sums}) * {tile.columns})"
-        return f"transpose_block({ELEMENT_BYTES[t]}, {tile.lanes}, {start}, pitch, {sums}, {tile.columns}, i1 - i0, {count})"
+        return f"transpose_block({ELEMENT_BYTES[t]}, {tile.lanes}, {start}, pitch, {sums}, {tile.columns}, i1 - i0, {count}, 0)"
 
     lines = f"""\
 panel = {t}_at(sums, (f - first) * pixels)
