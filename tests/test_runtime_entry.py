@@ -142,7 +142,7 @@ def test_large_outputs_are_recycled_without_python(single, monkeypatch):
     assert not np.shares_memory(view, later)
     np.testing.assert_array_equal(view, 2 * x[5:7] + 1)
     del view
-    assert id(run([x[: LARGE // 4]])[0].base) not in blocks  # they are more than twice too large
+    assert run([x[: LARGE // 4]])[0].base.nbytes <= 2 * (LARGE + 64)  # none that is more than twice too large
 
 
 def test_python_and_the_entry_share_the_pool(single):
