@@ -50,7 +50,7 @@ def _folded(b: Builder, kind: str, x: Tensor, view: Window, dtype: DType, count:
     """The sum or the greatest element of every window, divided by a count if there is one: the same for all, or for each place."""
     first = lowest(dtype) if kind == "max" else 0
     if not view.padded and view.kernel == x.shape[2:]:  # the whole image is one window
-        return b.reduce(kind, x, range(2, x.rank), keepdims=True, dtype=dtype)
+        return _divided(b, b.reduce(kind, x, range(2, x.rank), keepdims=True, dtype=dtype), count)
     kernel = [k for k in view.kernel if isinstance(k, int)]
     rank = x.rank - 2
     if rank > 2 or len(kernel) < rank:
