@@ -153,15 +153,20 @@ def _run(conv: Conv) -> list[str]:
         f"line = {t}_at(x, begin)",
         f"target = {t}_at(patch, at)",
     ]
-    if conv.masks and conv.strides[last] <= MOST_STRIDE:
-        lines += [f"padded_rows({stride}, {conv.tile.lanes}, target, held, line, plane, first, stop, length, count, fill)"]
-    else:
-        lines += f"""\
-for c in range(count):
-    for y in range(first):
-        target[c * held + y] = fill
-    for y in range(first, stop):
-        target[c * held + y] = line[c * plane + (y - first) * {stride}]
-    for y in range(stop, length):
-        target[c * held + y] = fill""".splitlines()
+    masked = conv.masks and conv.strides[last] <= MOST_STRIDE
+    lines += padded_copy(masked, stride, conv.tile.lanes, "first", "stop", "length", "fill")
     return [*lines, "v += length", "at += length"]
+
+
+def padded_copy(masked: bool, stride: int | str, lanes: int, first: str, stop: str, length: str, fill: str) -> list[str]:
+    """A row of a patch in ``count`` channels: elements of ``line``, a stride apart, from ``first`` to ``stop``, around them ``fill``."""
+    if masked:
+        return [f"padded_rows({stride}, {lanes}, target, held, line, plane, {first}, {stop}, {length}, count, {fill})"]
+    return f"""\
+for c in range(count):
+    for y in range({first}):
+        target[c * held + y] = {fill}
+    for y in range({first}, {stop}):
+        target[c * held + y] = line[c * plane + (y - {first}) * {stride}]
+    for y in range({stop}, {length}):
+        target[c * held + y] = {fill}""".splitlines()

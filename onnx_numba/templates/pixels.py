@@ -23,8 +23,9 @@ from onnx_numba.ir.dims import ceildiv, dmin
 from onnx_numba.native.tile import Tile, tile_shape
 from onnx_numba.record import record
 from onnx_numba.target import Target
-from onnx_numba.templates.conv import MOST_STRIDE, Conv
+from onnx_numba.templates.conv import Conv
 from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue
+from onnx_numba.templates.patch import MOST_STRIDE, padded_copy
 
 MOST_PIXELS = 224
 """Pixels of a work unit: their sums for a tile's channels stay in the first cache, and what they see in the second."""
@@ -335,17 +336,7 @@ at = 0
 if begin < stop:
     at = (outer * channels + c0) * plane + row * in_w + start + begin * {apart}
 line = {t}_at(x, at)""".splitlines()
-    if conv.masks and apart <= MOST_STRIDE:
-        lines += [f"padded_rows({apart}, {tile.lanes}, target, held, line, plane, begin, stop, whole, count, {t}(0))"]
-    else:
-        lines += f"""\
-for c in range(count):
-    for y in range(begin):
-        target[c * held + y] = {t}(0)
-    for y in range(begin, stop):
-        target[c * held + y] = line[c * plane + (y - begin) * {apart}]
-    for y in range(stop, whole):
-        target[c * held + y] = {t}(0)""".splitlines()
+    lines += padded_copy(conv.masks and apart <= MOST_STRIDE, apart, tile.lanes, "begin", "stop", "whole", f"{t}(0)")
     return [*head, *indent(lines, 1).splitlines()]
 
 
