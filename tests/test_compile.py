@@ -48,7 +48,7 @@ def flags(ctx, bufs, dims, lo, hi):
     out = bool_p(bufs, 1)
     half = f16_p(bufs, 2)
     for i in range(lo, hi):
-        store_f16(half, i, rint(x[i]) + floor(x[i]))
+        half[i] = to_f16(rint(x[i]) + floor(x[i]))
         out[i] = (x[i] > f32(1.0)) | out[i]
     return 0
 
@@ -114,7 +114,7 @@ KERNEL_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p,
     [(8, 0, 4), (8, 768, 4), (8, 31, 2), (8, 12, 1), (8, 5, 0), (16, 0, 4), (16, 31, 1), (16, 196, 2), (16, 4096, 8), (4, 9, 2), (4, 0, 2)],
 )
 def test_long_loops_take_as_many_vectors_as_they_have(lanes: int, length: int, vectors: int) -> None:
-    from onnx_numba.compile.numba_internals import side_by_side
+    from onnx_numba.compile.hints import side_by_side
 
     features = {4: "", 8: "+avx2,+fma", 16: "+avx512f,+avx512vl"}
     assert side_by_side(Target("x86_64-unknown-linux-gnu", "x86-64", features[lanes]), length) == vectors

@@ -38,10 +38,10 @@ ELEMENTWISE: dict[str, Loop] = {
     "flags": loop("x[i] = (a[i] > f32(0.0)) & b[i]", a="f32", b="bool", x="bool"),
     "flagged": loop("x[i] = select(b[i], a[i], f32(0.0))", a="f32", b="bool", x="f32"),
     "shift": loop("x[i] = shr(a[i], b[i])", a="i32", b="i32", x="i32"),
-    **{f"{kind}_{wide}": loop(f"store_{kind}(x, i, a[i])", a=wide, x=kind) for kind in SMALL_FLOATS for wide in ("f32", "f64")},
-    **{f"load_{kind}": loop(f"x[i] = load_{kind}(a, i)", a=kind, x=compute) for kind, compute in SMALL.items()},
+    **{f"{kind}_{wide}": loop(f"x[i] = to_{kind}(a[i])", a=wide, x=kind) for kind in SMALL_FLOATS for wide in ("f32", "f64")},
+    **{f"from_{kind}": loop(f"x[i] = from_{kind}(a[i])", a=kind, x=compute) for kind, compute in SMALL.items()},
     **{f"round_{name}": loop(f"x[i] = round_{name}(a[i])", a="f32", x="f32") for name in ("f8e8m0_up", "f8e8m0_down")},
-    **{f"{kind}_{t}": loop(f"store_{kind}(x, i, {SMALL[kind]}(a[i]))", a=t, x=kind) for kind in ("i4", "u2") for t in ("f32", "i64")},
+    **{f"{kind}_{t}": loop(f"x[i] = to_{kind}({SMALL[kind]}(a[i]))", a=t, x=kind) for kind in ("i4", "u2") for t in ("f32", "i64")},
     **{f"odd_{kind}": loop("x[i] = odd_f64(a[i])", a=kind, x="f64") for kind in ("i64", "u64")},
 }  # fmt: skip
 SCALAR_ONLY = {

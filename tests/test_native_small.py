@@ -20,14 +20,14 @@ CASES = [(name, wide) for name in NUMBERS for wide in WIDE]
 MODES = {"up": "_up", "down": "_down", "nearest": ""}
 
 LOOPS = Loops(
-    {f"load_{name}": loop(f"x[i] = load_{name}(a, i)", a=name, x=t.compute) for name, t in (FLOATS | INTEGERS).items()}
-    | {f"store_{name}_{wide}": loop(f"store_{name}(x, i, a[i])", a=wide, x=name) for name in FLOATS for wide in WIDE}
+    {f"from_{name}": loop(f"x[i] = from_{name}(a[i])", a=name, x=t.compute) for name, t in (FLOATS | INTEGERS).items()}
+    | {f"to_{name}_{wide}": loop(f"x[i] = to_{name}(a[i])", a=wide, x=name) for name in FLOATS for wide in WIDE}
     | {f"round_{name}_{wide}": loop(f"x[i] = round_{name}(a[i])", a=wide, x="f32") for name in FLOATS for wide in WIDE}
     | {
         f"round_{name}{mode}_{wide}": loop(f"x[i] = round_{name}{mode}(a[i])", a=wide, x="f32")
         for name in SCALES for mode in MODES.values() for wide in WIDE
     }
-    | {f"store_{name}": loop(f"store_{name}(x, i, a[i])", a=t.compute, x=name) for name, t in INTEGERS.items()}
+    | {f"to_{name}": loop(f"x[i] = to_{name}(a[i])", a=t.compute, x=name) for name, t in INTEGERS.items()}
     | {f"round_{name}": loop(f"x[i] = round_{name}(a[i])", a=t.compute, x=t.compute) for name, t in INTEGERS.items()}
     | {f"odd_{name}": loop("x[i] = odd_f64(a[i])", a=name, x="f64") for name in ("i64", "u64")}
 )  # fmt: skip
@@ -79,10 +79,10 @@ def nearest(given: np.ndarray, name: str) -> np.ndarray:
 def test_every_value_is_loaded(name):
     every, wide = codes(name), DTYPES[DTYPES[name].compute].numpy
     loaded = np.zeros(every.size, wide)
-    LOOPS.run(f"load_{name}", [every, loaded])
+    LOOPS.run(f"from_{name}", [every, loaded])
     with np.errstate(all="ignore"):
         assert same_bits(loaded, every.view(DTYPES[name].numpy).astype(wide)).all()
-    LOOPS.check(f"load_{name}", every[:: max(1, every.size // 5000)].copy())
+    LOOPS.check(f"from_{name}", every[:: max(1, every.size // 5000)].copy())
 
 
 @pytest.mark.parametrize("name", [name for name, t in DTYPES.items() if 0 < t.bits < 8])
@@ -90,8 +90,8 @@ def test_bits_that_no_element_has_are_not_read(name):
     every = codes(name)
     other = every | np.uint8(0x100 - every.size)
     plain, odd = (np.zeros(every.size, DTYPES[DTYPES[name].compute].numpy) for _ in range(2))
-    LOOPS.run(f"load_{name}", [every, plain])
-    LOOPS.run(f"load_{name}", [other, odd])
+    LOOPS.run(f"from_{name}", [every, plain])
+    LOOPS.run(f"from_{name}", [other, odd])
     assert same_bits(plain, odd).all()
 
 
@@ -100,7 +100,7 @@ def test_every_value_survives(name, wide):
     every = codes(name)
     given = values(name).astype(WIDE[wide])
     stored = np.zeros_like(every)
-    LOOPS.run(f"store_{name}_{wide}", [given, stored])
+    LOOPS.run(f"to_{name}_{wide}", [given, stored])
     number = ~np.isnan(given)
     np.testing.assert_array_equal(stored[number], every[number])
     assert np.isnan(stored[~number].view(DTYPES[name].numpy).astype(np.float32)).all()
@@ -110,13 +110,13 @@ def test_every_value_survives(name, wide):
 def test_rounding_is_to_the_nearest_once(name, wide):
     given = ties_and_neighbours(name, wide)
     stored, rounded = np.zeros(given.size, codes(name).dtype), np.zeros(given.size, np.float32)
-    LOOPS.run(f"store_{name}_{wide}", [given, stored])
+    LOOPS.run(f"to_{name}_{wide}", [given, stored])
     LOOPS.run(f"round_{name}_{wide}", [given, rounded])
     np.testing.assert_array_equal(stored, nearest(given, name))
     with np.errstate(all="ignore"):
         assert same_bits(rounded, stored.view(DTYPES[name].numpy).astype(np.float32)).all()
     some = np.concatenate([given[:: max(1, given.size // 1000)], samples(wide)])
-    LOOPS.check(f"store_{name}_{wide}", some)
+    LOOPS.check(f"to_{name}_{wide}", some)
     LOOPS.check(f"round_{name}_{wide}", some)
 
 
@@ -125,7 +125,7 @@ def test_ml_dtypes_rounds_float32_alike(name):
     given = ties_and_neighbours(name, "f32")
     given = given[~np.isnan(given)]
     stored = np.zeros(given.size, codes(name).dtype)
-    LOOPS.run(f"store_{name}_f32", [given, stored])
+    LOOPS.run(f"to_{name}_f32", [given, stored])
     with np.errstate(all="ignore"):
         np.testing.assert_array_equal(stored, given.astype(DTYPES[name].numpy).view(stored.dtype))
 
@@ -152,7 +152,7 @@ def test_powers_of_two(name, mode, wide):
 def test_integers_wrap(name):
     dtype = INTEGERS[name]
     given = np.arange(-128, 128).astype(np.int8).view(DTYPES[dtype.compute].numpy)
-    (stored,) = LOOPS.check(f"store_{name}", given)
+    (stored,) = LOOPS.check(f"to_{name}", given)
     np.testing.assert_array_equal(stored, given.view(np.uint8) & (1 << dtype.bits) - 1)
     (rounded,) = LOOPS.check(f"round_{name}", given)
     np.testing.assert_array_equal(rounded, stored.view(dtype.numpy).astype(rounded.dtype))
@@ -180,12 +180,12 @@ def test_float16_is_the_same_without_the_processors_conversions(wide):
     quiet = np.array([np.nan], WIDE[wide]).view(whole)[0]
     payloads = (quiet | (np.arange(64, dtype=whole) << whole({"f32": 10, "f64": 39}[wide]))).view(WIDE[wide])
     given = np.concatenate([given, payloads, -payloads])
-    portable = Loops({name: LOOPS.loops[name] for name in ("load_f16", f"store_f16_{wide}")}, Target.generic())
+    portable = Loops({name: LOOPS.loops[name] for name in ("from_f16", f"to_f16_{wide}")}, Target.generic())
     bits, expected = np.zeros((2, given.size), np.uint16)
-    LOOPS.run(f"store_f16_{wide}", [given, bits])
-    portable.run(f"store_f16_{wide}", [given, expected])
+    LOOPS.run(f"to_f16_{wide}", [given, bits])
+    portable.run(f"to_f16_{wide}", [given, expected])
     np.testing.assert_array_equal(bits, expected)
     values, expected = np.zeros((2, codes("f16").size), np.float32)
-    LOOPS.run("load_f16", [codes("f16"), values])
-    portable.run("load_f16", [codes("f16"), expected])
+    LOOPS.run("from_f16", [codes("f16"), values])
+    portable.run("from_f16", [codes("f16"), expected])
     np.testing.assert_array_equal(values.view(np.uint32), expected.view(np.uint32))

@@ -87,6 +87,14 @@ def test_vectors_can_go_either_way(name):
     assert text.count("sfence") == 1
 
 
+@pytest.mark.parametrize("kind", ["f16", "bf16"])
+@pytest.mark.parametrize("more", ["", ",+avx512fp16", ",+avx512bf16"])
+def test_vectors_of_small_floats_go_around_too(kind, more):
+    target = Target(TARGETS["x86-64"].triple, "x86-64-v4", LEVELS["x86-64-v4"] + more)
+    text = assembly(source(kind, f"to_{kind}(exp(from_{kind}(x[i])))"), target)
+    assert re.search(r"vmovnt\w+\s+%[yz]mm", text), text
+
+
 def test_two_vectors_of_four_are_decided_on_together():
     text = assembly(source("f32", "exp(x[i])").replace("streams()", "streams()\n        interleave(0)"), level_of("x86-64-v3"))
     assert re.search(r"(vmovntps[^\n]*\n\s*){4}", text), text
@@ -101,6 +109,37 @@ def test_there_is_no_choice_where_nothing_can_go_around():
     assert "movnt" not in assembly(source("f32").replace("streams()", "pass"), TARGETS["x86-64"])
     assert "sfence" not in assembly(alone, TARGETS["x86-64"])
     assert "stnp" not in assembly(source("f32"), TARGETS["aarch64-linux"])
+
+
+def fetching(value: str = "exp(x[i])") -> str:
+    """A kernel that asks for what it will read."""
+    return source("f32", value).replace("streams()", "fetches()")
+
+
+@pytest.mark.parametrize("name", ["x86-64-v3", "x86-64-v4"])
+def test_each_line_of_what_is_read_is_asked_for_once(name):
+    text = assembly(fetching("x[i] * x[i] + f32(1.0)"), level_of(name))
+    loop = max(text.split("LBB"), key=lambda block: block.count("prefetcht0"))
+    registers = len(re.findall(r"\svmulps\s", loop))
+    assert registers * level_of(name).lanes * 4 == 64 * loop.count("prefetcht0") > 0, loop
+    assert "movnt" not in text
+
+
+@pytest.mark.parametrize("cpu", ["znver4", "generic"])
+def test_nothing_is_asked_for_where_it_does_not_pay(cpu):
+    target = TARGETS["aarch64-linux"] if cpu == "generic" else Target(TARGETS["x86-64"].triple, cpu, LEVELS["x86-64-v4"])
+    text = assembly(fetching(), target)
+    assert "prefetch" not in text and "prfm" not in text
+
+
+@pytest.mark.parametrize("target", able(), ids=lambda target: target.cpu)
+@pytest.mark.parametrize("kind", ["f32", "u16", "i64"])
+def test_what_asks_for_more_than_there_is_reads_what_there_is(kind, target):
+    for offset, count in [(0, 1000), (1, 999), (5, 3), (0, 0)]:
+        x = RANDOM.integers(0, 256, count + offset).astype({"u16": np.uint16}.get(kind) or TYPES[kind])
+        out = np.zeros_like(x)
+        run(source(kind).replace("streams()", "streams()\n        fetches()"), [x, out, out], [], [(offset, count + offset)], target=target)
+        np.testing.assert_array_equal(out[offset:], x[offset:])
 
 
 def generated(text: str, **options) -> str:
@@ -127,10 +166,31 @@ def test_loops_say_so_where_results_may_be_large_and_nothing_waits_in_them(text,
     assert ("streams()" in generated(text)) == says
 
 
+MEGABYTE = 1 << 18
+
+
+@pytest.mark.skipif(not host_target().fetches, reason="the host's processor reads ahead of itself")
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("g (float[N] x) => (float[N] y) { y=Exp(x) }", True),
+        (f"g (float[{MEGABYTE}] x) => (float[{MEGABYTE}] y) {{ y=Exp(x) }}", True),
+        (f"g (float[{MEGABYTE - 1}] x) => (float[{MEGABYTE - 1}] y) {{ y=Exp(x) }}", False),
+        ("g (float16[N] x) => (float16[N] y) { y=Exp(x) }", True),
+        ("g (float[N,M] x, float[M] s, float[M] b) => (float[N,M] y) { y=LayerNormalization(x,s,b) }", True),
+        ("g (float[N,200] x) => (float[N,200] y) { y=Softmax(x) }", False),  # its last loop reads what waits in an array of its own
+        ("g (float[N] x, int64[M] i) => (float[M] y) { y=Gather(x,i) }", True),  # the indices
+        ("g (float[N,M] x) => (float[M,N] y) { t=Transpose(x) y=Relu(t) }", False),
+    ],
+)
+def test_loops_say_so_that_read_more_than_caches_may_hold(text, says):
+    assert ("fetches()" in generated(text)) == says
+
+
 def test_processors_that_need_no_telling_are_told_nothing():
     model = parser.parse_model(HEAD + "g (float[N] x) => (float[N] y) { y=Relu(x) }")
     artefact, _ = Build(TARGETS["aarch64-linux"], None, Options(cache=False)).artefact(model)
-    assert "streams()" not in artefact.source
+    assert "streams()" not in artefact.source and "fetches()" not in artefact.source
 
 
 @pytest.mark.parametrize("columns", [1024, 1001])

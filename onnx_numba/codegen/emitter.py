@@ -24,6 +24,8 @@ from onnx_numba.ir.types import DType
 
 LITERAL_LIMIT = 16
 """Static dims up to this are written into the code (filter sizes, strides); greater ones are parameters, so that layers share kernels."""
+FETCHED = 1 << 20
+"""Bytes of a result from which on what a loop reads may come from beyond the second cache."""
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|", "xor": "^"}
 _COMPARE = {"lt": "<", "le": "<=", "eq": "==", "ne": "!="}
@@ -133,6 +135,11 @@ class Emitter:
         if self.may_be_large:
             self.line("streams()")
             self.streams = True
+
+    def fetch(self) -> None:
+        """Say of the innermost loop that it reads what may come from beyond the second cache, if a result may be too large for that."""
+        if not isinstance(self.written, int) or self.written >= FETCHED:
+            self.line("fetches()")
 
     def move(self, size: int, to: str, source: str, count: Dim | int) -> None:
         """Copy so many elements of ``size`` bytes between places, around the caches if they are part of so large a result."""
@@ -327,7 +334,7 @@ class Emitter:
         if isinstance(node, e.Load):
             name, index = self.buffer(node.tensor), self.dim(node.index[0])
             storage = node.tensor.dtype
-            return f"{name}[{index}]" if storage.compute == storage.name else f"load_{storage.name}({name}, {index})"
+            return f"{name}[{index}]" if storage.compute == storage.name else f"from_{storage.name}({name}[{index}])"
         assert isinstance(node, e.Op), node
         if node.name == "check_index":
             return f"check_index(ctx, {self.value(node.args[0])}, {self.value(node.args[1])}, {self.work}, {plan.INDEX_RANGE})"
@@ -346,10 +353,7 @@ class Emitter:
         text = self.value(value)
         name, index = self.buffer(tensor), self.dim(position)
         storage = tensor.dtype
-        if storage.compute == storage.name:
-            self.line(f"{name}[{index}] = {text}")
-        else:
-            self.line(f"store_{storage.name}({name}, {index}, {text})")
+        self.line(f"{name}[{index}] = {text if storage.compute == storage.name else f'to_{storage.name}({text})'}")
 
 
 def literal(node: e.Lit) -> str:

@@ -416,6 +416,14 @@ class RowWriter(GroupWriter):
         maps = [m for m in members if m.kind == "map"]
         if maps and (self.group.pvars or self.group.rvars) and all(coefficient(m.position, self.innermost) == 1 for m in maps):
             self.emitter.stream()
+            if self.target.fetches and self._reads_on(maps):
+                self.emitter.fetch()
+
+    def _reads_on(self, members: Sequence[Member]) -> bool:
+        """Whether the innermost loop reads elements side by side that the kernel has not made itself."""
+        own = {*self.emitter.locals, *(t for m in self.group.members for t in (m.tensor, m.target))}
+        found = [load for m in members for load in loads(self.ready(m)) if load.tensor not in own]
+        return any(coefficient(load.index[0], self.innermost) == 1 for load in found)
 
     def _stretch(self) -> Stretch | None:
         """Where on a row of maps what they are chosen by holds, if that is one stretch of it."""

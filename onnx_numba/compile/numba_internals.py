@@ -37,10 +37,11 @@ from numba.core.typing import templates
 from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 
 from onnx_numba.compile.bridge import define, python_names
+from onnx_numba.compile.hints import gathered, side_by_side
 from onnx_numba.compile.llvm import KERNEL_SIGNATURE, emit, isolate, optimise, parse_signature, target_machine, wrapper_text
 from onnx_numba.compile.objects import check_symbols
 from onnx_numba.compile.streaming import is_marked, with_streaming
-from onnx_numba.native.loops import MARK, apart, interleave, streams, through_indices
+from onnx_numba.native.loops import DOMAIN, FETCHED, STREAMED, apart, fetches, interleave, streams, through_indices
 from onnx_numba.native.registry import Function, Intrinsic, Overloaded, Preferred
 from onnx_numba.target import Target
 
@@ -336,47 +337,23 @@ _BUILTINS: dict[Any, Any] = {min: _min, max: _max}
 # Compilation
 
 
-def side_by_side(target: Target, length: int) -> int:
-    """Vectors that a long loop takes at a time, 0 where its length, if that is known, is less than one.
-
-    With AVX2, and on any Zen, four: ``exp(tanh(x))`` takes two thirds of the time on Zen 3, of which no more than about 128 instructions
-    wait for operands, and nine tenths on Zen 4. Intel's cores with AVX-512 multiply two vectors a cycle and have the result four cycles
-    later, so that eight are under way: there it takes three quarters of the time that it takes with two. What eight leave of a row is
-    long, so that the row has to be.
-    """
-    most = 4 if target.zen else {16: 8, 8: 4}.get(target.lanes, 2)
-    if length == 0:
-        return min(most, 4)
-    vectors = length // target.lanes
-    enough = max(vectors // 4, min(vectors, 2)) if most == 8 else vectors
-    return min(most, 1 << enough.bit_length() >> 1)
-
-
-def gathered(target: Target) -> tuple[tuple[str, int], ...]:
-    """Hints for a loop that reads through indices.
-
-    Elements that come one by one make up a register of four; the halves of longer ones have to be joined. Four at a time keep as many
-    loads under way as sixteen lanes do. On Zen 4 walks through trees take four fifths of the time that they take as LLVM chooses.
-    """
-    return (("vectorize.width", 4), ("interleave.count", 4)) if target.zen and target.lanes == 16 else ()
-
-
 class _Lower(lowering.Lower):
     """numba's, and what the functions of `onnx_numba.native.loops` say of the innermost loop around them.
 
-    Of `interleave`, `through_indices` and `apart` LLVM reads from the jump back; `streams` marks what the loop stores, `apart` what it
-    loads too:
+    Of `interleave`, `through_indices` and `apart` LLVM reads from the jump back; `streams` marks what the loop stores, `fetches` what it
+    loads, `apart` both:
 
-    store float %".51", float* %".52", !mmra !2
+    store float %".51", float* %".52", !alias.scope !2
     br label %B22, !llvm.loop !0
     !0 = !{ !0, !1 }
     !1 = !{ !"llvm.loop.interleave.count", i32 2 }
-    !2 = !{ !"onnx-numba", !"streams" }
+    !2 = !{ !3 }
+    !3 = !{ !"streams", !4 }
+    !4 = !{ !"onnx-numba" }
     """
 
     _hints: tuple[tuple[str, int], ...] = ()
-    _streams = False
-    _apart = False
+    _said: tuple[Any, ...] = ()
 
     def alloca_lltype(self, name: str, lltype: Any, datamodel: Any = None) -> Any:
         # numba has LLVM parse a module for the size of each variable, to describe it to debuggers.
@@ -391,11 +368,14 @@ class _Lower(lowering.Lower):
         if isinstance(inst, numba_ir.Assign) and isinstance(inst.value, numba_ir.Expr) and inst.value.op == "call":
             self._read_hint(inst.value)
         elif isinstance(inst, numba_ir.Jump) and self.blkmap[inst.target].is_terminated:
-            if self._streams:
-                self._mark("mmra", self.module.add_metadata(MARK), llvm_ir.StoreInstr)
-            if self._hints or self._apart:
+            target = self.context.compiled_for
+            if streams in self._said and target.streams:
+                self._mark("alias.scope", self._scope(STREAMED), llvm_ir.StoreInstr)
+            if fetches in self._said and target.fetches:
+                self._mark("alias.scope", self._scope(FETCHED), llvm_ir.LoadInstr)
+            if self._hints or apart in self._said:
                 self._describe_loop()
-            self._hints, self._streams, self._apart = (), False, False
+            self._hints, self._said = (), ()
 
     def _read_hint(self, call: Any) -> None:
         source = getattr(self.typeof(call.func.name), "source", None)
@@ -404,20 +384,22 @@ class _Lower(lowering.Lower):
             self._hints += (("interleave.count", count),) if count else ()
         elif source is through_indices:
             self._hints += gathered(self.context.compiled_for)
-        elif source is streams:
-            self._streams = self.context.compiled_for.streams
-        elif source is apart:
-            self._apart = True
+        elif source in (streams, fetches, apart):
+            self._said += (source,)
 
     def _describe_loop(self) -> None:
         hints = [self.module.add_metadata([f"llvm.loop.{name}", llvm_ir.IntType(32)(value)]) for name, value in self._hints]
-        if self._apart:
+        if apart in self._said:
             group = _AccessGroup(self.module, (), str(len(self.module.metadata)))
             self._mark("llvm.access.group", group, llvm_ir.LoadInstr, llvm_ir.StoreInstr)
             hints.append(self.module.add_metadata(["llvm.loop.parallel_accesses", group]))
         loop = llvm_ir.MDValue(self.module, hints, str(len(self.module.metadata)))
         loop.operands = (loop, *hints)  # which makes it this loop's own
         self.builder.block.terminator.set_metadata("llvm.loop", loop)
+
+    def _scope(self, name: str) -> Any:
+        add = self.module.add_metadata
+        return add([add([name, add([DOMAIN])])])
 
     def _mark(self, name: str, mark: Any, *kinds: Any) -> None:
         """Put metadata on what the loop loads or stores of elements; anything else is a local variable of numba's."""

@@ -10,9 +10,10 @@ from typing import Any
 from onnx_numba.native.emit import is_int
 from onnx_numba.native.registry import Record, intrinsic
 
-MARK = ("onnx-numba", "streams")
-"""What stores carry that may go around the caches, as LLVM's annotation of memory accesses (``mmra``), which survives vectorisation and
-means nothing to LLVM."""
+DOMAIN, STREAMED, FETCHED = "onnx-numba", "streams", "fetches"
+"""What stores carry that may go around the caches, and loads of which more is to be fetched ahead: scopes, in a domain of their own, of
+LLVM's ``alias.scope``. Nothing is said not to be in them, so that they mean nothing to LLVM, which yet keeps them when it makes vectors, or
+loads and stores of float16 where those were of its bits."""
 
 
 def _typing(count: int) -> Any:
@@ -54,6 +55,14 @@ def streams() -> None:
 
 
 @intrinsic(_typing(0), _emit_nothing)
+def fetches() -> None:
+    """Say that the innermost loop around this reads elements side by side, more than the caches may hold.
+
+    What comes a page later is asked for meanwhile; see `onnx_numba.compile.streaming`.
+    """
+
+
+@intrinsic(_typing(0), _emit_nothing)
 def apart() -> None:
     """Say that of the memory which an iteration of the innermost loop around this writes no other reads or writes anything.
 
@@ -62,4 +71,4 @@ def apart() -> None:
     """
 
 
-RECORDS: tuple[Record, ...] = (interleave, through_indices, streams, apart)
+RECORDS: tuple[Record, ...] = (interleave, through_indices, streams, fetches, apart)

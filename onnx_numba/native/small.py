@@ -4,10 +4,10 @@ All of it is integer arithmetic, which vectorises anywhere: LLVM's own conversio
 on processors without F16C. Where float16 from and to float32 is an instruction, it is used. The functions of a type come from its
 description in `onnx_numba.ir.formats`:
 
-* ``load_T(x, i)``: element i of a buffer in the type that it is computed in;
-* ``store_T(x, i, v)``: set it, rounded once from float32 or float64, ties to even; what is out of range becomes infinity, NaN or the
-  greatest number, whichever of these the format has first; integers wrap;
-* ``round_T(v)``: what would be loaded after storing.
+* ``from_T(bits)``: an element of a buffer in the type that it is computed in;
+* ``to_T(v)``: the element that is stored, rounded once from float32 or float64, ties to even; what is out of range becomes infinity, NaN
+  or the greatest number, whichever of these the format has first; integers wrap;
+* ``round_T(v)``: ``from_T(to_T(v))``.
 
 float64 is first rounded to float32 *to odd*, which keeps enough for the second rounding to be the right one (S. Boldo and
 G. Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008).
@@ -220,15 +220,15 @@ def _float(dtype: DType, form: Format) -> Iterator[Function]:
     word = {1: u8, 2: u16}[dtype.size]
 
     @function
-    def load(x: Any, i: Any) -> Any:
-        return value(i32(x[i]))
+    def loaded(bits: Any) -> Any:
+        return value(i32(bits))
 
     @function
-    def store(x: Any, i: Any, v: Any) -> None:
-        x[i] = word(nearest(v))
+    def stored(v: Any) -> Any:
+        return word(nearest(v))
 
-    yield _named(f"load_{dtype.name}", load)
-    yield _named(f"store_{dtype.name}", store)
+    yield _named(f"from_{dtype.name}", loaded)
+    yield _named(f"to_{dtype.name}", stored)
     yield _round(f"round_{dtype.name}", nearest, value)
 
 
@@ -253,15 +253,15 @@ def _integer(dtype: DType) -> Iterator[Function]:
         return shr(shl(v, dropped), dropped)
 
     @function
-    def load(x: Any, i: Any) -> Any:
-        return rounded(wide(x[i]))
+    def loaded(bits: Any) -> Any:
+        return rounded(wide(bits))
 
     @function
-    def store(x: Any, i: Any, v: Any) -> None:
-        x[i] = iand(u8(v), mask)
+    def stored(v: Any) -> Any:
+        return iand(u8(v), mask)
 
-    yield _named(f"load_{dtype.name}", load)
-    yield _named(f"store_{dtype.name}", store)
+    yield _named(f"from_{dtype.name}", loaded)
+    yield _named(f"to_{dtype.name}", stored)
     yield _named(f"round_{dtype.name}", rounded)
 
 
