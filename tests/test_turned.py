@@ -10,6 +10,7 @@ from onnx import helper, parser
 
 from onnx_numba import backend
 from onnx_numba.codegen.turned import FEWER, LONGEST, LONGEST_COSTLY, MANY, SHORTEST
+from onnx_numba.errors import ExecutionError
 
 Array = np.ndarray[Any, Any]
 HEAD = '<ir_version: 10, opset_import: ["" : 21]>\n'
@@ -74,6 +75,42 @@ def test_a_norm_and_rows_inside_a_concatenation() -> None:
     wide = x.astype(np.float64)
     norm = (wide - wide.mean(1, keepdims=True)) / np.sqrt(wide.var(1, keepdims=True) + 1e-5) * s + t
     np.testing.assert_allclose(y, np.concatenate([norm, softmax(x)], 1), rtol=1e-4, atol=1e-5)
+
+
+CLASSIFIER = """g (float[N,12] x, float[12] b, int32[12] names) => (p, label, best, name, peak) {
+    a=Add(x,b) p=Softmax<axis=-1>(a) label=ArgMax<axis=1,keepdims=0>(a) best=ReduceMax<keepdims=0>(p,one) name=Gather(names,label)
+    peak=Log(best) }"""
+
+
+@BOTH
+@pytest.mark.parametrize("rows", [0, 1, MANY, 2 * MANY + 5])
+def test_numbers_of_a_row_beside_its_elements(rows: int, jit: bool) -> None:
+    text = CLASSIFIER.replace("{", "<int64[1] one = {1}> {", 1)
+    rep = prepared(text, jit=jit)
+    assert turned(rep) and "check_index" in rep.source
+    x, b, names = normal(rows, 12), normal(12), np.arange(100, 112, dtype=np.int32)
+    if rows > 1:
+        x[3, 4] = np.nan
+        x[7] = 1 - b
+    p, label, best, name, peak = rep.run([x, b, names])
+    expected = softmax(x + b)
+    np.testing.assert_allclose(p, expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(label, (x + b).argmax(1) if rows else [])
+    np.testing.assert_array_equal(name, names[label])
+    if rows:
+        np.testing.assert_allclose(best, expected.max(1), rtol=1e-5)
+        np.testing.assert_allclose(peak, np.log(expected.max(1)), rtol=1e-4, atol=1e-6)
+
+
+def test_what_a_number_of_a_row_looks_up_has_to_be_there() -> None:
+    text = "g (float[N,12] x, float[M] t) => (p, v) { p=Softmax<axis=-1>(x) i=ArgMax<axis=1,keepdims=0>(x) v=Gather(t,i) }"
+    rep = prepared(text)
+    assert turned(rep)
+    x = np.zeros((MANY + 3, 12), np.float32)
+    rep.run([x, normal(1)])
+    x[-1, 1] = 1
+    with pytest.raises(ExecutionError, match="Gather"):
+        rep.run([x, normal(1)])
 
 
 def test_nan_and_infinity_stay_in_their_rows() -> None:

@@ -22,7 +22,7 @@ What belongs to a column (here one sum) is in local arrays. Every column is fold
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from onnx_numba.codegen import keep
 from onnx_numba.codegen.emitter import LITERAL_LIMIT, Var
@@ -115,9 +115,13 @@ class ColumnWriter(RowWriter):
         """The variable of the innermost loop."""
         return self.column
 
+    def _row(self) -> AbstractContextManager[None]:
+        return self._columns("c1")
+
     @contextmanager
-    def _row(self) -> Iterator[None]:
-        with self.emitter.loop(self.column, "j", "c0", "c1"):
+    def _columns(self, stop: str) -> Iterator[None]:
+        """A loop over the columns of a block from the first to ``stop``."""
+        with self.emitter.loop(self.column, "j", "c0", stop):
             self.emitter.blocks[-1].owned |= self.owned
             yield
 

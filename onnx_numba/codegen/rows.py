@@ -157,7 +157,7 @@ class GroupWriter:
                 self.replaced[found], kept = self.room, found
         after = [m for m in self.group.members if m.kind == "map" and not m.inner and m.stored and m not in sweep_of]
         if after:
-            with self._row():
+            with self._results():
                 for m in after:
                     self.emitter.store(m.target, m.position, self.ready(m))
 
@@ -192,7 +192,7 @@ class GroupWriter:
                 self.emitter.store(self.room.tensor, self.room.index[0], value)
         finished = [m for m in reductions if m.stored]
         if finished:
-            with self._row():
+            with self._results():
                 for m in finished:
                     self.emitter.store(m.target, m.position, self.values[m.tensor])
 
@@ -230,6 +230,10 @@ class GroupWriter:
         """Where what belongs to a row is written."""
         return nullcontext()
 
+    def _results(self) -> AbstractContextManager[None]:
+        """Where what has been computed of a row is stored."""
+        return self._row()
+
     def _prepare(self, values: Sequence[Expr]) -> None:
         """Compute what a sweep needs of a row before it begins; in a row's own block that comes about by itself."""
 
@@ -248,8 +252,11 @@ class GroupWriter:
         return self.elements[member]
 
     def ready(self, member: Member) -> Expr:
-        """`resolved`, with what has been stored or computed before in place of its value."""
-        return keep.replace(self.resolved(member), self.replaced)
+        """`resolved`, with what has been stored or computed before in place of its value, and what has been computed of that likewise."""
+        value = self.resolved(member)
+        while (found := keep.replace(value, self.replaced)) != value:
+            value = found
+        return value
 
     def _inside(self, value: Expr) -> Expr:
         members = {m.target: m for m in self.group.members if m.target is m.tensor}
@@ -416,7 +423,7 @@ class RowWriter(GroupWriter):
         maps = [m for m in members if m.kind == "map"]
         if maps and (self.group.pvars or self.group.rvars) and all(coefficient(m.position, self.innermost) == 1 for m in maps):
             self.emitter.stream()
-            if self.target.fetches and self._reads_on(maps):
+            if self.target.fetches and not _unrolled(self.innermost) and self._reads_on(maps):
                 self.emitter.fetch()
 
     def _reads_on(self, members: Sequence[Member]) -> bool:
