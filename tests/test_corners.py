@@ -196,6 +196,20 @@ def test_inputs_with_defaults_may_be_given(jit: bool) -> None:
         rep.run({"x": x, "v": x})
 
 
+@pytest.mark.parametrize("operator", ["ReduceMean", "ReduceSum", "ReduceMax"])
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_an_axis_of_a_scalar(operator: str, keepdims: int) -> None:
+    """Axis 0 and no other, as where it is constant; where the run gives it, Python had no such item in a tuple."""
+    case = Case(operator, 18, [np.array(3, np.float32), i64(0)], {"keepdims": keepdims}, (1,))
+    given = Case(case.op, case.opset, case.inputs, case.attributes)
+    for way in (case, given):
+        rep = backend.prepare(model(way, True), jit=False)
+        got = rep.run(feeds(way))[0]
+        assert got == 3 and got.shape == ()
+    with pytest.raises(errors.ExecutionError, match="an axis is out of range for rank 0"):
+        rep.run([np.array(3, np.float32), i64(1)])
+
+
 def test_an_axis_that_is_named_twice() -> None:
     """Among constants it counts once, as in onnxruntime; given by the run it would change the rank of the result."""
     case = Case("ReduceSum", 13, [f32([1, 2], [3, 4]), i64(0, -2)], {"keepdims": 0}, (1,))

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, parser
+from onnx import TensorProto, helper, numpy_helper, parser
 from sample_models import SAMPLES, one_node
 
 from onnx_numba import backend, errors, samples
@@ -473,6 +473,22 @@ def test_graphs(model: onnx.ModelProto, words: list[str]) -> None:
     with pytest.raises(errors.OnnxNumbaError) as raised:
         backend.prepare(model)
     holds(raised, *words)
+
+
+@pytest.mark.parametrize(("bias", "scale", "node"), [(3, 2, "BatchNormalization"), (3, 1, "BatchNormalization"), (2, 3, "Conv")])
+def test_a_normalisation_that_does_not_fit_the_convolution_before_it(bias: int, scale: int, node: str) -> None:
+    """It was folded all the same, and NumPy complained or broadcast."""
+    sizes = {"w": (3, 1, 1, 1), "b": (bias,), "s": (scale,), **dict.fromkeys("tmv", (3,))}
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w", "b"], ["a"]), helper.make_node("BatchNormalization", ["a", *"stmv"], ["y"])],
+        "bad",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 2, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.ones(size, np.float32), name) for name, size in sizes.items()],
+    )
+    with pytest.raises(errors.ModelError) as raised:
+        backend.prepare(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
+    holds(raised, f"node '{node}#", f"expected 3, got {min(bias, scale)}")
 
 
 def test_the_same_output_twice_is_two_arrays() -> None:

@@ -28,10 +28,10 @@ class Axes:
 
 
 def axes_known(b: Builder, axes: Sequence[int] | None, rank: int, noop: int = 0) -> Axes:
-    """Axes given as numbers; none at all means every axis, or nothing if ``noop`` is set."""
+    """Axes given as numbers; none at all means every axis, or nothing if ``noop`` is set. A scalar may be reduced along axis 0."""
     if not axes:
         return Axes(() if noop else tuple(range(rank)))
-    return Axes(normal_axes(b, axes, rank))
+    return Axes(normal_axes(b, axes, rank)[:rank])
 
 
 def axes_input(b: Builder, axes: Tensor | None, rank: int, noop: int) -> Axes:
@@ -43,12 +43,12 @@ def axes_input(b: Builder, axes: Tensor | None, rank: int, noop: int) -> Axes:
         return axes_known(b, [int(a) for a in known.reshape(-1)], rank, noop)
     given = b.dims(axes, signed=range(axes.size if isinstance(axes.size, int) else 0))
     for a in given:
-        b.require(d.compare("le", -rank, a) * d.compare("lt", a, rank), f"an axis is out of range for rank {rank}")
+        b.require(d.compare("le", -rank, a) * d.compare("lt", a, max(rank, 1)), f"an axis is out of range for rank {rank}")
     wanted = [a + d.compare("lt", a, 0) * rank for a in given]
     hits = [d.total(d.compare("eq", a, axis) for a in wanted) for axis in range(rank)]
     if len(wanted) > 1:
         b.require(d.product(d.compare("le", times, 1) for times in hits), "an axis is named twice")
-    return Axes(None, tuple(d.dmin(times, 1) for times in hits), len(wanted))
+    return Axes(None, tuple(d.dmin(times, 1) for times in hits), min(len(wanted), rank))
 
 
 def fold(b: Builder, kind: str, x: Tensor, axes: Axes, keepdims: bool, dtype: DType, function: Inner | None = None) -> Tensor:

@@ -39,7 +39,11 @@ def fold_batchnorm(graph: Graph) -> Graph:
         names = [*conv.inputs[1:], *norm.inputs[1:]]
         if any(name and name not in constants for name in names):
             continue
-        weight, bias = _folded(conv, norm, {name: constants[name].array for name in names if name})
+        arrays = {name: constants[name].array for name in names if name}
+        # What does not fit is for the operators to complain about.
+        if any(array.shape != arrays[names[0]].shape[:1] for name, array in arrays.items() if name != names[0]):
+            continue
+        weight, bias = _folded(conv, norm, arrays)
         kind = constants[conv.inputs[1]].dtype
         extra = [Initializer(f"{norm.outputs[0]}»{part}", kind, array) for part, array in (("weight", weight), ("bias", bias))]
         added += extra
