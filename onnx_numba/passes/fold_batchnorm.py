@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,14 +37,15 @@ def fold_batchnorm(graph: Graph) -> Graph:
         conv = makers.get(norm.inputs[0]) if _is_inference_norm(norm) else None
         if conv is None or conv.op != "Conv" or conv.domain or uses[conv.outputs[0]] != 1 or conv in replaced:
             continue
-        names = [*conv.inputs[1:], *norm.inputs[1:]]
-        if any(name and name not in constants for name in names):
+        bias_name = conv.inputs[2] if len(conv.inputs) > 2 else ""
+        names = [conv.inputs[1], *norm.inputs[1:5], *([bias_name] if bias_name else [])]
+        if any(name not in constants for name in names):
             continue
-        arrays = {name: constants[name].array for name in names if name}
+        weight, *vectors = (constants[name].array for name in names)
         # What does not fit is for the operators to complain about.
-        if any(array.shape != arrays[names[0]].shape[:1] for name, array in arrays.items() if name != names[0]):
+        if any(vector.shape != weight.shape[:1] for vector in vectors):
             continue
-        weight, bias = _folded(conv, norm, arrays)
+        weight, bias = _folded(weight, vectors, float(norm.attributes.get("epsilon", 1e-5)))
         kind = constants[conv.inputs[1]].dtype
         extra = [Initializer(f"{norm.outputs[0]}»{part}", kind, array) for part, array in (("weight", weight), ("bias", bias))]
         added += extra
@@ -63,11 +65,10 @@ def _is_inference_norm(node: Node) -> bool:
     )  # fmt: skip
 
 
-def _folded(conv: Node, norm: Node, arrays: dict[str, Array]) -> tuple[Array, Array]:
-    """Weight and bias of the convolution that does both, computed in float64."""
-    weight = arrays[conv.inputs[1]]
-    scale, shift, mean, variance = (arrays[name].astype(np.float64) for name in norm.inputs[1:5])
-    before = arrays[conv.inputs[2]].astype(np.float64) if len(conv.inputs) > 2 and conv.inputs[2] else 0.0
-    factor = scale / np.sqrt(variance + float(norm.attributes.get("epsilon", 1e-5)))
+def _folded(weight: Array, vectors: Sequence[Array], epsilon: float) -> tuple[Array, Array]:
+    """Weight and bias of the convolution that does both, of scale, shift, mean, variance and perhaps a bias, computed in float64."""
+    scale, shift, mean, variance, *before = (vector.astype(np.float64) for vector in vectors)
+    factor = scale / np.sqrt(variance + epsilon)
     folded = weight.astype(np.float64) * factor.reshape(-1, *[1] * (weight.ndim - 1))
-    return folded.astype(weight.dtype), ((before - mean) * factor + shift).astype(weight.dtype)
+    centred = before[0] - mean if before else -mean
+    return folded.astype(weight.dtype), (centred * factor + shift).astype(weight.dtype)
