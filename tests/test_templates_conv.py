@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from template_kernels import check_guards, guarded, run, splits
 
+from onnx_numba.native import twins
 from onnx_numba.native.dot import dot_for
 from onnx_numba.native.plane import has_masks
 from onnx_numba.native.tile import Tile
 from onnx_numba.target import LEVELS, TARGETS, Target, host_target
 from onnx_numba.templates.conv import Conv, conv_source, conv_tile, pack_filters_source, reads_plainly
 from onnx_numba.templates.depthwise import Depthwise, depthwise, depthwise_source
+from onnx_numba.templates.patch import patch_offsets
 
 TYPES = {"f32": (np.float32, 2e-5), "f64": (np.float64, 1e-13)}
 SMALL = {"block_depth": 16, "patch_blocks": 1, "row_tiles": 1, "column_panels": 1}
@@ -143,6 +145,19 @@ def test_whole_rows_with_strides_and_bytes_beyond_the_input(kernel):
             memory[: math.prod(shape)] = numbers(math.prod(shape))
             pads = (1, 2, 17)[-conv.rank :] * 2
             check(conv, memory[: math.prod(shape)].reshape(shape), numbers((18, 3, *kernel), seed=1), pads, 2)
+
+
+@pytest.mark.parametrize("whole_rows", [False, True])
+def test_a_patch_has_room_for_what_is_laid_out(whole_rows):
+    """Strides lay out a segment for each remainder of taps. Where units had whole rows, or those of the windows of a pool, there was no room
+    for the vectors that segments begin with, and other memory was overwritten."""
+    for kernel, stride, dilation, rows, width in itertools.product([1, 2, 3, 5], [1, 2, 5], [1, 2, 7], [1, 2, 9], [1, 15, 16, 17, 40]):
+        conv = Conv("f32", Tile(7, 2, 16), (kernel, 2), (stride, 1), (dilation, 1), whole_rows=whole_rows)
+        dims = conv.dims(1, 1, 48, 7, (99, width + 1), (rows, width), (0, 0))
+        for columns in {dims[4], conv.tile.columns, 2 * width}:
+            scope = twins() | {"unit_columns": columns, "out1": width, "out_row": width, "channels": 0, "offsets": np.zeros(999, np.int64)}
+            exec("\n".join(patch_offsets(conv)), scope)
+            assert conv.patch_channels * scope["held"] + conv.tile.columns <= conv._patch_size((*dims[:4], columns, *dims[5:]))
 
 
 def test_whole_rows_have_no_outputs_where_there_are_none():

@@ -263,24 +263,24 @@ class Conv:
         """Elements of the patch, or of the copy of the last panel that takes its place; a few more than are used."""
         if self.plain:
             return self.depth * self.tile.columns
-        # Behind the last row a tile reads what it does not use.
-        return self.patch_channels * (self.planes * self._plane_size(dims) + 2 * self.tile.lanes) + self.tile.columns * self.whole_rows
+        # Behind the last row, or the last column of a unit that has no whole tiles, a tile reads what it does not use.
+        return self.patch_channels * (self.planes * self._plane_size(dims) + 2 * self.tile.lanes) + self.tile.columns
 
     def _plane_size(self, dims: Sequence[Extent]) -> Extent:
         """Elements of one copy of a channel in the patch, at most."""
-        columns, out = dims[4], dims[5 + self.rank : 5 + 2 * self.rank]
+        columns, out, lanes = dims[4], dims[5 + self.rank : 5 + 2 * self.rank], self.tile.lanes
         row = product(out[1:])
         if self.whole_rows:
-            lanes = self.tile.lanes
             wide = ceildiv(out[-1] + self.reach, lanes) * lanes
             columns = columns + (wide - out[-1]) * ceildiv(columns + out[-1] - 2, dmax(out[-1], 1)) + self.reach
             row = product(out[1:-1]) * wide
-        size: Extent = self.tile.lanes
+        columns = ceildiv(columns, lanes) * lanes  # the taps of each phase begin with a vector
+        size: Extent = lanes
         for phase in range(self.phases(0)):
             jumps = [t * self.dilations[0] // self.strides[0] for t in range(self.kernel[0]) if self._phase(t) == phase]
             size += columns * bool(jumps)
             for before, after in itertools.pairwise(jumps):
-                size += dmin(columns, (after - before) * row) + self.tile.lanes
+                size += dmin(columns, (after - before) * row) + lanes
         return size
 
     def _phase(self, tap: int) -> int:
