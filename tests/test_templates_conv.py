@@ -149,8 +149,8 @@ def test_whole_rows_with_strides_and_bytes_beyond_the_input(kernel):
 
 @pytest.mark.parametrize("whole_rows", [False, True])
 def test_a_patch_has_room_for_what_is_laid_out(whole_rows):
-    """Strides lay out a segment for each remainder of taps. Where units had whole rows, or those of the windows of a pool, there was no room
-    for the vectors that segments begin with, and other memory was overwritten."""
+    """With strides there is a segment for each remainder of taps. Where units had whole rows, or those of the windows of a pool, there was
+    no room for the vectors that segments begin with, and other memory was overwritten."""
     for kernel, stride, dilation, rows, width in itertools.product([1, 2, 3, 5], [1, 2, 5], [1, 2, 7], [1, 2, 9], [1, 15, 16, 17, 40]):
         conv = Conv("f32", Tile(7, 2, 16), (kernel, 2), (stride, 1), (dilation, 1), whole_rows=whole_rows)
         dims = conv.dims(1, 1, 48, 7, (99, width + 1), (rows, width), (0, 0))
