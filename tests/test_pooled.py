@@ -37,6 +37,7 @@ WITHIN = [
     (("N", 8, 30, 41), 20, "MaxPool", TWO, {}),
     ((2, 3, 27, 60), 33, "MaxPool", {"kernel_shape": [3, 3], "strides": [3, 3]}, {"kernel": (5, 5)}),
     ((1, 6, 33, 34), 8, "MaxPool", {"kernel_shape": [2, 3], "strides": [4, 1]}, {"group": 2, "relu": False}),
+    ((1, 6, 34, 34), 8, "MaxPool", {"kernel_shape": [2, 3], "strides": [4, 1]}, {}),  # the image ends before the last stride does
     ((1, 4, 24, 24), 5, "AveragePool", TWO, {}),
     ((3, 4, 25, 9), 9, "MaxPool", {**TWO, "dilations": [1, 2]}, {"dtype": np.float64}),
     ((1, 64, 20, 20), 40, "MaxPool", TWO, {"kernel": (1, 1)}),

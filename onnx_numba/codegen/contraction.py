@@ -115,17 +115,19 @@ def _folded(pool: CallStep) -> Tensor:
 def _pool(step: CallStep, emitter: EpilogueEmitter) -> list[str]:
     """The lines that fold the windows of a block of whole rows of them: rows into the first of each window, then neighbours in it.
 
+    The image may end with the rows that the last windows see, before their stride does.
+
     For a MaxPool by 2 of 60 columns, of which a block has an even number of rows::
 
         for ii in range(i0, i1):
-            for kk in range(udiv(j0, s15), min(udiv(j1, s15), s16)):
+            for kk in range(udiv(j0, s15), min(udiv(j1 + s15 - 1, s15), s16)):
                 lines = f32_at(block, (ii - i0) * pitch + kk * s15 - j0)
                 for jj in range(s17):
                     interleave(16)
                     apart()
                     lines[jj] = acc_max(lines[0 * s17 + jj], lines[1 * s17 + jj])
         for ii in range(i0, i1):
-            for kk in range(udiv(j0, s15), min(udiv(j1, s15), s16)):
+            for kk in range(udiv(j0, s15), min(udiv(j1 + s15 - 1, s15), s16)):
                 windows = f32_at(block, (ii - i0) * pitch + kk * s15 - j0)
                 row = f32_at(x4, ((batch * s18 + ii) * s16 + kk) * s19)
                 for jj in range(s19):
@@ -144,14 +146,14 @@ def _pool(step: CallStep, emitter: EpilogueEmitter) -> list[str]:
     start = f"{t}_at(block, (ii - i0) * pitch + kk * {line} - j0)"
     return f"""\
 for ii in range(i0, i1):
-    for kk in range(udiv(j0, {line}), min(udiv(j1, {line}), {many})):
+    for kk in range(udiv(j0, {line}), min(udiv(j1 + {line} - 1, {line}), {many})):
         lines = {start}
         for jj in range({row}):
             interleave(16)
             apart()
             lines[jj] = {folds[0]}
 for ii in range(i0, i1):
-    for kk in range(udiv(j0, {line}), min(udiv(j1, {line}), {many})):
+    for kk in range(udiv(j0, {line}), min(udiv(j1 + {line} - 1, {line}), {many})):
         windows = {start}
         row = {t}_at({emitter.buffer(result)}, ((batch * {features} + ii) * {many} + kk) * {length})
         for jj in range({length}):
