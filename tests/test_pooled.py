@@ -1,4 +1,4 @@
-"""Pools as the ends of convolutions: the bits of a pool of its own, in one kernel where windows lie apart and in the image."""
+"""Pools as the ends of convolutions: the bits of a pool of its own, in one kernel where that is no more work."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnx_numba import backend
+from onnx_numba.native.plane import has_masks
+from onnx_numba.target import host_target
 
 
 def numbers(*shape, dtype=np.float32, seed=0):
@@ -42,10 +44,22 @@ WITHIN = [
     ((3, 4, 25, 9), 9, "MaxPool", {**TWO, "dilations": [1, 2]}, {"dtype": np.float64}),
     ((1, 64, 20, 20), 40, "MaxPool", TWO, {"kernel": (1, 1)}),
     ((1, 3, 64, 64), 16, "MaxPool", TWO, {"kernel": (7, 7), "strides": [2, 2]}),
+    ((1, 4, 33, 70), 6, "MaxPool", {"kernel_shape": [2, 2], "strides": [3, 3], "dilations": [2, 2]}, {}),
 ]
+PADDED = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
+OVERLAPPING = [
+    ((2, 3, 111, 111), 64, "MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2]}, {}),
+    ((1, 3, 64, 50), 20, "MaxPool", PADDED, {"kernel": (7, 7), "strides": [2, 2]}),
+    ((1, 4, 21, 21), 8, "MaxPool", {**TWO, "pads": [0, 1, 0, 1]}, {}),
+    ((1, 4, 21, 21), 8, "MaxPool", {**TWO, "ceil_mode": 1}, {}),
+    ((1, 4, 21, 21), 8, "MaxPool", {"kernel_shape": [2, 2]}, {"group": 2}),
+    ((1, 2, 200, 9), 40, "MaxPool", {"kernel_shape": [5, 2], "strides": [3, 1], "pads": [2, 0, 2, 1]}, {"dtype": np.float64}),
+    ((3, 3, 40, 31), 9, "AveragePool", {**PADDED, "count_include_pad": 1}, {"relu": False}),
+]
+MASKS = has_masks(host_target())
 
 
-@pytest.mark.parametrize("case", WITHIN, ids=str)
+@pytest.mark.parametrize("case", [*WITHIN, *(OVERLAPPING if MASKS else [])], ids=str)
 def test_bits_of_a_pool_of_its_own(case):
     *arguments, more = case
     shape = tuple(3 if n == "N" else n for n in arguments[0])
@@ -67,15 +81,41 @@ def test_plain_python_agrees():
     np.testing.assert_allclose(plain, compiled, rtol=1e-5, atol=1e-6)
 
 
+def test_other_targets_have_units_of_windows_that_lie_apart_in_the_image():
+    for case, fused in [(WITHIN[0], True), *((case, False) for case in OVERLAPPING)]:
+        *arguments, more = case
+        assert (len(kernels(backend.prepare(model(*arguments, **more), cpu="generic"))) == 1) == fused
+
+
 @pytest.mark.parametrize(
-    "attributes",
-    [{**TWO, "pads": [0, 1, 0, 1]}, {"kernel_shape": [3, 3], "strides": [2, 2]}, {**TWO, "ceil_mode": 1}, {"kernel_shape": [2, 2]}],
-    ids=["padded", "overlapping", "beyond", "neighbours"],
+    "case",
+    [((1, 64, 21, 21), 8, "MaxPool", PADDED), ((1, 4, 4, 4000), 64, "MaxPool", TWO), ((1, 4, 9, 2000), 64, "MaxPool", PADDED)],
+    ids=["dear", "large", "large overlapping"],
 )
-def test_windows_that_units_do_not_have_stay_apart(attributes):
-    rep = backend.prepare(model((1, 4, 21, 21), 8, "MaxPool", attributes))
-    assert len(kernels(rep)) == 2
+def test_units_that_would_not_pay_stay_apart(case):
+    assert len(kernels(backend.prepare(model(*case)))) == 2
 
 
-def test_units_that_would_be_too_large_stay_apart():
-    assert len(kernels(backend.prepare(model((1, 4, 4, 4000), 64, "MaxPool", TWO)))) == 2
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("pool", ["MaxPool", "AveragePool"])
+def test_pools_agree_between_targets(pool, dtype):
+    """Masked loads see nothing beyond an image, whatever lies there, and NaN and infinities as other code does."""
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    for kernel, strides, pads, dilations, size in [
+        ((3, 3), (2, 2), (0, 0, 0, 0), (1, 1), (27, 27)), ((3, 3), (2, 2), (1, 1, 1, 1), (1, 1), (8, 40)),
+        ((2, 2), (2, 2), (0, 0, 0, 0), (1, 1), (7, 5)), ((5, 4), (1, 1), (2, 1, 2, 2), (1, 1), (9, 33)),
+        ((2, 3), (3, 4), (0, 1, 1, 0), (2, 3), (20, 61)), ((13, 13), (1, 1), (6, 6, 6, 6), (1, 1), (13, 13)),
+        ((1, 7), (1, 3), (0, 3, 0, 3), (1, 2), (3, 100)), ((4, 1), (4, 1), (3, 0, 3, 0), (1, 1), (2, 2)),
+        ((3,), (2,), (1, 1), (1,), (70,)),
+    ]:  # fmt: skip
+        given = {"kernel_shape": kernel, "strides": strides, "pads": pads}
+        given |= {"dilations": dilations} if pool == "MaxPool" else {"count_include_pad": 1}
+        inputs, outputs = ([helper.make_tensor_value_info(name, kind, shape)] for name, shape in (("x", (2, 3, *size)), ("y", None)))
+        graph = helper.make_graph([helper.make_node(pool, ["x"], ["y"], **given)], "g", inputs, outputs)
+        pooled = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+        x = numbers(2, 3, *size, dtype=dtype)
+        x.reshape(-1)[::17] = np.nan
+        x.reshape(-1)[::13] = -np.inf
+        expected = backend.prepare(pooled, cpu="generic").run([x])[0]
+        for options in ({}, {"num_threads": 2}, {"jit": False}):
+            np.testing.assert_allclose(backend.prepare(pooled, **options).run([x])[0], expected, rtol=1e-6)

@@ -46,6 +46,7 @@ from onnx_numba.templates.conv import conv_source
 from onnx_numba.templates.depthwise import Depthwise, depthwise_source
 from onnx_numba.templates.gemm import Gemm, gemm_source
 from onnx_numba.templates.pixels import PixelConv, pixel_source
+from onnx_numba.templates.pool import FOLDED, fold_planes
 
 CHUNK_PRODUCTS, LEAST_PRODUCTS = 1 << 19, 3 << 16
 """Multiply-adds of a chunk: 11 µs, since each may pack operands of its own. Less than two of them in all are two shorter ones, unless these
@@ -137,6 +138,8 @@ def _pool(step: CallStep, emitter: EpilogueEmitter) -> list[str]:
     """
     call = step.call
     assert isinstance(call, TemplateCall)
+    if call.body is fold_planes:
+        return _planes(step, call, emitter)
     (result,) = (t for t in step.outputs if isinstance(t, Tensor))
     _, width, outputs, columns = call.dims[:4]
     t, down = result.dtype.name, int(call.constants["DOWN"])
@@ -160,6 +163,33 @@ for ii in range(i0, i1):
             interleave(16)
             apart()
             row[jj] = {folds[1]}""".splitlines()
+
+
+def _planes(step: CallStep, call: TemplateCall, emitter: EpilogueEmitter) -> list[str]:
+    """The same in vectors of a target's masked loads, of units that overlap: each folds the windows that begin from ``unit_begin`` on.
+
+    ::
+
+        y0 = udiv(unit_begin, s17)
+        for ii in range(i0, i1):
+            lines = f32_at(block, (ii - i0) * pitch)
+            row = f32_at(x4, ((batch * s18 + ii) * s19 + y0) * s20)
+            fold_plane(1, 0, 3, 3, 2, 2, 1, 1, 16, lines, f32(1), row, udiv(columns, s21), s21, min(udiv(unit_step, s17), s19 - y0), s20,
+                       udiv(j0, s21) + s22 - y0 * 2, s23)
+    """
+    (result,) = (t for t in step.outputs if isinstance(t, Tensor))
+    t, constants, (_, width, outputs, columns, above, left) = result.dtype.name, call.constants, call.dims[:6]
+    down = int(constants["DOWN"])
+    line, row, many, length, features = map(emitter.parameter, (width * down, width, outputs, columns, result.shape[1]))
+    top, side = map(emitter.parameter, (above, left))
+    literals = ", ".join(str(constants[name]) for name in FOLDED)
+    return f"""\
+y0 = udiv(unit_begin, {line})
+for ii in range(i0, i1):
+    lines = {t}_at(block, (ii - i0) * pitch)
+    row = {t}_at({emitter.buffer(result)}, ((batch * {features} + ii) * {many} + y0) * {length})
+    fold_plane({literals}, lines, {t}({constants["SHARE"]}), row, udiv(columns, {row}), {row},
+               min(udiv(unit_step, {line}), {many} - y0), {length}, udiv(j0, {row}) + {top} - y0 * {down}, {side})""".splitlines()
 
 
 def _epilogue(group: Group, body: Body, emitter: EpilogueEmitter, target: Tensor | None) -> list[str]:

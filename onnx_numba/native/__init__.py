@@ -26,13 +26,14 @@ from onnx_numba.native import (
     translate,
     transpose,
     trigonometric,
+    windows,
     words,
 )
 from onnx_numba.native.registry import Function, Intrinsic, Record
 
 _MODULES = (
-    scalar, integer, small, memory, around, loops, exponential, logarithm, trigonometric, error, tile, pack, plane, transpose, product,
-    words, activation, characters, translate, quotient,
+    scalar, integer, small, memory, around, loops, exponential, logarithm, trigonometric, error, tile, pack, plane, windows, transpose,
+    product, words, activation, characters, translate, quotient,
 )  # fmt: skip
 
 RECORDS: Mapping[str, Record] = MappingProxyType({record.name: record for module in _MODULES for record in module.RECORDS})

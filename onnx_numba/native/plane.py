@@ -66,7 +66,7 @@ def _depthwise_plane(
             out[y * out_w : (y + 1) * out_w] = total + bias
 
 
-class _PlaneEmitter(VectorEmitter):
+class PlaneEmitter(VectorEmitter):
     """Masked access to vectors."""
 
     def positions(self, start: Any, count: int) -> Any:
@@ -99,6 +99,7 @@ class _PlaneEmitter(VectorEmitter):
         return call(self.builder, name, kind, [place, align, mask, others])
 
     def store_masked(self, value: Any, pointer: Any, mask: Any) -> None:
+        """Store those elements of a vector that the mask has."""
         ir, count = self.ir, mask.type.count
         place = self.builder.bitcast(pointer, value.type.as_pointer())
         align = ir.Constant(ir.IntType(32), self.align)
@@ -112,6 +113,23 @@ class _PlaneEmitter(VectorEmitter):
         """
         starts = [self.builder.add(start, self.number(part * self.lanes)) for part in range(stride)]
         return [self.below(self.positions(at, self.lanes), stop) for at in starts]
+
+    def whole(self, column: Any, count: Any) -> tuple[Any, Any]:
+        """Where a vector of so many columns of a row begins, and whether it is whole, as it is unless the row is shorter than a vector.
+
+        The last one begins so early, and computes some outputs again: some targets are slow to store under a mask.
+        """
+        last = self.builder.sub(count, self.number(self.lanes))
+        wide = self.builder.icmp_signed(">=", last, self.number(0))
+        return self.builder.select(wide, self.smaller(column, last), column), wide
+
+    def store_first(self, value: Any, place: Any, wide: Any, mask: Any) -> None:
+        """Store a vector, or where it is not ``wide`` those elements that the mask has."""
+        with self.builder.if_else(wide) as (then, otherwise):
+            with then:
+                self.store(value, place)
+            with otherwise:
+                self.store_masked(value, place, mask)
 
     def load_every(self, pointer: Any, masks: list[Any], fill: Any = None) -> Any:
         """Elements 0, stride, 2 stride … from a pointer on, under as many masks as the stride is."""
@@ -132,7 +150,7 @@ class _PlaneEmitter(VectorEmitter):
 def _build_rows(builder: Any, literals: list[int], args: Any) -> None:
     stride, lanes = literals
     target, pitch, source, plane, first, stop, length, planes, fill = args
-    emitter = _PlaneEmitter(builder, target.type.pointee, lanes)
+    emitter = PlaneEmitter(builder, target.type.pointee, lanes)
     number = emitter.number
     count = builder.sub(stop, first)
     # Of the last element's stride only the element itself is sure to be there.
@@ -163,7 +181,7 @@ def _build_plane(builder: Any, literals: list[int], args: Any) -> None:
     _Depthwise(builder, literals, args).emit()
 
 
-class _Depthwise(_PlaneEmitter):
+class _Depthwise(PlaneEmitter):
     """Columns of one vector outside, some rows at a time inside: masks and weights stay in registers."""
 
     def __init__(self, builder: Any, literals: list[int], args: Any) -> None:
@@ -191,10 +209,7 @@ class _Depthwise(_PlaneEmitter):
 
     def _column(self, column: Any, values: list[Any]) -> list[Any]:
         builder, number = self.builder, self.number
-        # The last vector begins so early that it is whole, and computes some outputs again: some targets are slow to store under a mask.
-        last = builder.sub(self.out_w, number(self.lanes))
-        wide = builder.icmp_signed(">=", last, number(0))
-        column = builder.select(wide, self.smaller(column, last), column)
+        column, wide = self.whole(column, self.out_w)
         start = builder.sub(builder.mul(column, number(self.strides[1])), self.pad_w)
         starts = [builder.add(start, number(kx * self.dilations[1])) for kx in range(self.kernel[1])]
         masks = [self.inside(at, self.width, self.strides[1]) for at in starts]
@@ -220,12 +235,7 @@ class _Depthwise(_PlaneEmitter):
             totals = self._taps(taps[below], builder.add(top, number(below)), starts, masks, totals)
         for row, total in enumerate(totals):
             place = self.shift(self.out, builder.add(builder.mul(builder.add(y, number(row)), self.out_w), column))
-            result = builder.fadd(total, self.added)
-            with builder.if_else(wide) as (then, otherwise):
-                with then:
-                    self.store(result, place)
-                with otherwise:
-                    self.store_masked(result, place, written)
+            self.store_first(builder.fadd(total, self.added), place, wide, written)
         return []
 
     def _taps(self, taps: list[tuple[int, int]], row: Any, starts: list[Any], masks: list[Any], totals: list[Any]) -> list[Any]:
@@ -251,7 +261,7 @@ class _Depthwise(_PlaneEmitter):
         return merged
 
 
-def _typing(literals: int, pointers: tuple[int, ...], number: int, count: int) -> Callable[..., Any]:
+def numbers_typing(literals: int, pointers: tuple[int, ...], number: int, count: int) -> Callable[..., Any]:
     """As `pointer_typing`, with one number of the type that the pointers point to."""
 
     def typing(*args: Any) -> Any:
@@ -267,9 +277,9 @@ def _typing(literals: int, pointers: tuple[int, ...], number: int, count: int) -
     return typing
 
 
-padded_rows = Intrinsic("padded_rows", _padded_rows, _typing(2, (2, 4), 10, 11), outlined("padded_rows", 2, _build_rows))
+padded_rows = Intrinsic("padded_rows", _padded_rows, numbers_typing(2, (2, 4), 10, 11), outlined("padded_rows", 2, _build_rows))
 depthwise_plane = Intrinsic(
-    "depthwise_plane", _depthwise_plane, _typing(8, (8, 9, 11), 10, 18), outlined("depthwise_plane", 8, _build_plane)
+    "depthwise_plane", _depthwise_plane, numbers_typing(8, (8, 9, 11), 10, 18), outlined("depthwise_plane", 8, _build_plane)
 )
 
 RECORDS = (padded_rows, depthwise_plane)

@@ -67,7 +67,8 @@ def _folded(b: Builder, kind: str, x: Tensor, view: Window, dtype: DType, count:
         "FIRST": first, "FOLD": fold, "SMALL": sizes[0] <= _SMALL, "NARROW": sizes[1] <= _SMALL,
         "DOWNWARDS": _nested(fold, start, [f"lines[{k * gaps[0]} * width + x]" for k in range(height)]),
         "SIDEWAYS": _nested(fold, start, [f"windows[j * {steps[1]} + {m * gaps[1]}]" for m in range(width)]) + share,
-        "VALUE": f"value{share}", "COUNTED": each, "OUT": 1 + each,
+        "VALUE": f"value{share}", "COUNTED": each, "OUT": 1 + each, "GREATEST": int(kind == "max"), "DIVIDES": int(count is not None),
+        "SHARE": count if isinstance(count, int) else 1,
     }  # fmt: skip
     outputs = [*lead, *view.outputs]
     reach = (outputs[1] - 1) * steps[1] + (sizes[1] - 1) * gaps[1] + 1

@@ -1,6 +1,7 @@
 """Pools at the ends of convolutions: a work unit folds the windows of what it has just made, which nobody else stores or reads.
 
 A convolution of 32 channels of 900 x 120 elements and a MaxPool by 2 write 13.8 MB, read them again and write 3.5; together they write 3.5.
+Where windows overlap, units do so too, and make some rows twice.
 """
 
 from __future__ import annotations
@@ -14,13 +15,28 @@ from onnx_numba.ir.loop import Program, TemplateCall, Tensor
 from onnx_numba.schedule.expand import loads, root
 from onnx_numba.schedule.steps import CallStep, Group, Step
 from onnx_numba.schedule.tune import Body
+from onnx_numba.target import Target
 from onnx_numba.templates.conv import Conv
 from onnx_numba.templates.gemm import ELEMENT_BYTES
-from onnx_numba.templates.pool import fold_windows
+from onnx_numba.templates.pool import fold_planes, fold_windows, masked
 
 MOST_BYTES = 1 << 18
 """What a unit makes is no larger, so that it is in the second cache beside the filters and the patch."""
+SHARED = 8
+"""Rows of a unit for each that the next one makes again."""
+STORE_WORK = 24
+"""Multiply-adds that take as long as storing an element of an image beyond the second cache and loading it again."""
 _NUMBERS = ("ROWS", "COLUMNS", "DOWN", "ACROSS", "GAP_DOWN", "GAP_ACROSS")
+
+
+def in_planes(steps: list[Step], target: Target) -> list[Step]:
+    """The steps, with pools in vectors of a target's masked loads where it has those."""
+
+    def faster(step: Step) -> Step:
+        found = masked(step.call, target) if isinstance(step, CallStep) and isinstance(step.call, TemplateCall) else None
+        return replace(step, call=found) if isinstance(step, CallStep) and found is not None else step
+
+    return [faster(step) for step in steps]
 
 
 def pooled(steps: list[Step], program: Program) -> list[Step]:
@@ -63,26 +79,55 @@ def _image(group: Group) -> Tensor | None:
 
 
 def _with_pool(group: Group, target: Tensor, pool: CallStep) -> Group | None:
-    """The convolution in work units of rows of windows, which end with the pool; None where windows overlap or leave the image."""
+    """The convolution in work units of rows of windows, which end with the pool; None where that is no gain."""
     call, first = pool.call, group.members[0]
-    if not isinstance(call, TemplateCall) or call.body is not fold_windows or call.inputs[0].shape != target.shape:
+    if not isinstance(call, TemplateCall) or call.body not in (fold_windows, fold_planes) or call.inputs[0].shape != target.shape:
         return None
     assert first.hint is not None
     body: Body = first.hint.params["body"]
-    assert isinstance(body.spec, Conv)
+    ended = (_apart if call.body is fold_windows else _overlapping)(body, call, target)
+    if ended is None or call.types["X"] is not target.dtype:
+        return None
+    work = d.floordiv(body.unit_work * ended.dims[4], d.dmax(d.dmin(d.product(target.shape[2:]), body.dims[4]), 1))
+    assert isinstance(ended.spec, Conv)
+    ended = replace(ended, units=ended.spec.work_units(target.shape[0], ended.dims), unit_work=work)
+    members = [replace(first, hint=replace(first.hint, params={"body": ended})), *group.members[1:]]
+    origins, checks = [*group.origins, *pool.origins], [*group.checks, *pool.checks]
+    return replace(group, members=members, checks=checks, origins=origins, pool=pool)
+
+
+def _apart(body: Body, call: TemplateCall, target: Tensor) -> Body | None:
+    """Units of whole windows that lie apart and in the image."""
     height, width, outputs, columns, above, left = call.dims[:6]
     rows, across, down, step, gap_down, gap_across = (int(call.constants[name]) for name in _NUMBERS)
     reach, aside = (rows - 1) * gap_down, (across - 1) * gap_across
     sides = (d.compare("lt", (outputs - 1) * down + reach, height), d.compare("lt", (columns - 1) * step + aside, width))
     inside = above == 0 == left and sides == (1, 1) and call.constants["SMALL"] and call.constants["NARROW"]
     line = width * down
-    unit = d.dmax(d.floordiv(body.dims[4], d.dmax(line, 1)), 1) * line
-    small = d.compare("le", d.dmin(body.dims[2], body.spec.most_rows) * line, MOST_BYTES // ELEMENT_BYTES[body.spec.dtype])
-    if not inside or reach >= down or small != 1 or call.types["X"] is not target.dtype:
+    if not inside or reach >= down or not _fits(body, line):
         return None
-    dims = (*body.dims[:4], unit, *body.dims[5:])
-    work = d.floordiv(body.unit_work * unit, d.dmax(d.dmin(d.product(target.shape[2:]), body.dims[4]), 1))
-    body = replace(body, dims=dims, units=body.spec.work_units(target.shape[0], dims), unit_work=work)
-    members = [replace(first, hint=replace(first.hint, params={"body": body})), *group.members[1:]]
-    origins, checks = [*group.origins, *pool.origins], [*group.checks, *pool.checks]
-    return replace(group, members=members, checks=checks, origins=origins, pool=pool)
+    unit = d.dmax(d.floordiv(body.dims[4], d.dmax(line, 1)), 1) * line
+    return replace(body, dims=(*body.dims[:4], unit, *body.dims[5:]))
+
+
+def _overlapping(body: Body, call: TemplateCall, target: Tensor) -> Body | None:
+    """Units of so many rows of windows that what two of them see, which both compute, costs less than to store the image and load it."""
+    assert isinstance(body.spec, Conv)
+    height, width, outputs, _, above, _ = call.dims[:6]
+    down, tall = int(call.constants["DOWN"]), (int(call.constants["ROWS"]) - 1) * int(call.constants["GAP_DOWN"]) + 1
+    line, shared = width * down, max(tall - down, 0)
+    least = max(-(-shared * SHARED // down), 1)
+    pays = d.compare("le", shared * body.dims[1] * body.spec.taps, STORE_WORK * least * down)
+    covers = (d.compare("lt", (outputs - 1) * down, height), d.compare("lt", above, tall))
+    if (pays, *covers) != (1, 1, 1) or not _fits(body, ((least - 1) * down + tall) * width):
+        return None
+    rows = d.dmax(d.floordiv(body.dims[4], d.dmax(line, 1)), least)
+    spec = replace(body.spec, overlap=True)
+    return replace(body, spec=spec, dims=spec.overlapping(body.dims, ((rows - 1) * down + tall) * width, rows * line, above * width))
+
+
+def _fits(body: Body, columns: Dim | int) -> bool:
+    """Whether so many columns of all output channels of a unit are certain to be small enough."""
+    assert isinstance(body.spec, Conv)
+    elements = d.dmin(body.dims[2], body.spec.most_rows) * columns
+    return d.compare("le", elements, MOST_BYTES // ELEMENT_BYTES[body.spec.dtype]) == 1

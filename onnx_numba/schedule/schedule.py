@@ -15,7 +15,7 @@ from onnx_numba.schedule.fold import Evaluate, fold
 from onnx_numba.schedule.fuse import fuse
 from onnx_numba.schedule.layout import across, in_reading_order
 from onnx_numba.schedule.planner import Planner, storage
-from onnx_numba.schedule.pooled import pooled
+from onnx_numba.schedule.pooled import in_planes, pooled
 from onnx_numba.schedule.steps import CallStep, Group, Step
 from onnx_numba.schedule.tabulate import tabulate
 from onnx_numba.schedule.tune import tune
@@ -47,7 +47,7 @@ def schedule(
     in_reading_order(program)
     steps = in_blocks(fuse(program))
     if device == "CPU":
-        steps = pooled(across(steps, program.weights), program)
+        steps = pooled(in_planes(across(steps, program.weights), target), program)
     kernels: list[tuple[KernelSource, list[str]]] = []
     sources: dict[int, list[KernelSource]] = {}
     bodies: dict[int, list[Plan]] = {}

@@ -81,6 +81,8 @@ class Conv:
         buffer for it.
     masks : bool
         Whether the target has masked loads, see `onnx_numba.native.plane.has_masks`.
+    overlap : bool
+        Whether units see columns that others see too, as a pool at their end needs: see `overlapping`.
     whole_rows : bool
         Whether taps of the last axis, which is not the only one, share elements of the patch, see `cost`. Results are the same.
     block_depth, patch_blocks, row_tiles, column_panels : int
@@ -105,6 +107,7 @@ class Conv:
     plain: bool = False
     in_scratch: bool = False
     masks: bool = False
+    overlap: bool = False
     whole_rows: bool = False
     block_depth: int = 147
     patch_blocks: int = 2
@@ -181,7 +184,7 @@ class Conv:
     @property
     def first_dim(self) -> int:
         """Index of the epilogue's first dim."""
-        return 5 + 3 * self.rank + self.far
+        return 5 + 3 * self.rank + self.far + 2 * self.overlap
 
     @property
     def far(self) -> bool:
@@ -222,6 +225,10 @@ class Conv:
         far = self.strides[-1:] if self.far else ()
         return (groups, channels, filters, unit_rows, unit_columns, *size, *out, *before, *far)
 
+    def overlapping(self, dims: Sequence[Extent], columns: Extent, step: Extent, lead: Extent) -> tuple[Extent, ...]:
+        """The dims with units of so many columns that begin ``step`` apart, the first one ``lead`` before the first column."""
+        return (*dims[:4], columns, *dims[5:], step, lead)
+
     def cost(self, dims: Sequence[Extent]) -> Extent:
         """What an element of all outputs costs for each channel, in thousandths of multiply-adds, for the kernel's dims.
 
@@ -252,6 +259,7 @@ class Conv:
     def work_units(self, images: Extent, dims: Sequence[Extent]) -> Extent:
         """``images * groups * ceil(filters / unit_rows) * ceil(columns / unit_columns)``, for the kernel's dims."""
         groups, _, filters, rows, columns = dims[:5]
+        columns = dims[-2] if self.overlap else columns
         return images * groups * ceildiv(filters, rows) * ceildiv(product(dims[5 + self.rank : 5 + 2 * self.rank]), columns)
 
     def scratch_bytes(self, dims: Sequence[Extent]) -> Extent:
@@ -381,7 +389,7 @@ def conv_source(name: str, conv: Conv, epilogue: Epilogue = no_epilogue) -> str:
 
         conv_source("conv_add", conv, add_residual)
     """
-    t, tile, step = conv.dtype, conv.tile, conv.patch_channels
+    t, tile, step, apart = conv.dtype, conv.tile, conv.patch_channels, "unit_step" if conv.overlap else "unit_columns"
     return f"""\
 def {name}(ctx, bufs, dims, lo, hi):
 {indent(_arguments(conv), 1)}
@@ -390,7 +398,7 @@ def {name}(ctx, bufs, dims, lo, hi):
 {indent(_plain_offsets(conv) if conv.plain else patch_offsets(conv), 1)}
     padded = udiv(filters + {tile.rows - 1}, {tile.rows}) * {tile.rows}
     row_units = udiv(filters + unit_rows - 1, unit_rows)
-    column_units = udiv(out_size + unit_columns - 1, unit_columns)
+    column_units = udiv(out_size + {apart} - 1, {apart})
     for unit in range(lo, hi):
 {indent(_locate(conv), 2)}
 {indent(_start(conv), 2)}
@@ -428,7 +436,8 @@ def _arguments(conv: Conv) -> list[str]:
     names = ["groups", "channels", "filters", "unit_rows", "unit_columns", *(f"size{d}" for d in axes), *(f"out{d}" for d in axes)]
     names += [] if conv.plain else [f"pad{d}" for d in axes]
     lines += [f"{name} = dims[{at}]" for at, name in enumerate(names)]
-    lines += [f"stride = dims[{conv.first_dim - 1}]"] if conv.far else []
+    more = [*(["stride"] if conv.far else []), *(["unit_step", "unit_lead"] if conv.overlap else [])]
+    lines += [f"{name} = dims[{conv.first_dim - len(more) + at}]" for at, name in enumerate(more)]
     return [
         *lines,
         f"k = channels * {conv.taps}",
@@ -453,10 +462,15 @@ for q in range({conv.depth}):
 def _locate(conv: Conv) -> list[str]:
     """From the number of the unit to its block and the places of its operands."""
     t = conv.dtype
+    first = ["j0 = (unit - rest * column_units) * unit_columns", "j1 = min(j0 + unit_columns, out_size)"]
+    if conv.overlap:
+        first = """\
+unit_begin = (unit - rest * column_units) * unit_step
+j0 = max(unit_begin - unit_lead, 0)
+j1 = min(unit_begin - unit_lead + unit_columns, out_size)""".splitlines()
     lines = f"""\
 rest = udiv(unit, column_units)
-j0 = (unit - rest * column_units) * unit_columns
-j1 = min(j0 + unit_columns, out_size)
+{chr(10).join(first)}
 columns = j1 - j0
 outer = udiv(rest, row_units)
 first_row = (rest - outer * row_units) * unit_rows

@@ -11,7 +11,17 @@ output in place of rows * columns.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+
+from onnx_numba.ir.loop import TemplateCall
+from onnx_numba.native.plane import has_masks
+from onnx_numba.target import Target
+
+FOLDED = ("GREATEST", "DIVIDES", "ROWS", "COLUMNS", "DOWN", "ACROSS", "GAP_DOWN", "GAP_ACROSS", "LANES")
+"""The literals of ``fold_plane``, in order."""
+MOST_VECTORS = 6
+"""Vectors of a row that `fold_planes` has in registers at a time."""
 
 
 def fold_windows(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
@@ -80,3 +90,43 @@ def fold_windows(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                         value = FOLD(value, windows[j * ACROSS + m * GAP_ACROSS])
                     row[j] = VALUE
     return 0
+
+
+def fold_planes(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
+    """`fold_windows` for targets with masked loads and floats, with the same buffers, dims and work units; see `masked`.
+
+    Rows and columns lie in vectors of ``LANES``. ``GREATEST`` says whether the greatest elements are sought, or sums, which ``DIVIDES`` by
+    ``SHARE``.
+    """
+    image = X_p(bufs, 0)
+    out = X_p(bufs, 1)
+    height = dims[0]
+    width = dims[1]
+    outputs = dims[2]
+    columns = dims[3]
+    above = dims[4]
+    left = dims[5]
+    unit = lo
+    while unit < hi:
+        plane = udiv(unit, outputs)
+        top = unit - plane * outputs
+        rows = min(outputs - top, hi - unit)
+        source = X_at(image, plane * height * width)
+        row = X_at(out, unit * columns)
+        fold_plane(GREATEST, DIVIDES, ROWS, COLUMNS, DOWN, ACROSS, GAP_DOWN, GAP_ACROSS, LANES, source, X(SHARE), row, height, width, rows,
+                   columns, above - top * DOWN, left)
+        unit += rows
+    return 0
+
+
+def masked(call: TemplateCall, target: Target) -> TemplateCall | None:
+    """A call of `fold_windows` as one of `fold_planes`, where that is faster: where a few vectors see a row of the image."""
+    if call.body is not fold_windows or not has_masks(target):
+        return None
+    (dtype,), constants = call.types.values(), call.constants
+    lanes = 4 * target.lanes // dtype.size
+    seen = (lanes - 1) * int(constants["ACROSS"]) + (int(constants["COLUMNS"]) - 1) * int(constants["GAP_ACROSS"])
+    few = constants["SMALL"] and constants["NARROW"] and seen < MOST_VECTORS * lanes
+    if not dtype.is_float or constants["COUNTED"] or not few:
+        return None
+    return replace(call, body=fold_planes, constants={**constants, "LANES": lanes}, scratch=0)
