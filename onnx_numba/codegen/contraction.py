@@ -31,6 +31,8 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from onnx_numba.codegen.cpu import GroupWriter
 from onnx_numba.codegen.emitter import Block, Emitter, Var
@@ -61,13 +63,13 @@ def generate(group: Group) -> KernelSource:
     target = _target(group) if group.pool is None else None
     spec = replace(body.spec, in_scratch=target is None)
     emitter = EpilogueEmitter([*product.hint.operands, *([target] if target else [])], list(body.dims))
-    if group.pool is None:
-        lines = _epilogue(group, body, emitter, target)
-    else:
-        lines = [*_epilogue(group, body, emitter, _folded(group.pool)), *_pool(group.pool, emitter)]
-    writer = {Gemm: gemm_source, Depthwise: depthwise_source, PixelConv: pixel_source}.get(type(spec), conv_source)
-    _, _, text = writer("kernel", spec, lambda _: lines).partition(":\n")  # type: ignore[operator]
-    used = set(re.findall(r"\w+", "\n".join([*lines, *emitter.blocks[0].lines])))
+    lines = _epilogue(group, body, emitter, target if group.pool is None else _folded(group.pool))
+    end = [] if group.pool is None else _pool(group.pool, emitter)
+    writer: Any = {Gemm: gemm_source, Depthwise: depthwise_source, PixelConv: pixel_source}.get(type(spec))
+    if writer is None:
+        writer = partial(conv_source, end=lambda _: end)
+    _, _, text = writer("kernel", spec, lambda _: lines).partition(":\n")
+    used = set(re.findall(r"\w+", "\n".join([*lines, *end, *emitter.blocks[0].lines])))
     head = [f"    x{k} = {t.dtype.name}_p(bufs, {k})" for k, t in enumerate(emitter.buffers) if f"x{k}" in used]
     head += [f"    s{k} = dims[{k}]" for k in range(len(emitter.dims)) if f"s{k}" in used]
     source = [*head, *emitter.blocks[0].lines, *text.rstrip().splitlines()]

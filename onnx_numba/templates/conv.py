@@ -51,6 +51,9 @@ COPY_WORK = 16
 MANY_COLUMNS = 512
 """Columns from which on tiles of fewer rows than there could be are considered: what they read of filters more often is in the cache."""
 
+BLOCK_BYTES = 24 << 10
+"""Bytes of sums that stay in the first cache until the epilogue takes them."""
+
 STEP_WORK = 1.5
 """Multiply-adds of vectors that take as long as whatever else a tile does for each term of its sums."""
 
@@ -264,7 +267,7 @@ class Conv:
 
     def scratch_bytes(self, dims: Sequence[Extent]) -> Extent:
         """Bytes of scratch that every worker needs, for the kernel's dims: the offsets, the patch, the sums."""
-        held = dims[3] * dims[4] * self.in_scratch
+        held = dims[3] * (dims[4] + self.tile.lanes) * self.in_scratch
         return self._patch_at + (self._patch_size(dims) + held) * ELEMENT_BYTES[self.dtype]
 
     def _patch_size(self, dims: Sequence[Extent]) -> Extent:
@@ -370,10 +373,11 @@ for start in range(0, k, {laid_out}):
     return packing_source(name, conv.dtype, conv.dtype, rows, 1, lines)
 
 
-def conv_source(name: str, conv: Conv, epilogue: Epilogue = no_epilogue) -> str:
+def conv_source(name: str, conv: Conv, epilogue: Epilogue = no_epilogue, end: Epilogue = no_epilogue) -> str:
     """The source of a kernel that convolves; see `Conv` for its buffers, dims and work units.
 
-    The epilogue's rows are output channels of all groups, its columns flat positions of the output, `Block.batch` the image.
+    The epilogue's rows are output channels of all groups, its columns flat positions of the output, `Block.batch` the image. It is run on
+    parts of what a unit makes, ``end`` then on all of that.
 
     Examples
     --------
@@ -381,7 +385,7 @@ def conv_source(name: str, conv: Conv, epilogue: Epilogue = no_epilogue) -> str:
 
         def add_residual(b):
             return [
-                f"other = f32_at(f32_p(bufs, {conv.first_buffer}), (batch * groups * filters + i0) * out_size + j0)",
+                f"other = f32_at(f32_p(bufs, {conv.first_buffer}), (batch * groups * filters + i0) * out_size + first_column)",
                 "for i in range(i1 - i0):",
                 "    for j in range(j1 - j0):",
                 "        block[i * pitch + j] = block[i * pitch + j] + other[i * out_size + j]",
@@ -402,24 +406,26 @@ def {name}(ctx, bufs, dims, lo, hi):
     for unit in range(lo, hi):
 {indent(_locate(conv), 2)}
 {indent(_start(conv), 2)}
-        for c0 in range(0, channels, {step}):
+        for c0 in range(0, max(channels, 1), {step}):
             count = min({step}, channels - c0)
 {indent(lay_out(conv), 3)}
-            for q0 in range(0, count * {conv.taps}, {conv.depth}):
+            for q0 in range(0, max(count * {conv.taps}, 1), {conv.depth}):
                 depth = min({conv.depth}, count * {conv.taps} - q0)
                 k0 = c0 * {conv.taps} + q0
                 keep = {1 if conv.bias else "k0"}
                 for r0 in range(0, rows, {tile.rows * conv.row_tiles}):
                     r1 = min(r0 + {tile.rows * conv.row_tiles}, rows)
+                    done = 0
 {indent(_columns(conv), 5)}
                         table = i64_at(offsets, q0)
 {indent(_edge(conv), 6)}
                         for i in range(r0, r1, {tile.rows}):
                             panel = {t}_at(weights, k0 * padded + (first_row + i) * depth)
-                            place = {t}_at(block, i * pitch + j)
+                            place = {t}_at(sums, i * pitch + j)
 {indent(_multiply(conv), 7)}
 {indent(_following(conv), 6)}
-{indent(epilogue(Block()), 2)}
+{indent(_complete(conv, epilogue), 6)}
+{indent(_whole(conv, end), 2)}
     return 0
 """
 
@@ -462,43 +468,79 @@ for q in range({conv.depth}):
 def _locate(conv: Conv) -> list[str]:
     """From the number of the unit to its block and the places of its operands."""
     t = conv.dtype
-    first = ["j0 = (unit - rest * column_units) * unit_columns", "j1 = min(j0 + unit_columns, out_size)"]
+    first = ["first_column = (unit - rest * column_units) * unit_columns", "columns = min(unit_columns, out_size - first_column)"]
     if conv.overlap:
         first = """\
 unit_begin = (unit - rest * column_units) * unit_step
-j0 = max(unit_begin - unit_lead, 0)
-j1 = min(unit_begin - unit_lead + unit_columns, out_size)""".splitlines()
+first_column = max(unit_begin - unit_lead, 0)
+columns = min(unit_begin - unit_lead + unit_columns, out_size) - first_column""".splitlines()
     lines = f"""\
 rest = udiv(unit, column_units)
 {chr(10).join(first)}
-columns = j1 - j0
 outer = udiv(rest, row_units)
 first_row = (rest - outer * row_units) * unit_rows
 rows = min(unit_rows, filters - first_row)
 batch = udiv(outer, groups)
 group = outer - batch * groups
 weights = {t}_at(w, group * padded * k)
-i0 = group * filters + first_row
-i1 = i0 + rows""".splitlines()
+first_filter = group * filters + first_row""".splitlines()
     if conv.in_scratch:
-        laid = conv.depth * conv.tile.columns if conv.plain else f"{conv.patch_channels} * held"
-        return [*lines, f"block = {t}_at(patch, {laid})", "pitch = unit_columns"]
-    return [*lines, f"block = {t}_at(out, (batch * groups * filters + i0) * out_size + j0)", "pitch = out_size"]
+        laid, lanes = conv.depth * conv.tile.columns if conv.plain else f"{conv.patch_channels} * held", conv.tile.lanes
+        return [*lines, f"sums = {t}_at(patch, {laid})", f"pitch = udiv(unit_columns + {lanes - 1}, {lanes}) * {lanes}"]
+    return [*lines, f"sums = {t}_at(out, (batch * groups * filters + first_filter) * out_size + first_column)", "pitch = out_size"]
+
+
+def _complete(conv: Conv, epilogue: Epilogue) -> list[str]:
+    """Run the epilogue on sums that have just become complete, on as many at a time as the first cache has room for.
+
+    Of 112 rows in tiles of 32 columns, with a relu::
+
+        if k0 + depth == k and (stop == columns or (stop + 32 - done) * (r1 - r0) > 6144):
+            i0 = first_filter + r0
+            i1 = first_filter + r1
+            j0 = first_column + done
+            j1 = first_column + stop
+            block = f32_at(sums, r0 * pitch + done)
+            done = stop
+            for ii in range(i0, i1):
+                ...
+    """
+    lines, t = epilogue(Block()), conv.dtype
+    if not lines:
+        return []
+    return f"""\
+{"stop = j" if conv.whole_rows else f"stop = min(j + {conv.tile.columns}, columns)"}
+if k0 + depth == k and (stop == columns or (stop + {conv.tile.columns} - done) * (r1 - r0) > {BLOCK_BYTES // ELEMENT_BYTES[t]}):
+    i0 = first_filter + r0
+    i1 = first_filter + r1
+    j0 = first_column + done
+    j1 = first_column + stop
+    block = {t}_at(sums, r0 * pitch + done)
+    done = stop
+{indent(lines, 1)}""".splitlines()
+
+
+def _whole(conv: Conv, end: Epilogue) -> list[str]:
+    """Run what needs all that a unit makes."""
+    lines = end(Block())
+    return f"""\
+i0 = first_filter
+i1 = first_filter + rows
+j0 = first_column
+j1 = first_column + columns
+block = sums
+{chr(10).join(lines)}""".splitlines() if lines else []
 
 
 def _start(conv: Conv) -> list[str]:
-    """What the block is before the first part of the sum; without a bias that part overwrites it."""
-    if conv.bias:
-        return """\
+    """What the sums begin with if there is a bias; without one their first part overwrites what is there."""
+    if not conv.bias:
+        return []
+    return """\
 for i in range(rows):
-    value = bias[i0 + i]
+    value = bias[first_filter + i]
     for j in range(columns):
-        block[i * pitch + j] = value""".splitlines()
-    return f"""\
-if k == 0:
-    for i in range(rows):
-        for j in range(columns):
-            block[i * pitch + j] = {conv.dtype}(0)""".splitlines()
+        sums[i * pitch + j] = value""".splitlines()
 
 
 def _columns(conv: Conv) -> list[str]:
@@ -508,7 +550,7 @@ def _columns(conv: Conv) -> list[str]:
 
         j = 0
         at = 0
-        left = urem(j0, out1)
+        left = urem(first_column, out1)
         while j < columns:
             rest = min(out1 - left, columns - j)
             strip = f32_at(source, at)
@@ -527,7 +569,7 @@ def _columns(conv: Conv) -> list[str]:
     return f"""\
 j = 0
 at = 0
-left = urem(j0, {row})
+left = urem(first_column, {row})
 while j < columns:
     rest = min({row} - left, columns - j)
     strip = {conv.dtype}_at(source, at)""".splitlines()
@@ -586,7 +628,7 @@ def _edge(conv: Conv) -> list[str]:
         return []
     width, t = conv.tile.columns, conv.dtype
     return f"""\
-if j0 + j + {width} > out_size:
+if first_column + j + {width} > out_size:
     for q in range(depth):
         for jj in range(columns - j):
             patch[q * {width} + jj] = strip[table[q] + jj]

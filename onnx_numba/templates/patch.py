@@ -99,11 +99,11 @@ def _plane_offsets(conv: Conv) -> list[str]:
 def lay_out(conv: Conv) -> list[str]:
     """Where the unit's columns find a block of channels: in the input, or in the patch, which is laid out now."""
     if conv.plain:
-        return [f"source = {conv.dtype}_at(x, (outer * channels + c0) * plane + j0)"]
-    lines, start, rest, counts = ["source = patch"], "j0", "p", list(conv.kernel)
+        return [f"source = {conv.dtype}_at(x, (outer * channels + c0) * plane + first_column)"]
+    lines, start, rest, counts = ["source = patch"], "first_column", "p", list(conv.kernel)
     if conv.whole_rows:
         row, start, counts[-1] = f"out{conv.rank - 1}", "wide_start", min(conv.phases(-1), conv.kernel[-1])
-        lines.append(f"wide_start = udiv(j0, {row}) * wide + urem(j0, {row})")
+        lines.append(f"wide_start = udiv(first_column, {row}) * wide + urem(first_column, {row})")
     lines.append(f"for p in range({conv.planes}):")
     for d in reversed(range(1, conv.rank)):
         place = f"t{d} * {conv.dilations[d]}"
