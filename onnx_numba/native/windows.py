@@ -55,8 +55,9 @@ class _Windows(PlaneEmitter):
         self.x, self.share, self.out, self.height, self.width, self.out_h, self.out_w, self.pad_h, self.pad_w = args
         super().__init__(builder, self.x.type.pointee, literals[8])
         self.start = self.ir.Constant(self.element, float("-inf") if self.greatest else 0.0)
-        reach = (self.lanes - 1) * self.strides[1] + (self.kernel[1] - 1) * self.dilations[1] + 1
-        self.seen = -(-reach // self.lanes)  # vectors that a vector of outputs sees of a row
+        self.reach = (self.lanes - 1) * self.strides[1] + (self.kernel[1] - 1) * self.dilations[1] + 1
+        # Where the vectors begin that a vector of outputs sees of a row; the last so early that it ends with what is seen.
+        self.starts = [*range(0, self.reach - self.lanes, self.lanes), self.reach - self.lanes] if self.reach >= self.lanes else [0]
 
     def emit(self) -> None:
         builder = self.builder
@@ -73,26 +74,36 @@ class _Windows(PlaneEmitter):
         builder, number = self.builder, self.number
         column, wide = self.whole(column, self.out_w)
         first = builder.sub(builder.mul(column, number(self.strides[1])), self.pad_w)
-        masks = self.inside(first, self.width, self.seen)
         written = self.below(self.positions(column, self.lanes), self.out_w)
+        end = builder.add(first, number(max(self.reach, self.lanes)))
+        inside = builder.and_(builder.icmp_signed(">=", first, number(0)), builder.icmp_signed("<=", end, self.width))
 
-        def row(y: Any, values: list[Any]) -> list[Any]:
-            total = self._across(self._down(y, first, masks))
-            if self.divides:
-                total = builder.fdiv(total, self.splat(self.share))
-            place = self.shift(self.out, builder.add(builder.mul(y, self.out_w), column))
-            self.store_first(total, place, wide, written)
-            return values
+        def rows(masks: list[Any] | None) -> None:
+            def row(y: Any, values: list[Any]) -> list[Any]:
+                total = self._across(self._down(y, first, masks))
+                if self.divides:
+                    total = builder.fdiv(total, self.splat(self.share))
+                self.store_first(total, self.shift(self.out, builder.add(builder.mul(y, self.out_w), column)), wide, written)
+                return values
 
-        self.loop(number(0), self.out_h, 1, [], row)
+            self.loop(number(0), self.out_h, 1, [], row)
+
+        with builder.if_else(inside) as (then, otherwise):
+            with then:  # loads under masks take a unit that folds, too
+                rows(None)
+            with otherwise:
+                rows([self.below(self.positions(builder.add(first, number(at)), self.lanes), self.width) for at in self.starts])
         return values
 
-    def _line(self, row: Any, first: Any, masks: list[Any]) -> list[Any]:
+    def _line(self, row: Any, first: Any, masks: list[Any] | None) -> list[Any]:
         """What the outputs see of a row of the image."""
         line = self.shift(self.x, self.builder.add(self.builder.mul(row, self.width), first))
-        return [self.load_masked(self.shift(line, self.number(k * self.lanes)), mask, self.start) for k, mask in enumerate(masks)]
+        places = [self.shift(line, self.number(at)) for at in self.starts]
+        if masks is None:
+            return [self.load(place) for place in places]
+        return [self.load_masked(place, mask, self.start) for place, mask in zip(places, masks, strict=True)]
 
-    def _down(self, y: Any, first: Any, masks: list[Any]) -> list[Any]:
+    def _down(self, y: Any, first: Any, masks: list[Any] | None) -> list[Any]:
         """The rows of the windows, those in the image, folded into one."""
         builder, number = self.builder, self.number
         top = builder.sub(builder.mul(y, number(self.strides[0])), self.pad_h)
@@ -107,15 +118,16 @@ class _Windows(PlaneEmitter):
             folded = [self._fold(a, b) for a, b in zip(folded, line, strict=True)]
         builder.branch(after)
         builder.position_at_end(part)
+        every = [self.ir.Constant(self.ir.VectorType(self.ir.IntType(1), self.lanes), [1] * self.lanes)] * len(self.starts)
 
         def step(k: Any, values: list[Any]) -> list[Any]:
             row = builder.add(top, builder.mul(k, number(self.dilations[0])))
             # Of rows outside the image nothing is loaded.
             there = builder.icmp_unsigned("<", row, self.height)
-            line = self._line(row, first, [builder.select(there, m, m.type(None)) for m in masks])
+            line = self._line(row, first, [builder.select(there, m, m.type(None)) for m in masks or every])
             return [self._fold(a, b) for a, b in zip(values, line, strict=True)]
 
-        _, some = self.loop(number(0), number(self.kernel[0]), 1, [self.splat(self.start)] * self.seen, step)
+        _, some = self.loop(number(0), number(self.kernel[0]), 1, [self.splat(self.start)] * len(self.starts), step)
         builder.branch(after)
         part = builder.block
         builder.position_at_end(after)
@@ -136,14 +148,15 @@ class _Windows(PlaneEmitter):
 
     def _every(self, line: list[Any], start: int) -> Any:
         """Elements ``start``, and each a stride further, of vectors that follow each other."""
-        places = [start + j * self.strides[1] for j in range(self.lanes)]
-        (head, *others) = sorted({p // self.lanes for p in places})
-        found = self.shuffle(line[head], line[head], [p % self.lanes for p in places]) if not others else line[head]
-        lanes = [p % self.lanes for p in places]
+        numbers = [start + j * self.strides[1] for j in range(self.lanes)]
+        places = [divmod(n, self.lanes) if n < self.starts[-1] else (len(line) - 1, n - self.starts[-1]) for n in numbers]
+        head, *others = sorted({n for n, _ in places})
+        if not others:
+            return self.shuffle(line[head], line[head], [lane for _, lane in places])
+        found, lanes = line[head], [lane for _, lane in places]
         for n in others:  # those of the first vector come into place together with those of the second
-            lanes = [self.lanes + p % self.lanes if p // self.lanes == n else lane for p, lane in zip(places, lanes, strict=True)]
-            found = self.shuffle(found, line[n], lanes)
-            lanes = list(range(self.lanes))
+            lanes = [self.lanes + lane if at == n else before for (at, lane), before in zip(places, lanes, strict=True)]
+            found, lanes = self.shuffle(found, line[n], lanes), list(range(self.lanes))
         return found
 
 
