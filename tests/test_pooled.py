@@ -15,10 +15,11 @@ def numbers(*shape, dtype=np.float32, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
-def model(shape, filters, pool, attributes, kernel=(3, 3), group=1, relu=True, dtype=np.float32, both=False, **more):
+def model(shape, filters, pool, attributes, kernel=(3, 3), group=1, relu=True, dtype=np.float32, both=False, bias=None, **more):
     """Conv, perhaps Relu, and a pool; with ``both`` the pool's input is an output too."""
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     weights = {"w": numbers(filters, shape[1] // group, *kernel, dtype=dtype, seed=1), "b": numbers(filters, dtype=dtype, seed=2)}
+    weights |= {} if bias is None else {"b": np.asarray(bias, dtype)}
     nodes = [helper.make_node("Conv", ["x", "w", "b"], ["c"], group=group, pads=[k // 2 for k in kernel] * 2, **more)]
     nodes += [helper.make_node("Relu", ["c"], ["r"])] if relu else []
     last = nodes[-1].output[0]
@@ -72,6 +73,19 @@ def test_bits_of_a_pool_of_its_own(case):
     np.testing.assert_array_equal(one.run([x])[0], expected)
     threads = backend.prepare(model(*arguments, **more), num_threads=2)
     np.testing.assert_array_equal(threads.run([x])[0], expected)
+
+
+@pytest.mark.skipif(not MASKS, reason="no masked loads")
+def test_what_rises_with_a_sum_is_computed_of_the_greatest_one():
+    case = ((1, 2, 30, 30), 3, "MaxPool", TWO)
+    x = numbers(1, 2, 30, 30)
+    x[0, :, ::7, ::5] = -np.inf
+    for bias, first in [((0.5, -2, 0), True), ((np.inf, -np.inf, 0), False)]:
+        one, both = (backend.prepare(model(*case, bias=bias, both=both, kernel=(1, 1))) for both in (False, True))
+        (kernel,) = kernels(one)
+        text = one._prepared.source.partition(f"def {kernel}(")[2]
+        assert (text.index("fold_plane") < text.index("max_(")) == first
+        np.testing.assert_array_equal(one.run([x])[0], both.run([x])[0])
 
 
 def test_plain_python_agrees():

@@ -65,6 +65,8 @@ def generate(group: Group) -> KernelSource:
     emitter = EpilogueEmitter([*product.hint.operands, *([target] if target else [])], list(body.dims))
     lines = _epilogue(group, body, emitter, target if group.pool is None else _folded(group.pool))
     end = [] if group.pool is None else _pool(group.pool, emitter)
+    if group.pool is not None and group.pool_first:
+        lines, end = [], [*end, *_results(group.pool, emitter), *lines]
     writer: Any = {Gemm: gemm_source, Depthwise: depthwise_source, PixelConv: pixel_source}.get(type(spec))
     if writer is None:
         writer = partial(conv_source, end=lambda _: end)
@@ -192,6 +194,29 @@ for ii in range(i0, i1):
     row = {t}_at({emitter.buffer(result)}, ((batch * {features} + ii) * {many} + y0) * {length})
     fold_plane({literals}, lines, {t}({constants["SHARE"]}), row, udiv(columns, {row}), {row},
                min(udiv(unit_step, {line}), {many} - y0), {length}, udiv(j0, {row}) + {top} - y0 * {down}, {side})""".splitlines()
+
+
+def _results(step: CallStep, emitter: EpilogueEmitter) -> list[str]:
+    """The lines that have an epilogue run on what a pool has made, in place of a block.
+
+    ::
+
+        block = f32_at(x4, ((batch * s18 + i0) * s19 + y0) * s20)
+        pitch = s19 * s20
+        j0 = 0
+        j1 = min(udiv(unit_step, s17), s19 - y0) * s20
+    """
+    call = step.call
+    assert isinstance(call, TemplateCall)
+    (result,) = (t for t in step.outputs if isinstance(t, Tensor))
+    line, many, length, features = map(
+        emitter.parameter, (call.dims[1] * int(call.constants["DOWN"]), call.dims[2], call.dims[3], result.shape[1])
+    )
+    return f"""\
+block = {result.dtype.name}_at({emitter.buffer(result)}, ((batch * {features} + i0) * {many} + y0) * {length})
+pitch = {many} * {length}
+j0 = 0
+j1 = min(udiv(unit_step, {line}), {many} - y0) * {length}""".splitlines()
 
 
 def _epilogue(group: Group, body: Body, emitter: EpilogueEmitter, target: Tensor | None) -> list[str]:

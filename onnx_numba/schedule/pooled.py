@@ -6,12 +6,17 @@ Where windows overlap, units do so too, and make some rows twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir.dims import Dim, Sym
-from onnx_numba.ir.loop import Program, TemplateCall, Tensor
+from onnx_numba.ir.expr import Expr, Lit, Load, Op
+from onnx_numba.ir.loop import Program, TemplateCall, Tensor, Weight
 from onnx_numba.schedule.expand import loads, root
 from onnx_numba.schedule.steps import CallStep, Group, Step
 from onnx_numba.schedule.tune import Body
@@ -19,6 +24,8 @@ from onnx_numba.target import Target
 from onnx_numba.templates.conv import Conv
 from onnx_numba.templates.gemm import ELEMENT_BYTES
 from onnx_numba.templates.pool import fold_planes, fold_windows, masked
+
+Array = np.ndarray[Any, Any]
 
 MOST_BYTES = 1 << 18
 """What a unit makes is no larger, so that it is in the second cache beside the filters and the patch."""
@@ -52,7 +59,7 @@ def pooled(steps: list[Step], program: Program) -> list[Step]:
         target = _image(step) if isinstance(step, Group) else None
         reading = readers.get(target, []) if target is not None and target not in given else []
         if isinstance(step, Group) and target is not None and len(reading) == 1 and isinstance(reading[0], CallStep):
-            ended = _with_pool(step, target, reading[0])
+            ended = _with_pool(step, target, reading[0], program.weights)
             if ended is not None:
                 made[id(step)] = ended
                 dropped.add(id(reading[0]))
@@ -78,7 +85,7 @@ def _image(group: Group) -> Tensor | None:
     return last.target if alike and last.target.shape == first.tensor.shape and last.target.rank == 4 else None
 
 
-def _with_pool(group: Group, target: Tensor, pool: CallStep) -> Group | None:
+def _with_pool(group: Group, target: Tensor, pool: CallStep, weights: Sequence[Array]) -> Group | None:
     """The convolution in work units of rows of windows, which end with the pool; None where that is no gain."""
     call, first = pool.call, group.members[0]
     if not isinstance(call, TemplateCall) or call.body not in (fold_windows, fold_planes) or call.inputs[0].shape != target.shape:
@@ -93,7 +100,9 @@ def _with_pool(group: Group, target: Tensor, pool: CallStep) -> Group | None:
     ended = replace(ended, units=ended.spec.work_units(target.shape[0], ended.dims), unit_work=work)
     members = [replace(first, hint=replace(first.hint, params={"body": ended})), *group.members[1:]]
     origins, checks = [*group.origins, *pool.origins], [*group.checks, *pool.checks]
-    return replace(group, members=members, checks=checks, origins=origins, pool=pool)
+    (last,) = (m for m in group.members if m.stored)
+    rising = last is not first and len(group.pvars) == target.rank and _greatest_inside(call) and _rises(last.expr, group, weights)
+    return replace(group, members=members, checks=checks, origins=origins, pool=pool, pool_first=rising)
 
 
 def _apart(body: Body, call: TemplateCall, target: Tensor) -> Body | None:
@@ -131,3 +140,37 @@ def _fits(body: Body, columns: Dim | int) -> bool:
     assert isinstance(body.spec, Conv)
     elements = d.dmin(body.dims[2], body.spec.most_rows) * columns
     return d.compare("le", elements, MOST_BYTES // ELEMENT_BYTES[body.spec.dtype]) == 1
+
+
+def _greatest_inside(call: TemplateCall) -> bool:
+    """Whether a pool seeks greatest elements in vectors, in windows each of which is certain to see the image."""
+    constants, (height, width, outputs, columns, above, left) = call.constants, call.dims[:6]
+    if call.body is not fold_planes or not constants["GREATEST"] or not constants["GAP_DOWN"] == 1 == constants["GAP_ACROSS"]:
+        return False
+    sides = [("ROWS", "DOWN", height, outputs, above), ("COLUMNS", "ACROSS", width, columns, left)]
+    return all(
+        d.compare("lt", before, int(constants[size])) == 1 == d.compare("lt", (count - 1) * int(constants[apart]), extent + before)
+        for size, apart, extent, count, before in sides
+    )
+
+
+def _rises(value: Expr, group: Group, weights: Sequence[Array]) -> bool:
+    """Whether a value never gets less as the convolution's result gets greater, and is else the same in all of a channel.
+
+    Then the greatest of such values is the value of the greatest. Rounding is no exception: it keeps the order of two numbers. But -inf
+    and an infinite bias are NaN.
+    """
+    if isinstance(value, Load):
+        made = next((m for m in group.members if m.target is value.tensor), None)
+        return made is not None and (made is group.members[0] or _rises(made.expr, group, weights))
+    if not isinstance(value, Op) or value.name not in ("add", "max", "min"):
+        return False
+
+    def fixed(part: Expr) -> bool:
+        if isinstance(part, Load) and isinstance(part.tensor.definition, Weight):
+            moves = any(d.symbols(index) & set(group.pvars[2:]) for index in part.index)
+            return not moves and bool(np.isfinite(weights[part.tensor.definition.index]).all())
+        return isinstance(part, Lit) and (value.name != "add" or math.isfinite(part.value))
+
+    rises = [_rises(part, group, weights) for part in value.args]
+    return any(rises) and all(found or fixed(part) for found, part in zip(rises, value.args, strict=True))

@@ -45,7 +45,8 @@ class CallStep:
 class Group:
     """Members with one parallel domain ``pvars`` and one reduced domain ``rvars``; ``order`` has all variables in axis order.
 
-    With a ``pool``, a call of `onnx_numba.templates.pool.fold_windows`, what the members make is not stored but folded.
+    With a ``pool``, a call of `onnx_numba.templates.pool.fold_windows`, what the members make is not stored but folded. ``pool_first`` says
+    that this comes before all members but the first, which then have fewer elements.
     """
 
     pvars: tuple[Sym, ...]
@@ -55,6 +56,7 @@ class Group:
     checks: list[Check] = field(default_factory=list)
     origins: list[str] = field(default_factory=list)
     pool: CallStep | None = None
+    pool_first: bool = False
 
     @property
     def writes(self) -> list[Tensor]:
