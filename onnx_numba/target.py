@@ -88,6 +88,11 @@ class Target:
         return self.arch == "aarch64" or self.lanes > 4 or "fma" in self.enabled
 
     @property
+    def broadcasts(self) -> bool:
+        """Whether a number from anywhere in memory is loaded into all elements of a vector as fast as a vector is."""
+        return self.arch == "x86_64"
+
+    @property
     def zen(self) -> bool:
         """Whether it is AMD's: fewer instructions than in Intel's wait for operands at once, and gathers take longer than loads."""
         return self.cpu.startswith("znver")

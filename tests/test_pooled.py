@@ -7,7 +7,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnx_numba import backend
-from onnx_numba.native.plane import has_masks
+from onnx_numba.native.vector import has_masks
 from onnx_numba.target import host_target
 
 

@@ -147,6 +147,22 @@ def test_strides_and_transposes(dtype):
                 assert (found == multiply(gemm, a.copy(), b.copy())).all()
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+def test_rows_in_place_and_known_columns(dtype):
+    """The same bits whether A is packed or not, and however wide tiles are; of rows in place none beyond A are read."""
+    kind, _ = TYPES[dtype]
+    packs = Gemm(dtype, tile_shape(host_target(), dtype), **SMALL)
+    for m, n, k in [(1, 1, 1), (7, 49, 17), (14, 32, 16), (27, 45, 40), (49, 17, 33), (30, 77, 40), (45, 16, 20)]:
+        b, wide = numbers((k, n), kind, 1), numbers((m, 1024), kind)
+        reads = Gemm(dtype, tile_shape(host_target(), dtype, n), in_place=True, columns=n, **SMALL)
+        for a in (wide[:, :k].copy(), wide[:, :k], numbers((k, m), kind).T):
+            memory, held = guarded(a.shape, kind)
+            held[:] = a
+            assert (multiply(reads, held, b) == multiply(packs, a, b)).all()
+            assert (multiply(reads, a, b) == multiply(packs, a, b)).all()
+            check_guards(memory)
+
+
 def test_batches_broadcast():
     gemm = Gemm("f32", tile_shape(host_target(), "f32"), batch_rank=2, **SMALL)
     shapes = [((2, 3), (2, 3)), ((1, 3), (2, 1)), ((2, 1), (1, 1)), ((1, 1), (2, 3)), ((0, 3), (1, 3))]

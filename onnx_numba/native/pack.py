@@ -46,10 +46,13 @@ class _PackEmitter(VectorEmitter):
         """Pack so many elements of each line."""
         builder = self.builder
         whole = builder.icmp_signed(">=", self.valid, self.number(self.width))
-        rows = builder.and_(whole, builder.icmp_signed("==", self.across, self.number(1)))
+        rows = builder.icmp_signed("==", self.across, self.number(1))
         with builder.if_else(rows) as (then, otherwise):
-            with then:
-                self.loop(self.number(0), count, 1, [], self._copy)
+            with then, builder.if_else(whole) as (full, part):
+                with full:
+                    self.loop(self.number(0), count, 1, [], self._copy)
+                with part:
+                    self.loop(self.number(0), count, 1, [], self._copy_part)
             with otherwise:
                 contiguous = builder.icmp_signed("==", self.along, self.number(1))
                 stop = builder.select(contiguous, count, self.number(0))
@@ -71,13 +74,21 @@ class _PackEmitter(VectorEmitter):
         """A vector of elements of a contiguous line from q on."""
         return self.load(self.shift(start, q))
 
-    def row(self, q: Any) -> Any:
-        """Elements q of all lines where they lie side by side."""
-        kind = self.ir.VectorType(self.element, self.width)
-        return self.load(self.shift(self.source, self.builder.mul(q, self.along)), kind)
+    def row(self, q: Any, first: Any, count: int) -> Any:
+        """Elements q of some lines where they lie side by side."""
+        start = self.shift(self.source, self.builder.mul(q, self.along))
+        return self.load(self.shift(start, first), self.ir.VectorType(self.element, count))
 
     def _copy(self, q: Any, values: list[Any]) -> list[Any]:
-        self.store(self.row(q), self._to(q))
+        self.store(self.row(q, self.number(0), self.width), self._to(q))
+        return values
+
+    def _copy_part(self, q: Any, values: list[Any]) -> list[Any]:
+        """The last valid element everywhere, and over that those that are valid."""
+        target = self._to(q)
+        one = self.row(q, self.builder.sub(self.valid, self.number(1)), 1)
+        self.store(self.shuffle(one, one, [0] * self.width), target)
+        self.pieces(self.valid, lambda r, kind: self.store(self.row(q, r, kind.count), self.shift(target, r)))
         return values
 
     def _gather(self, q: Any, values: list[Any]) -> list[Any]:
@@ -128,10 +139,11 @@ class _WordEmitter(_PackEmitter):
         place = self.shift(start, self.builder.mul(q, self.number(BYTES)))
         return self._flipped(self.builder.load(self.builder.bitcast(place, self.vector.as_pointer()), align=1))
 
-    def row(self, q: Any) -> Any:
+    def row(self, q: Any, first: Any, count: int) -> Any:
         ir = self.ir
-        narrow, wide = (ir.VectorType(kind, self.width) for kind in (ir.IntType(8), self.element))
-        parts = [self.builder.load(self.builder.bitcast(p, narrow.as_pointer()), align=1) for p in self._four(self.source, q)]
+        narrow, wide = (ir.VectorType(kind, count) for kind in (ir.IntType(8), self.element))
+        places = [self.shift(p, first) for p in self._four(self.source, q)]
+        parts = [self.builder.load(self.builder.bitcast(p, narrow.as_pointer()), align=1) for p in places]
         return self._flipped(self._joined(parts, wide))
 
     def _four(self, start: Any, q: Any) -> list[Any]:

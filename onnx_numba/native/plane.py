@@ -1,7 +1,7 @@
 """Rows and planes of images with padding: masked vector loads instead of padded copies.
 
 Elements outside of a row are loaded as zero under a mask. x86 has masked loads from AVX2 on; elsewhere LLVM would make a
-branch of every element, so that templates use these names only where `has_masks` says so.
+branch of every element, so that templates use these names only where `onnx_numba.native.vector.has_masks` says so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from onnx_numba.native.emit import call, suffix
 from onnx_numba.native.registry import Intrinsic
 from onnx_numba.native.vector import VectorEmitter, multiply_add, outlined, pointer_typing
 from onnx_numba.target import Target
@@ -28,11 +27,6 @@ TOGETHER = 4
 all of them is loaded once. On Zen 4 filters of 7 x 7 take 0.56 of the time of a row after the other, those of 3 x 3 0.8."""
 _WIDE = 512
 """Bits of registers of which there are 32. Of shorter ones there are 16: with the weights in them no room is left for several rows."""
-
-
-def has_masks(target: Target) -> bool:
-    """Whether the target loads vectors under a mask."""
-    return target.arch == "x86_64" and target.lanes >= 8
 
 
 def _padded_rows(stride: int, lanes: int, target: Any, pitch: int, source: Any, plane: int, first: int, stop: int, length: int,
@@ -67,44 +61,7 @@ def _depthwise_plane(
 
 
 class PlaneEmitter(VectorEmitter):
-    """Masked access to vectors."""
-
-    def positions(self, start: Any, count: int) -> Any:
-        """The vector start, start + 1, … of 32-bit numbers."""
-        ir = self.ir
-        kind = ir.VectorType(ir.IntType(32), count)
-        first = self.builder.trunc(start, ir.IntType(32))
-        one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), first, ir.Constant(ir.IntType(32), 0))
-        return self.builder.add(
-            self.shuffle(one, ir.Constant(kind, ir.Undefined), [0] * count), ir.Constant(kind, list(range(count)))
-        )
-
-    def below(self, positions: Any, stop: Any) -> Any:
-        """Which positions are at least 0 and below a number."""
-        count = positions.type.count
-        limit = self.positions(stop, count)
-        limit = self.builder.sub(limit, self.ir.Constant(limit.type, list(range(count))))
-        return self.builder.icmp_unsigned("<", positions, limit)
-
-    def load_masked(self, pointer: Any, mask: Any, fill: Any = None) -> Any:
-        """A vector with ``fill``, by default 0, where the mask is not set."""
-        ir, count = self.ir, mask.type.count
-        kind = ir.VectorType(self.element, count)
-        others = ir.Constant(kind, None)
-        if fill is not None:
-            others = self.shuffle(self.builder.insert_element(others, fill, ir.Constant(ir.IntType(32), 0)), others, [0] * count)
-        place = self.builder.bitcast(pointer, kind.as_pointer())
-        align = ir.Constant(ir.IntType(32), self.align)
-        name = f"llvm.masked.load.v{count}{suffix(self.element)}.p0"
-        return call(self.builder, name, kind, [place, align, mask, others])
-
-    def store_masked(self, value: Any, pointer: Any, mask: Any) -> None:
-        """Store those elements of a vector that the mask has."""
-        ir, count = self.ir, mask.type.count
-        place = self.builder.bitcast(pointer, value.type.as_pointer())
-        align = ir.Constant(ir.IntType(32), self.align)
-        name = f"llvm.masked.store.v{count}{suffix(self.element)}.p0"
-        call(self.builder, name, ir.VoidType(), [value, place, align, mask])
+    """Rows under masks."""
 
     def inside(self, start: Any, stop: Any, stride: int) -> list[Any]:
         """Which positions from ``start`` on are at least 0 and below ``stop``, as masks of ``stride`` vectors that follow each other.

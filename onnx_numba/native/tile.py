@@ -29,7 +29,7 @@ from onnx_numba.native.dot import FIRST_NUMBER, Dot, DotEmitter, dot_add, dot_fo
 from onnx_numba.native.emit import prefetch
 from onnx_numba.native.memory import LINE
 from onnx_numba.native.registry import Intrinsic
-from onnx_numba.native.vector import VectorEmitter, multiply_add, outlined, pointer_typing
+from onnx_numba.native.vector import VectorEmitter, has_masks, multiply_add, outlined, pointer_typing
 from onnx_numba.record import record
 from onnx_numba.target import Target
 
@@ -218,6 +218,7 @@ class TileEmitter(VectorEmitter):
         self.rows, self.vectors, lanes, self.panels, step = literals
         super().__init__(builder, element, lanes, bool(step))
         self.across = self.panels * self.vectors
+        self.masks = has_masks(target)
         self.dot = None if step < FIRST_NUMBER else DotEmitter(self, Dot.numbered(step).on(target, lanes))
         self.plus = builder.fadd if self.dot is None else builder.add
 
@@ -269,7 +270,8 @@ class TileEmitter(VectorEmitter):
                     with place:
                         self.write_whole(sums, c, c_row, adds)
             with otherwise:
-                self._write_part(sums, kept, c, c_row, self.smaller(rows, height), self.smaller(columns, width))
+                write_part = self._write_masked if self.masks else self._write_part
+                write_part(sums, kept, c, c_row, self.smaller(rows, height), self.smaller(columns, width))
 
     def write_whole(self, sums: list[Any], c: Any, c_row: Any, adds: bool) -> None:
         """Put all of the sums into C, or add them to C."""
@@ -280,6 +282,20 @@ class TileEmitter(VectorEmitter):
 
     def _write_vector(self, value: Any, place: Any, adds: bool) -> None:
         self.store(self.plus(self.load(place, value.type), value) if adds else value, place)
+
+    def _write_masked(self, sums: list[Any], kept: Any, c: Any, c_row: Any, rows: Any, columns: Any) -> None:
+        """The same for the first ``rows`` and ``columns``, under masks."""
+        builder = self.builder
+        masks = [self.below(self.positions(self.number(j * self.lanes), self.lanes), columns) for j in range(self.across)]
+        with builder.if_else(kept) as (adding, putting):
+            for place, adds in ((adding, True), (putting, False)):
+                with place:
+                    for i in range(self.rows):
+                        with builder.if_then(builder.icmp_signed("<", self.number(i), rows)):
+                            row = self.shift(c, builder.mul(c_row, self.number(i)))
+                            for j, mask in enumerate(masks):
+                                at, value = self.shift(row, self.number(j * self.lanes)), sums[i * self.across + j]
+                                self.store_masked(self.plus(self.load_masked(at, mask), value) if adds else value, at, mask)
 
     def _write_part(self, sums: list[Any], kept: Any, c: Any, c_row: Any, rows: Any, columns: Any) -> None:
         """The same for the first ``rows`` and ``columns``: the sums go to memory, from where they are taken in vectors that fit."""
@@ -295,7 +311,7 @@ class TileEmitter(VectorEmitter):
                     self._copy_rows(held, width, c, c_row, rows, columns, adds)
 
     def _copy_rows(self, source: Any, source_row: Any, target: Any, target_row: Any, rows: Any, columns: Any, adds: bool) -> None:
-        """Copy the beginnings of rows, or add them: whole vectors, then for each binary digit of what is left one of so many elements."""
+        """Copy the beginnings of rows, or add them."""
         builder = self.builder
 
         def copy_row(i: Any, values: list[Any]) -> list[Any]:
@@ -304,16 +320,7 @@ class TileEmitter(VectorEmitter):
             def copy(j: Any, kind: Any) -> None:
                 self._write_vector(self.load(self.shift(from_, j), kind), self.shift(to, j), adds)
 
-            def copy_vector(j: Any, values: list[Any]) -> list[Any]:
-                copy(j, self.vector)
-                return values
-
-            self.loop(self.number(0), columns, self.lanes, [], copy_vector)
-            size = self.lanes // 2
-            while size:
-                with builder.if_then(builder.icmp_signed("!=", builder.and_(columns, self.number(size)), self.number(0))):
-                    copy(builder.and_(columns, self.number(-2 * size)), self.ir.VectorType(self.element, size))
-                size //= 2
+            self.pieces(columns, copy)
             return values
 
         self.loop(self.number(0), rows, 1, [], copy_row)

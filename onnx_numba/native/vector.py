@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from onnx_numba.native.emit import call
+from onnx_numba.native.emit import call, suffix
+from onnx_numba.target import Target
 
 
 def multiply_add(a: Any, b: Any, c: Any) -> Any:
@@ -38,6 +39,11 @@ def pointer_typing(literals: int, floats: tuple[int, ...], offsets: int | None, 
         return signature(types.void, *wanted)
 
     return typing
+
+
+def has_masks(target: Target) -> bool:
+    """Whether the target loads vectors under a mask."""
+    return target.arch == "x86_64" and target.lanes >= 8
 
 
 class VectorEmitter:
@@ -142,6 +148,58 @@ class VectorEmitter:
         builder.branch(head).set_metadata("llvm.loop", self._unchanged())
         builder.position_at_end(after)
         return k, phis
+
+    def positions(self, start: Any, count: int) -> Any:
+        """The vector start, start + 1, … of 32-bit numbers."""
+        ir = self.ir
+        kind = ir.VectorType(ir.IntType(32), count)
+        first = self.builder.trunc(start, ir.IntType(32))
+        one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), first, ir.Constant(ir.IntType(32), 0))
+        return self.builder.add(
+            self.shuffle(one, ir.Constant(kind, ir.Undefined), [0] * count), ir.Constant(kind, list(range(count)))
+        )
+
+    def below(self, positions: Any, stop: Any) -> Any:
+        """Which positions are at least 0 and below a number."""
+        count = positions.type.count
+        limit = self.positions(stop, count)
+        limit = self.builder.sub(limit, self.ir.Constant(limit.type, list(range(count))))
+        return self.builder.icmp_unsigned("<", positions, limit)
+
+    def load_masked(self, pointer: Any, mask: Any, fill: Any = None) -> Any:
+        """A vector with ``fill``, by default 0, where the mask is not set."""
+        ir, count = self.ir, mask.type.count
+        kind = ir.VectorType(self.element, count)
+        others = ir.Constant(kind, None)
+        if fill is not None:
+            others = self.shuffle(self.builder.insert_element(others, fill, ir.Constant(ir.IntType(32), 0)), others, [0] * count)
+        place = self.builder.bitcast(pointer, kind.as_pointer())
+        align = ir.Constant(ir.IntType(32), self.align)
+        name = f"llvm.masked.load.v{count}{suffix(self.element)}.p0"
+        return call(self.builder, name, kind, [place, align, mask, others])
+
+    def store_masked(self, value: Any, pointer: Any, mask: Any) -> None:
+        """Store the elements of a vector for which the mask is set."""
+        ir, count = self.ir, mask.type.count
+        place = self.builder.bitcast(pointer, value.type.as_pointer())
+        align = ir.Constant(ir.IntType(32), self.align)
+        name = f"llvm.masked.store.v{count}{suffix(self.element)}.p0"
+        call(self.builder, name, ir.VoidType(), [value, place, align, mask])
+
+    def pieces(self, count: Any, visit: Callable[[Any, Any], None]) -> None:
+        """``visit(start, type)`` for so many elements: whole vectors, then for each binary digit of what is left one of so many."""
+        builder = self.builder
+
+        def visit_vector(j: Any, values: list[Any]) -> list[Any]:
+            visit(j, self.vector)
+            return values
+
+        self.loop(self.number(0), count, self.lanes, [], visit_vector)
+        size = self.lanes // 2
+        while size:
+            with builder.if_then(builder.icmp_signed("!=", builder.and_(count, self.number(size)), self.number(0))):
+                visit(builder.and_(count, self.number(-2 * size)), self.ir.VectorType(self.element, size))
+            size //= 2
 
     def _unchanged(self) -> Any:
         ir, module = self.ir, self.builder.module

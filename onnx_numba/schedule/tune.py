@@ -24,7 +24,7 @@ from onnx_numba.ir.dims import Dim, Opaque, Sym
 from onnx_numba.ir.expr import Flat, Load
 from onnx_numba.ir.loop import Check, Contraction, KernelCall, Map, Object, Program, Reduce, Reshape, Result, Shape, Tensor, Weight
 from onnx_numba.ir.types import I32, DType
-from onnx_numba.native.plane import has_masks
+from onnx_numba.native.vector import has_masks
 from onnx_numba.native.tile import Tile, byte_tile, tile_shape
 from onnx_numba.record import record
 from onnx_numba.schedule.expand import linear, loads, root, unravel, view_checks
@@ -158,7 +158,8 @@ class _Tuner:
         else:
             a_row = a_strides[-2]
             axes = [(x, s, t) for x, s, t in zip(batch, a_batch, b_batch, strict=True) if x != 1]
-        spec = Gemm(tensor.dtype.name, tile, len(axes))
+        in_place = self.target.broadcasts and tile.dot is None
+        spec = Gemm(tensor.dtype.name, tile, len(axes), in_place=in_place, columns=n if isinstance(n, int) else None)
         dims = spec.dims(m, n, k, a_row, a_strides[-1], axes)
         rows = len(batch) + 1 if folded is not None else 1
         body = Body(spec, dims, spec.work_units(dims), spec.unit_work(dims), len(batch) + 1 - rows, rows)

@@ -83,7 +83,7 @@ class Conv:
         Whether the output is only ever seen by the epilogue: blocks of it then lie in the worker's scratch and there is no
         buffer for it.
     masks : bool
-        Whether the target has masked loads, see `onnx_numba.native.plane.has_masks`.
+        Whether the target has masked loads, see `onnx_numba.native.vector.has_masks`.
     overlap : bool
         Whether units see columns that others see too, as a pool at their end needs: see `overlapping`.
     whole_rows : bool

@@ -11,7 +11,8 @@ import math
 from collections.abc import Sequence
 
 from onnx_numba.ir.dims import ceildiv, dmax, dmin, floordiv
-from onnx_numba.native.plane import TOGETHER, has_masks
+from onnx_numba.native.plane import TOGETHER
+from onnx_numba.native.vector import has_masks
 from onnx_numba.native.tile import tile_shape
 from onnx_numba.record import record
 from onnx_numba.target import Target

@@ -17,6 +17,7 @@ matrix, with the other sign, and C starts from it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from onnx_numba.ir.dims import Dim, ceildiv, dmax, dmin, floordiv, product
 from onnx_numba.native.dot import BYTES, FLIP
@@ -29,6 +30,10 @@ UNIT_WORK = 1 << 22
 """Multiply-adds of a work unit that fewer rows are better than, so that threads share a small product: some 50 µs. Each unit reads B."""
 FEWEST_TILES = 3
 """Tiles of rows that a unit keeps: with fewer, panels of B do not come from the second-level cache as fast as they are used."""
+ALIASED = 4096
+"""Bytes between lines that share their few places in a first-level cache: rows so far apart, or a multiple of it, displace each other."""
+FEW_PANELS = 4
+"""Panels of B that do not pay for packing rows of A, even such. For one of 64 columns that takes a third as long again."""
 ELEMENT_BYTES = {"f32": 4, "f64": 8, "i32": 4}
 
 
@@ -48,6 +53,10 @@ class Gemm:
         Whether C starts from a row of N numbers instead of zero.
     in_scratch : bool
         Whether C is only ever seen by the epilogue: blocks of it then lie in the worker's scratch and there is no buffer for C.
+    in_place : bool
+        Whether a full tile reads rows of A where they are, unless these displace each other from the first-level cache.
+    columns : int, optional
+        N, where it is known: no tile is then wider than what there is.
     block_depth, row_tiles, column_panels : int
         Depth of a block of K, in words for bytes; tiles and panels along one block of C.
 
@@ -63,6 +72,8 @@ class Gemm:
     batch_rank: int = 0
     bias: bool = False
     in_scratch: bool = False
+    in_place: bool = False
+    columns: int | None = None
     block_depth: int = 256
     row_tiles: int = 8
     column_panels: int = 16
@@ -76,6 +87,17 @@ class Gemm:
     def starts(self) -> bool:
         """Whether C starts from numbers that packed B holds for its columns."""
         return self.tile.dot is not None and self.tile.dot.flips
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the last panel has columns for half of its vectors only."""
+        return self.columns is not None and self.tile.vectors == 2 and 0 < self.columns % self.tile.columns <= self.tile.lanes
+
+    @property
+    def low(self) -> list[tuple[int, int]]:
+        """Rows and panels of the tiles for the last rows, see `onnx_numba.native.tile.Tile.low`: no more panels than there are."""
+        there = ceildiv(self.columns, self.tile.columns) if self.columns else 4
+        return [(rows, min(panels, there)) for rows, panels in self.tile.low]
 
     @property
     def block_rows(self) -> int:
@@ -273,6 +295,7 @@ def {name}(ctx, bufs, dims, lo, hi):
 {indent(_locate(gemm), 2)}
 {indent(_start(gemm), 2)}
         tiled = rows - urem(rows, {tile.rows})
+{indent(_whole(gemm), 2)}
         if 4 * (rows - tiled) > {3 * tile.rows}:
             tiled += {tile.rows}
         for k0 in range(0, k, {gemm.block_depth}):
@@ -344,23 +367,50 @@ def _start(gemm: Gemm) -> list[str]:
     ]
 
 
+def _whole(gemm: Gemm) -> list[str]:
+    """How many rows are taken from A itself in full tiles."""
+    if not gemm.in_place:
+        return []
+    good = f"columns <= {FEW_PANELS * gemm.tile.columns} or urem(a_row, {ALIASED // ELEMENT_BYTES[gemm.dtype]}) != 0"
+    return [f"whole = tiled if a_col == 1 and ({good}) else 0"]
+
+
 def _tiles(gemm: Gemm) -> list[str]:
-    """Rows in full tiles, the last one padded if it is nearly full."""
+    """Rows in full tiles, the last one padded if it is nearly full; full ones from A itself where that is read well."""
     t, tile, width = gemm.dtype, gemm.tile, gemm.tile.columns
     pack = f"pack_panel({tile.rows}, {tile.lanes}, panel, strip, rows - i, a_row, a_col, depth)"
     if tile.dot:
         pack = _pack_words(gemm, tile.rows)
+    whole, panel, row, step = "0", [f"panel = {t}_at(packed, i * depth)"], "1", str(tile.rows)
+    if gemm.in_place:
+        whole = "whole"
+        panel = [
+            "if i < whole:",
+            f"    panel = {t}_at(source, i * a_row)",
+            "    row = a_row",
+            "    step = 1",
+            "else:",
+            f"    panel = {t}_at(packed, i * depth)",
+            "    row = 1",
+            f"    step = {tile.rows}",
+        ]
+        row, step = "row", "step"
+    given = f"keep, panel, {row}, {step}, strip, 0, {width}, place, pitch, rows - i, columns - j, depth"
+    calls = [f"gemm_tile({tile.literals()}, {given})"]
+    if gemm.narrow:
+        half = replace(tile, vectors=1)
+        calls = [f"if columns - j <= {tile.lanes}:", f"    gemm_tile({half.literals()}, {given})", "else:", *(f"    {c}" for c in calls)]
     return f"""\
-for i in range(0, tiled, {tile.rows}):
+for i in range({whole}, tiled, {tile.rows}):
     panel = {t}_at(packed, i * depth)
     strip = {gemm.left}_at(source, i * a_row)
     {pack}
 for j in range(0, columns, {width}):
     strip = {t}_at(right, j * k + k0 * {width})
     for i in range(0, tiled, {tile.rows}):
-        panel = {t}_at(packed, i * depth)
+{indent(panel, 2)}
         place = {t}_at(block, i * pitch + j)
-        gemm_tile({tile.literals()}, keep, panel, 1, {tile.rows}, strip, 0, {width}, place, pitch, rows - i, columns - j, depth)\
+{indent(calls, 2)}\
 """.splitlines()
 
 
@@ -383,7 +433,7 @@ def _last_rows(gemm: Gemm) -> list[str]:
             f"    strip = {gemm.left}_at(source, i * a_row)",
             f"    {_pack_words(gemm, 1)}",
         ]
-    for rows, panels in gemm.tile.low:
+    for rows, panels in gemm.low:
         literals, step = gemm.tile.literals(rows, panels), panels * width
         lines += f"""\
 last = rows - urem(rows - first, {rows})

@@ -62,7 +62,7 @@ class PixelConv:
         Whether the output is only ever seen by the epilogue: blocks of it then lie in the worker's scratch and there is no
         buffer for it.
     masks : bool
-        Whether the target has masked loads, see `onnx_numba.native.plane.has_masks`.
+        Whether the target has masked loads, see `onnx_numba.native.vector.has_masks`.
     block_depth, patch_blocks : int
         As in `onnx_numba.templates.conv.Conv`.
 

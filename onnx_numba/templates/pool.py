@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from onnx_numba.ir.loop import TemplateCall
-from onnx_numba.native.plane import has_masks
+from onnx_numba.native.vector import has_masks
 from onnx_numba.target import Target
 
 FOLDED = ("GREATEST", "DIVIDES", "ROWS", "COLUMNS", "DOWN", "ACROSS", "GAP_DOWN", "GAP_ACROSS", "LANES")
