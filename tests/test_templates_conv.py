@@ -13,8 +13,8 @@ from template_kernels import check_guards, guarded, run, splits
 
 from onnx_numba.native import twins
 from onnx_numba.native.dot import dot_for
-from onnx_numba.native.vector import has_masks
 from onnx_numba.native.tile import Tile
+from onnx_numba.native.vector import has_masks
 from onnx_numba.target import LEVELS, TARGETS, Target, host_target
 from onnx_numba.templates.conv import Conv, conv_source, conv_tile, pack_filters_source, reads_plainly
 from onnx_numba.templates.depthwise import Depthwise, depthwise, depthwise_source

@@ -11,8 +11,8 @@ import pytest
 from template_kernels import check_guards, guarded, run, splits
 from test_templates_conv import TYPES, convolve, host_conv, numbers, out_extents, square
 
-from onnx_numba.native.vector import has_masks
 from onnx_numba.native.tile import Tile
+from onnx_numba.native.vector import has_masks
 from onnx_numba.target import LEVELS, TARGETS, Target, host_target
 from onnx_numba.templates.conv import Conv, conv_tile, pack_filters_source
 from onnx_numba.templates.pixels import PixelConv, pixel_source, pixel_tile, saves

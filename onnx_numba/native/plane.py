@@ -15,7 +15,6 @@ import numpy as np
 
 from onnx_numba.native.registry import Intrinsic
 from onnx_numba.native.vector import VectorEmitter, multiply_add, outlined, pointer_typing
-from onnx_numba.target import Target
 
 HOISTED = 16
 """Weights that are kept in registers over a plane; more of them are read again for every vector."""

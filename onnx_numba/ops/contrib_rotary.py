@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
@@ -17,34 +19,38 @@ Extent = Dim | int
 
 
 def rotated(b: Builder, x: Tensor, positions: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
-    """The heads ``x[batch, head, place, element]`` turned by the angles at ``positions[batch, place]``.
-
-    The first ``2 n`` elements are ``n`` pairs, side by side if interleaved, else the two halves; what follows stays.
-    """
+    """The heads ``x[batch, head, place, element]`` turned by the angles at ``positions[batch, place]``."""
     if cos.rank != 2:
         b.fail(f"a cache of cosines of rank 2 is expected, one of rank {cos.rank} came")
+    return turned_heads(b, x, lambda n, s: (natural_index(b, positions[(n, s)], cos.shape[0]),), cos, sin, interleaved)
+
+
+def turned_heads(
+    b: Builder, x: Tensor, row: Callable[[Dim, Dim], tuple[Expr | Extent, ...]], cos: Tensor, sin: Tensor, interleaved: bool, place: int = 2
+) -> Tensor:  # fmt: skip
+    """The heads ``x[batch, head, place, element]`` turned by the angles of the row ``row(batch, place)`` of the caches.
+
+    The first ``2 n`` elements are ``n`` pairs, side by side if interleaved, else the two halves; what follows stays. ``place`` is the axis
+    of places, which may lie before that of heads.
+    """
     require_shape(b, sin, cos.shape, "the cache of sines")
-    half = cos.shape[1]
+    half = cos.shape[-1]
     lead = x.shape[:3]
     rest = x.shape[3] - half * 2
     if isinstance(rest, int) and rest < 0:
         b.fail(f"{half} angles for a head of {x.shape[3]} elements")
 
-    def turned(imaginary: bool) -> Tensor:
-        def element(n: Dim, h: Dim, s: Dim, k: Dim) -> Expr:
-            at = (natural_index(b, positions[(n, s)], cos.shape[0]), k)
-            real, imag = (x[(n, h, s, place)] for place in ((k * 2, k * 2 + 1) if interleaved else (k, k + half)))
-            return imag * cos[at] + real * sin[at] if imaginary else real * cos[at] - imag * sin[at]
+    def turned(*index: Dim) -> Expr:
+        *outer, k, part = index if interleaved else (*index[:3], index[4], index[3])
+        at = (*row(outer[0], outer[place]), k)
+        own, other = (x[(*outer, k * 2 + p if interleaved else k + half * p)] for p in (part, 1 - part))
+        sine = other * sin[at]
+        return own * cos[at] + e.where(e.eq(e.dimval(part), 0), -sine, sine)
 
-        return b.compute((*lead, half), element, x.dtype)
-
-    if interleaved:
-        pair = b.concat([b.reshape(turned(part), (*lead, half, 1)) for part in (False, True)], 4)
-        parts = [b.reshape(pair, (*lead, half * 2))]
-    else:
-        parts = [turned(False), turned(True)]
+    pairs = (half, 2) if interleaved else (2, half)
+    parts = [b.reshape(b.compute((*lead, *pairs), turned, x.dtype), (*lead, half * 2))]
     if rest != 0:
-        parts.append(b.compute((*lead, rest), lambda n, h, s, k: x[(n, h, s, k + half * 2)], x.dtype))
+        parts.append(b.compute((*lead, rest), lambda *i: x[(*i[:-1], i[-1] + half * 2)], x.dtype))
     return b.concat(parts, 3)
 
 

@@ -24,8 +24,8 @@ from onnx_numba.ir.dims import Dim, Opaque, Sym
 from onnx_numba.ir.expr import Flat, Load
 from onnx_numba.ir.loop import Check, Contraction, KernelCall, Map, Object, Program, Reduce, Reshape, Result, Shape, Tensor, Weight
 from onnx_numba.ir.types import I32, DType
-from onnx_numba.native.vector import has_masks
 from onnx_numba.native.tile import Tile, byte_tile, tile_shape
+from onnx_numba.native.vector import has_masks
 from onnx_numba.record import record
 from onnx_numba.schedule.expand import linear, loads, root, unravel, view_checks
 from onnx_numba.target import Target

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from onnx_numba.ir.dims import ceildiv, dmax, dmin, floordiv
 from onnx_numba.native.plane import TOGETHER
-from onnx_numba.native.vector import has_masks
 from onnx_numba.native.tile import tile_shape
+from onnx_numba.native.vector import has_masks
 from onnx_numba.record import record
 from onnx_numba.target import Target
 from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue

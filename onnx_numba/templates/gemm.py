@@ -96,7 +96,9 @@ class Gemm:
     @property
     def low(self) -> list[tuple[int, int]]:
         """Rows and panels of the tiles for the last rows, see `onnx_numba.native.tile.Tile.low`: no more panels than there are."""
-        there = ceildiv(self.columns, self.tile.columns) if self.columns else 4
+        if not self.columns:
+            return self.tile.low
+        there = -(-self.columns // self.tile.columns)
         return [(rows, min(panels, there)) for rows, panels in self.tile.low]
 
     @property
