@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +17,7 @@ from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import DTYPES, I64
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.convolution import biased, require_groups
+from onnx_numba.ops.product import product
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.window import window
 from onnx_numba.templates import detect as kernels
@@ -100,30 +104,44 @@ def deform_conv(
         b.require_equal(kernel[k], extent, f"kernel_shape[{k}]")
     view = window(b, x.shape[2:], kernel, strides=strides, pads=pads, dilations=dilations)
     b.require_equal(w.shape[1] * group, x.shape[1], "input channels")
-    offsets = b.reshape(offset, (x.shape[0], offset_group, *kernel, rank, *view.outputs))
-    weights = None if mask is None else b.reshape(mask, (x.shape[0], offset_group, *kernel, *view.outputs))
-    features, channels = w.shape[:2]
+    batch, (features, channels), out = x.shape[0], w.shape[:2], view.outputs
+    # Of every point of a window they are the same in all channels of an offset group.
+    points = (batch, offset_group, *kernel, *out)
+    offsets = b.reshape(offset, (batch, offset_group, *kernel, rank, *out))
+    strength = None if mask is None else b.reshape(mask, points)
     kind = DTYPES[x.dtype.compute]
 
-    def element(p: Index, r: Index) -> Expr:
-        inner, taps = r[1 : 1 + rank], r[1 + rank :]
-        channel = r[0] if group == 1 else r[0] + d.floordiv(p[1], d.floordiv(features, group)) * channels
-        bend = 0 if offset_group == 1 else d.floordiv(channel, d.floordiv(x.shape[1], offset_group))
-        value = w[(p[1], r[0], *inner)]
-        if weights is not None:
-            value = value * weights[(p[0], bend, *inner, *p[2:])]
-        at: list[Expr] = []
-        inside: list[Expr] = []
-        for k in range(rank):
-            start = p[2 + k] * view.strides[k] + inner[k] * view.dilations[k] - view.before[k]
-            place = e.cast(e.dimval(start), kind) + offsets[(p[0], bend, *inner, k, *p[2:])]
-            base = e.unary("floor", place)
-            value = value * (1.0 - e.unary("abs", e.cast(e.dimval(taps[k]), kind) - (place - base)))
-            index = e.cast(base, I64) + e.dimval(taps[k])
-            inside.append((index >= 0) & (index < e.dimval(x.shape[2 + k])))
-            at.append(index)
-        return e.guard(e.all_of(*inside), value * x[(p[0], channel, *at)], 0)
+    def place(at: Index, k: int) -> Expr:
+        inner, p = at[2 : 2 + rank], at[2 + rank :]
+        start = p[k] * view.strides[k] + inner[k] * view.dilations[k] - view.before[k]
+        return e.cast(e.dimval(start), kind) + e.cast(offsets[(*at[: 2 + rank], k, *p)], kind)
 
-    extents = (channels, *kernel, *[2] * rank)
-    result = b.reduction("sum", (x.shape[0], features, *view.outputs), extents, element, x.dtype)
+    def tap(k: int, side: Dim, at: Index) -> tuple[Expr, Expr]:
+        """An element on axis k and its weight; -1 and nothing for one outside, even of an infinite offset, whose weight is no number."""
+        exact = place(at, k)
+        base = e.unary("floor", exact)
+        found = e.cast(base, I64) + e.dimval(side)
+        inside = (found >= 0) & (found < e.dimval(x.shape[2 + k]))
+        weight = 1.0 - e.unary("abs", e.cast(e.dimval(side), kind) - (exact - base))
+        return e.where(inside, found, e.lit(-1, I64)), e.where(inside, weight, e.lit(0.0, kind))
+
+    indices = [b.compute((2, *points), lambda r, *at, k=k: tap(k, r, at)[0], I64) for k in range(rank)]
+    weights = [b.compute((2, *points), lambda r, *at, k=k: tap(k, r, at)[1], kind) for k in range(rank)]
+    shared = d.floordiv(x.shape[1], offset_group)
+
+    def sample(*i: Dim) -> Expr:
+        at = (i[0], 0 if offset_group == 1 else d.floordiv(i[1], shared), *i[2:])
+        total: Expr | None = None
+        for sides in itertools.product(range(2), repeat=rank):
+            where = [table[(side, *at)] for table, side in zip(indices, sides, strict=True)]
+            value = e.guard(e.all_of(*(v >= 0 for v in where)), e.cast(x[(i[0], i[1], *where)], kind), 0)
+            term = functools.reduce(operator.mul, (table[(side, *at)] for table, side in zip(weights, sides, strict=True))) * value
+            total = term if total is None else total + term
+        assert total is not None
+        return total if strength is None else total * e.cast(strength[at], kind)
+
+    depth, columns = channels * d.product(kernel), d.product(out)
+    samples = b.reshape(b.compute((batch, x.shape[1], *kernel, *out), sample, kind), (batch, group, depth, columns))
+    filters = b.reshape(b.cast(w, kind), (1, group, d.floordiv(features, group), depth))
+    result = b.cast(b.reshape(product(b, filters, samples), (batch, features, *out)), x.dtype)
     return result if bias is None else biased(b, result, bias)
