@@ -104,8 +104,11 @@ def _target(group: Group) -> Tensor | None:
     If only other members see the product, the first of them that is stored like it is made out of it in place.
     """
     product = group.members[0]
+    single: dict[Sym, Dim | int] = {v: 0 for v in group.order if v.extent == 1}  # which not every position speaks of
+    place = d.substitute(product.position, single)
     for m in group.members:
-        alike = m.position == product.position and m.target is m.tensor and m.target.dtype is product.tensor.dtype
+        same = d.substitute(m.position, single) == place
+        alike = same and m.target is m.tensor and m.target.dtype is product.tensor.dtype
         if m.stored and alike and m.target.shape == product.tensor.shape:
             return m.target
     return None
