@@ -233,6 +233,11 @@ def top_k() -> Any:
 
 
 @case
+def sorted_lanes() -> Any:
+    return simple("TopK", [numbers(2, 30)], [value("v", F, 2, 25), value("i", I64, 2, 25)], {"k": np.array([25])})
+
+
+@case
 def recurrence() -> Any:
     arrays = [numbers(3, 2, 4), numbers(1, 20, 4, seed=1), numbers(1, 20, 5, seed=2)]
     return simple("LSTM", arrays, [value("y", F, 3, 1, 2, 5), value("h", F, 1, 2, 5)], hidden_size=5)

@@ -71,6 +71,27 @@ PRODUCTS_OF_BYTES = [
 ]
 
 
+@pytest.mark.parametrize("largest", [0, 1])
+@pytest.mark.parametrize("kind", [*"fdbBhHiIqQ", "e"])
+def test_most_of_a_lane_in_order(kind: str, largest: int) -> None:
+    """NaN is greater than everything, zeros of both signs are equal, and of equal elements the earlier is first."""
+    dtype = np.dtype(kind)
+    x = RNG.integers(-40 if dtype.kind != "u" else 0, 40, (2, 70, 3)).astype(dtype)
+    if dtype.kind == "f":
+        x[:, 5:9], x[:, 20:24:2], x[:, 30:33], x[:, 40:42], x[:, 43] = np.nan, -0.0, np.inf, -np.inf, np.finfo(dtype).tiny
+        x[:, 8] = -x[:, 8]
+    else:
+        x[:, 5:7], x[:, 9] = np.iinfo(dtype).max, np.iinfo(dtype).min
+    for k in (24, 70):
+        case = Case("TopK", 11, [x, i64(k)], {"axis": 1, "largest": largest}, (1,), outputs=2)
+        rank = np.unique(np.where(x == 0, 0, x), return_inverse=True)[1].reshape(x.shape)
+        places = np.argsort(-rank if largest else rank, axis=1, kind="stable")[:, :k]
+        for jit in (True, False):
+            got = backend.prepare(model(case, False), jit=jit).run([x])
+            np.testing.assert_array_equal(got[1], places)
+            assert got[0].tobytes() == np.take_along_axis(x, places, 1).tobytes()
+
+
 @pytest.mark.parametrize("case", PRODUCTS_OF_BYTES, ids=str)
 def test_the_interpreter_agrees(case: Case) -> None:
     """Where a processor has no instruction for products of bytes, some sums of onnxruntime saturate."""
@@ -150,3 +171,13 @@ def test_of_equal_zeros_the_first_is_kept(zeros: list[float], outputs: int) -> N
     values = backend.prepare(model(case, dynamic=False)).run(case.inputs)[0]
     np.testing.assert_array_equal(values, np.float32([0, 3, np.nan]))
     assert np.signbit(values[0]) == np.signbit(zeros[0])
+
+
+def test_points_of_deform_conv_at_infinity() -> None:
+    """They are outside, as those far away are."""
+    x, w, offsets = f32(1, 2, 6, 6), f32(3, 2, 3, 3), f32(1, 18, 6, 6)
+    near = offsets.copy()
+    near[0, 3, 2, 2], near[0, 4, 3, 3] = 1e6, -1e6
+    offsets[0, 3, 2, 2], offsets[0, 4, 3, 3] = np.inf, -np.inf
+    far, wanted = (Case("DeformConv", 19, [x, w, o], {"pads": [1] * 4}) for o in (offsets, near))
+    check(far, backend.prepare(model(wanted, False)).run([x, w, near]))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.loop import Object, Tensor
-from onnx_numba.ir.types import I64, STRING
+from onnx_numba.ir.types import I32, I64, STRING, DType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import is_string, lanes, normal_axis, shape_of, tensor, tensor_type, wide
 from onnx_numba.ops.registry import op
-from onnx_numba.templates.sort import top_k
+from onnx_numba.templates.sort import sorted_lanes, top_k
 
 _CHUNK = 16384
 """Elements that a chunk looks at: results lie close together, and two threads that write to one cache line wait for each other."""
+_MANY, _PART = 24, 20
+"""Elements, and at least one of so many, of which sorting whole lanes takes less time than keeping the best in a heap: of 1000 float32
+for 100 of them 8 µs instead of 21, for 50 of them 8 instead of 10."""
 
 
 def _top(b: Builder, x: Tensor, count: Dim | int, axis: int, largest: int) -> tuple[Tensor, Tensor]:
@@ -25,13 +29,25 @@ def _top(b: Builder, x: Tensor, count: Dim | int, axis: int, largest: int) -> tu
     b.require(d.compare("le", count, extent), f"k ({count}) is greater than the extent of axis {axis} ({extent})")
     kind = wide(x.dtype)
     shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+    body: Callable[..., int]
+    if d.compare("le", _MANY, count) == 1 and d.compare("le", extent, count * _PART) == 1:
+        body, types, constants = sorted_lanes, {"X": kind, "K": I64 if kind.size == 8 else I32}, _keys(kind, bool(largest))
+        scratch: Dim | int = kind.size * 256 * I64.size + extent * (2 * (I64.size + I64.size))
+    else:
+        body, types, constants, scratch = top_k, {"X": kind}, {"LARGEST": bool(largest), "DENSE": inner == 1}, 0
     values, places = b.template(
-        top_k, [b.cast(x, kind)], [(kind, shape), (I64, shape)],
+        body, [b.cast(x, kind)], [(kind, shape), (I64, shape)],
         total=d.product(x.shape[:axis]) * inner, dims=(extent, inner, count),
-        grain=d.dmax(1, d.floordiv(_CHUNK, d.dmax(extent, 1))), types={"X": kind},
-        constants={"LARGEST": bool(largest), "DENSE": inner == 1},
+        grain=d.dmax(1, d.floordiv(_CHUNK, d.dmax(extent, 1))), types=types, constants=constants, scratch=scratch,
     )  # fmt: skip
     return b.cast(values, x.dtype), places
+
+
+def _keys(kind: DType, largest: bool) -> dict[str, int]:
+    """The constants of `sorted_lanes`: how an element becomes a key without a sign."""
+    sign = 8 * kind.size - 1
+    flip = 0 if kind.kind == "u" else -1 << sign  # what lies before a sign is not looked at
+    return {"BYTES": kind.size, "FLOAT": kind.is_float, "SIGN": sign, "MOST": (1 << sign) - 1, "FLIP": ~flip if largest else flip}
 
 
 @op("TopK", since=11, reviewed=24)

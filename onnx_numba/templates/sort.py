@@ -102,3 +102,64 @@ def top_k(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
             y[target + root * inner] = v
             where[target + root * inner] = p
     return 0
+
+
+def sorted_lanes(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
+    """The same by sorting whole lanes, for a k that is no small part of them.
+
+    Buffers, dims and work units are those of `top_k`. Every element becomes a key whose bytes without a sign are in the order wanted, equal
+    for elements that are; keys and places are sorted byte by byte from the last of ``BYTES``, each time into as many stretches as there are
+    bytes. Bytes that all keys share are left out. In scratch lie counts of bytes, then keys and places, twice.
+    """
+    x = X_p(bufs, 0)
+    y = X_p(bufs, 1)
+    where = i64_p(bufs, 2)
+    n = dims[0]
+    inner = dims[1]
+    k = dims[2]
+    counts = i64_scratch(ctx, 0)
+    keys = K_scratch(ctx, BYTES * 2048)
+    places = i64_scratch(ctx, BYTES * 2048 + 16 * n)
+    for lane in range(lo, hi):
+        source = lane // inner * n * inner + lane % inner
+        target = lane // inner * k * inner + lane % inner
+        for j in range(BYTES * 256):
+            counts[j] = 0
+        for i in range(n):
+            v = x[source + i * inner]
+            if FLOAT:
+                bits = bits_of(select(v == X(0.0), X(0.0), v))
+                order = select(v != v, K(MOST), K(bits ^ iand(shr(bits, K(SIGN)), K(MOST))))
+            else:
+                order = K(v)
+            key = K(order ^ K(FLIP))
+            keys[i] = key
+            places[i] = i
+            for byte in range(BYTES):
+                digit = byte * 256 + i64(iand(shr(key, K(8 * byte)), K(255)))
+                counts[digit] = counts[digit] + 1
+        front = i64(0)
+        for byte in range(BYTES):
+            start = i64(0)
+            shared = False
+            for j in range(256):
+                count = counts[byte * 256 + j]
+                counts[byte * 256 + j] = start
+                start = start + count
+                shared = shared or count == n
+            if shared:
+                continue
+            back = n - front
+            for i in range(n):
+                key = keys[front + i]
+                digit = byte * 256 + i64(iand(shr(key, K(8 * byte)), K(255)))
+                at = counts[digit]
+                counts[digit] = at + 1
+                keys[back + at] = key
+                places[back + at] = places[front + i]
+            front = back
+        for i in range(k):
+            p = places[front + i]
+            y[target + i * inner] = x[source + p * inner]
+            where[target + i * inner] = p
+    return 0
