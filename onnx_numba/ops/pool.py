@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -53,6 +54,8 @@ def _folded(b: Builder, kind: str, x: Tensor, view: Window, dtype: DType, count:
         return _divided(b, b.reduce(kind, x, range(2, x.rank), keepdims=True, dtype=dtype), count)
     kernel = [k for k in view.kernel if isinstance(k, int)]
     rank = x.rank - 2
+    if rank > 2 and len(kernel) == rank and math.prod(kernel[:-2]) <= _SMALL:
+        return _divided(b, _stacked(b, kind, x, view, first, dtype), count)
     if rank > 2 or len(kernel) < rank:
         return _divided(b, _pooled(b, kind, x, view, first, lambda v: v, dtype), count)
     lead: list[Extent] = [1] * (2 - rank)  # an image of one axis is one row
@@ -80,6 +83,24 @@ def _folded(b: Builder, kind: str, x: Tensor, view: Window, dtype: DType, count:
         grain=max(1, 4096 // (sizes[0] * sizes[1] * 16)), types={"X": dtype}, constants=constants, scratch=band * folded * dtype.size,
     )  # fmt: skip
     return result
+
+
+def _stacked(b: Builder, kind: str, x: Tensor, view: Window, first: Any, dtype: DType) -> Tensor:
+    """Windows of more than two axes: first those of each plane, then of whole planes."""
+    rank = x.rank - 2
+    planes, stacks = view.along(slice(rank - 2, None)), view.along(slice(rank - 2))
+    flat = b.reshape(x, (x.shape[0], d.product(x.shape[1:-2]), *x.shape[-2:]))
+    folded = b.reshape(_folded(b, kind, flat, planes, dtype), (*x.shape[:-2], *planes.outputs))
+    taps = list(itertools.product(*(range(k) for k in stacks.kernel if isinstance(k, int))))
+
+    def element(*p: Dim) -> Expr:
+        terms = []
+        for tap in taps:
+            at, inside = stacks.source(p[2:-2], tap)
+            terms.append(e.guard(inside, folded[(*p[:2], *at, *p[-2:])], first))
+        return functools.reduce(lambda v, w: e.binary("max", v, w) if kind == "max" else v + w, terms)
+
+    return b.compute((*x.shape[:2], *view.outputs), element, dtype)
 
 
 def _divided(b: Builder, total: Tensor, count: Tensor | Extent | None) -> Tensor:

@@ -54,6 +54,13 @@ class Window:
             at.append(position)
         return at, e.all_of(*inside)
 
+    def along(self, axes: slice) -> Window:
+        """The windows along some of the axes."""
+        return Window(
+            self.extents[axes], self.kernel[axes], self.strides[axes], self.dilations[axes], self.before[axes], self.after[axes],
+            self.outputs[axes], self.beyond,
+        )  # fmt: skip
+
     def first(self, outer: Sequence[Extent]) -> list[Extent]:
         """The image position of the first element of a window that is not in the padding before the image."""
         starts = [o * s - p for o, s, p in zip(outer, self.strides, self.before, strict=True)]
