@@ -147,6 +147,15 @@ def test_strides_and_transposes(dtype):
                 assert (found == multiply(gemm, a.copy(), b.copy())).all()
 
 
+def test_units_of_few_rows_share_columns():
+    gemm = Gemm("f32", tile_shape(host_target(), "f32"))
+    a, b = numbers((gemm.few_rows + 1, 3000), "f4"), numbers((3000, 700), "f4", 1)
+    whole, few = multiply(gemm, a, b), a[: gemm.few_rows]
+    units = gemm.work_units(gemm.dims(len(few), 700, 3000, 3000, 1))
+    assert 1 < units <= 700 // gemm.fewest_columns
+    assert (multiply(gemm, few, b, ranges=[(u, u + 1) for u in range(units)]) == whole[: len(few)]).all()
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 def test_rows_in_place_and_known_columns(dtype):
     """The same bits whether A is packed or not, and however wide tiles are; of rows in place none beyond A are read."""
@@ -309,7 +318,7 @@ def test_any_split_gives_the_same_sums_of_bytes():
 def test_long_work_is_units_of_fewer_rows():
     gemm = Gemm("f32", tile_shape(host_target(), "f32"))
     rows = gemm.tile.rows
-    for m, n, k in [(5 * rows, 512, 2048), (60 * rows + 3, 40, 3000), (3 * rows, 1000, 1 << 20)]:
+    for m, n, k in [(5 * rows, 512, 2048), (60 * rows + 3, 40, 3000), (3 * rows + 1, 1000, 1 << 20)]:
         units = gemm.work_units(gemm.dims(m, n, k, k, 1))
         columns = -(-n // gemm.block_columns)
         assert columns * -(-m // gemm.block_rows) <= units <= columns * -(-m // (3 * rows))

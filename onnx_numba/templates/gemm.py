@@ -4,9 +4,9 @@
 before the product else. A is read in place through its two strides, so transposed operands and views need no copies.
 
 A work unit is one block of at most `Gemm.block_rows` × `Gemm.block_columns` elements of C, with the whole of K, and of fewer rows where
-those take longer than `UNIT_WORK`; tiles and panels are shared out among units evenly. Inside, K goes in
-blocks of `Gemm.block_depth`; every element is the sum of its blocks in order, each block one chain of multiply-adds. This
-holds for full tiles, padded edges and single rows, so the bits of an element depend on nothing but its row of A, its column
+those take longer than `UNIT_WORK`, or of fewer columns where there are few rows; tiles and panels are shared out among units evenly.
+Inside, K goes in blocks of `Gemm.block_depth`; every element is the sum of its blocks in order, each block one chain of multiply-adds.
+This holds for full tiles, padded edges and single rows, so the bits of an element depend on nothing but its row of A, its column
 of B and K.
 
 Bytes are multiplied as words of four along K, with sums in int32, which wrap; see `onnx_numba.native.dot`. B is packed as words. A is
@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from onnx_numba.ir.dims import Dim, ceildiv, dmax, dmin, floordiv, product
+from onnx_numba.ir.dims import Dim, ceildiv, compare, dmax, dmin, floordiv, product
 from onnx_numba.native.dot import BYTES, FLIP
 from onnx_numba.native.tile import Tile
 from onnx_numba.record import record
@@ -33,7 +33,7 @@ FEWEST_TILES = 3
 ALIASED = 4096
 """Bytes between lines that share their few places in a first-level cache: rows so far apart, or a multiple of it, displace each other."""
 FEW_PANELS = 4
-"""Panels of B that do not pay for packing rows of A, even such. For one of 64 columns that takes a third as long again."""
+"""Panels of B that do not pay for packing rows of A, even such: for one of 64 columns that takes a third as long again."""
 ELEMENT_BYTES = {"f32": 4, "f64": 8, "i32": 4}
 
 
@@ -149,7 +149,22 @@ class Gemm:
     def work_units(self, dims: Sequence[Extent]) -> Extent:
         """The number of work units, of the kernel's dims: matrices, blocks of rows, blocks of columns."""
         batch = product(dims[6 + 3 * axis] for axis in range(self.batch_rank))
-        return batch * dims[5] * ceildiv(dims[1], self.block_columns)
+        return batch * dims[5] * self._column_blocks(*dims[:3])
+
+    @property
+    def few_rows(self) -> int:
+        """Rows of C that no unit has fewer of; where there are no more, units share columns."""
+        return self.tile.rows * FEWEST_TILES
+
+    @property
+    def fewest_columns(self) -> int:
+        """Columns of C that units of few rows keep."""
+        return self.tile.columns * FEW_PANELS
+
+    def _column_blocks(self, m: Extent, n: Extent, k: Extent) -> Extent:
+        work = floordiv(m * n * (k if self.tile.dot is None else ceildiv(k, BYTES)), UNIT_WORK)
+        shared = compare("le", m, self.few_rows) * dmin(floordiv(n, self.fewest_columns), work)
+        return dmax(ceildiv(n, self.block_columns), shared)
 
     def unit_work(self, dims: Sequence[Extent]) -> Extent:
         """Multiply-adds of a work unit, about."""
@@ -289,6 +304,8 @@ def {name}(ctx, bufs, dims, lo, hi):
 {indent(_arguments(gemm), 1)}
     packed = {t}_scratch(ctx, 0)
     column_blocks = udiv(n + {gemm.block_columns - 1}, {gemm.block_columns})
+    if m <= {gemm.few_rows}:
+        column_blocks = max(column_blocks, min(udiv(n, {gemm.fewest_columns}), udiv(m * n * k, {UNIT_WORK})))
     unit_rows = udiv(udiv(m + {tile.rows - 1}, {tile.rows}) + row_blocks - 1, row_blocks) * {tile.rows}
     unit_columns = udiv(udiv(n + {width - 1}, {width}) + column_blocks - 1, column_blocks) * {width}
     padded = udiv(n + {width - 1}, {width}) * {width}
