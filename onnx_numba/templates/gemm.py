@@ -147,7 +147,7 @@ class Gemm:
         return dmin(self.row_tiles, dmax(FEWEST_TILES, floordiv(UNIT_WORK, work))) * self.tile.rows
 
     def work_units(self, dims: Sequence[Extent]) -> Extent:
-        """The number of work units, of the kernel's dims: matrices, blocks of rows, blocks of columns."""
+        """The number of work units, of the kernel's dims: matrices, blocks of columns, blocks of rows, which read the same part of B."""
         batch = product(dims[6 + 3 * axis] for axis in range(self.batch_rank))
         return batch * dims[5] * self._column_blocks(*dims[:3])
 
@@ -343,12 +343,12 @@ def _locate(gemm: Gemm) -> list[str]:
     """From the number of the unit to its block of C and the places of its operands."""
     t = gemm.dtype
     lines = [
-        "rest = udiv(unit, column_blocks)",
-        "j0 = (unit - rest * column_blocks) * unit_columns",
-        "j1 = min(j0 + unit_columns, n)",
-        "batch = udiv(rest, row_blocks)",
-        "i0 = (rest - batch * row_blocks) * unit_rows",
+        "rest = udiv(unit, row_blocks)",
+        "i0 = (unit - rest * row_blocks) * unit_rows",
         "i1 = min(i0 + unit_rows, m)",
+        "batch = udiv(rest, column_blocks)",
+        "j0 = (rest - batch * column_blocks) * unit_columns",
+        "j1 = min(j0 + unit_columns, n)",
         "rows = i1 - i0",
         "columns = j1 - j0",
         "a_start = i0 * a_row",
