@@ -41,7 +41,7 @@ from onnx_numba.ir import dims as d
 from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.loop import TemplateCall, Tensor
 from onnx_numba.schedule.domain import merge, mergeable, rewrite
-from onnx_numba.schedule.expand import root, unravel
+from onnx_numba.schedule.expand import loads, root, unravel
 from onnx_numba.schedule.steps import CallStep, Group
 from onnx_numba.schedule.tune import Body
 from onnx_numba.templates.conv import conv_source
@@ -69,7 +69,7 @@ def generate(group: Group) -> KernelSource:
         lines, end = [], [*end, *_results(group.pool, emitter), *lines]
     writer: Any = {Gemm: gemm_source, Depthwise: depthwise_source, PixelConv: pixel_source}.get(type(spec))
     if writer is None:
-        writer = partial(conv_source, end=lambda _: end)
+        writer = partial(conv_source, end=lambda _: end, in_parts=_alone(group, body))
     _, _, text = writer("kernel", spec, lambda _: lines).partition(":\n")
     used = set(re.findall(r"\w+", "\n".join([*lines, *end, *emitter.blocks[0].lines])))
     head = [f"    x{k} = {t.dtype.name}_p(bufs, {k})" for k, t in enumerate(emitter.buffers) if f"x{k}" in used]
@@ -112,6 +112,13 @@ def _target(group: Group) -> Tensor | None:
         if m.stored and alike and m.target.shape == product.tensor.shape:
             return m.target
     return None
+
+
+def _alone(group: Group, body: Body) -> bool:
+    """Whether what follows the product reads and writes no other tensor of its size: rows of one that is not in a cache should be long."""
+    made, columns = {m.target for m in group.members}, set(group.pvars[body.batch + body.rows :])
+    others = (load for m in group.members[1:] for load in loads(m.expr) if load.tensor not in made)
+    return len(group.writes) == 1 and not any(d.symbols(index) & columns for load in others for index in load.index)
 
 
 def _folded(pool: CallStep) -> Tensor:

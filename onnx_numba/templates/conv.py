@@ -373,11 +373,13 @@ for start in range(0, k, {laid_out}):
     return packing_source(name, conv.dtype, conv.dtype, rows, 1, lines)
 
 
-def conv_source(name: str, conv: Conv, epilogue: Epilogue = no_epilogue, end: Epilogue = no_epilogue) -> str:
+def conv_source(
+    name: str, conv: Conv, epilogue: Epilogue = no_epilogue, end: Epilogue = no_epilogue, in_parts: bool = True
+) -> str:  # fmt: skip
     """The source of a kernel that convolves; see `Conv` for its buffers, dims and work units.
 
     The epilogue's rows are output channels of all groups, its columns flat positions of the output, `Block.batch` the image. It is run on
-    parts of what a unit makes, ``end`` then on all of that.
+    tiles of rows of what a unit makes, ``in_parts`` on parts of these that are in the first cache, ``end`` then on all.
 
     Examples
     --------
@@ -424,7 +426,7 @@ def {name}(ctx, bufs, dims, lo, hi):
                             place = {t}_at(sums, i * pitch + j)
 {indent(_multiply(conv), 7)}
 {indent(_following(conv), 6)}
-{indent(_complete(conv, epilogue), 6)}
+{indent(_complete(conv, epilogue, in_parts), 6)}
 {indent(_whole(conv, end), 2)}
     return 0
 """
@@ -490,8 +492,8 @@ first_filter = group * filters + first_row""".splitlines()
     return [*lines, f"sums = {t}_at(out, (batch * groups * filters + first_filter) * out_size + first_column)", "pitch = out_size"]
 
 
-def _complete(conv: Conv, epilogue: Epilogue) -> list[str]:
-    """Run the epilogue on sums that have just become complete, on as many at a time as the first cache has room for.
+def _complete(conv: Conv, epilogue: Epilogue, in_parts: bool) -> list[str]:
+    """Run the epilogue on sums that have just become complete, perhaps on as many at a time as the first cache has room for.
 
     Of 112 rows in tiles of 32 columns, with a relu::
 
@@ -508,9 +510,10 @@ def _complete(conv: Conv, epilogue: Epilogue) -> list[str]:
     lines, t = epilogue(Block()), conv.dtype
     if not lines:
         return []
+    many = f" or (stop + {conv.tile.columns} - done) * (r1 - r0) > {BLOCK_BYTES // ELEMENT_BYTES[t]}" if in_parts else ""
     return f"""\
 {"stop = j" if conv.whole_rows else f"stop = min(j + {conv.tile.columns}, columns)"}
-if k0 + depth == k and (stop == columns or (stop + {conv.tile.columns} - done) * (r1 - r0) > {BLOCK_BYTES // ELEMENT_BYTES[t]}):
+if k0 + depth == k and (stop == columns{many}):
     i0 = first_filter + r0
     i1 = first_filter + r1
     j0 = first_column + done
