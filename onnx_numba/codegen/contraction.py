@@ -115,7 +115,7 @@ def _target(group: Group) -> Tensor | None:
 
 
 def _alone(group: Group, body: Body) -> bool:
-    """Whether what follows the product reads and writes no other tensor of its size: rows of one that is not in a cache should be long."""
+    """Whether what follows the product makes one tensor and reads none of its size: rows of what is not in a cache should be long."""
     made, columns = {m.target for m in group.members}, set(group.pvars[body.batch + body.rows :])
     others = (load for m in group.members[1:] for load in loads(m.expr) if load.tensor not in made)
     return len(group.writes) == 1 and not any(d.symbols(index) & columns for load in others for index in load.index)

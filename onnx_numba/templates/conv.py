@@ -27,6 +27,7 @@ from onnx_numba.record import record
 from onnx_numba.target import Target
 from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue, packing_source
 from onnx_numba.templates.patch import MOST_STRIDE, lay_out, patch_offsets
+from onnx_numba.templates.strips import begin_strip, end_strip, multiply_strip
 
 ENOUGH_UNITS = 16
 """Work units below which output channels are divided further, so that threads find something to do."""
@@ -387,7 +388,7 @@ def conv_source(
 
         def add_residual(b):
             return [
-                f"other = f32_at(f32_p(bufs, {conv.first_buffer}), (batch * groups * filters + i0) * out_size + first_column)",
+                f"other = f32_at(f32_p(bufs, {conv.first_buffer}), (batch * groups * filters + i0) * out_size + j0)",
                 "for i in range(i1 - i0):",
                 "    for j in range(j1 - j0):",
                 "        block[i * pitch + j] = block[i * pitch + j] + other[i * out_size + j]",
@@ -418,14 +419,14 @@ def {name}(ctx, bufs, dims, lo, hi):
                 for r0 in range(0, rows, {tile.rows * conv.row_tiles}):
                     r1 = min(r0 + {tile.rows * conv.row_tiles}, rows)
                     done = 0
-{indent(_columns(conv), 5)}
+{indent(begin_strip(conv), 5)}
                         table = i64_at(offsets, q0)
 {indent(_edge(conv), 6)}
                         for i in range(r0, r1, {tile.rows}):
                             panel = {t}_at(weights, k0 * padded + (first_row + i) * depth)
                             place = {t}_at(sums, i * pitch + j)
-{indent(_multiply(conv), 7)}
-{indent(_following(conv), 6)}
+{indent(multiply_strip(conv), 7)}
+{indent(end_strip(conv), 6)}
 {indent(_complete(conv, epilogue, in_parts), 6)}
 {indent(_whole(conv, end), 2)}
     return 0
@@ -544,85 +545,6 @@ for i in range(rows):
     value = bias[first_filter + i]
     for j in range(columns):
         sums[i * pitch + j] = value""".splitlines()
-
-
-def _columns(conv: Conv) -> list[str]:
-    """The beginning of the loop over the unit's columns, as many at a time as a tile has.
-
-    With whole rows no tile goes beyond the end of one; with what `_following` adds::
-
-        j = 0
-        at = 0
-        left = urem(first_column, out1)
-        while j < columns:
-            rest = min(out1 - left, columns - j)
-            strip = f32_at(source, at)
-            ...
-            taken = min(rest, 32)
-            j += taken
-            at += taken
-            left += taken
-            if left == out1:
-                left = 0
-                at += wide - out1
-    """
-    if not conv.whole_rows:
-        return [f"for j in range(0, columns, {conv.tile.columns}):", f"    strip = {conv.dtype}_at(source, j)"]
-    row = f"out{conv.rank - 1}"
-    return f"""\
-j = 0
-at = 0
-left = urem(first_column, {row})
-while j < columns:
-    rest = min({row} - left, columns - j)
-    strip = {conv.dtype}_at(source, at)""".splitlines()
-
-
-def _following(conv: Conv) -> list[str]:
-    """On to the next columns: with whole rows those of a row, or of the next row."""
-    if not conv.whole_rows:
-        return []
-    row = f"out{conv.rank - 1}"
-    return f"""\
-taken = min(rest, {conv.tile.columns})
-j += taken
-at += taken
-left += taken
-if left == {row}:
-    left = 0
-    at += wide - {row}""".splitlines()
-
-
-def _multiply(conv: Conv) -> list[str]:
-    """Multiply a panel of filters by columns from j on, in the narrowest tiles that take what is left of them.
-
-    ::
-
-        rest = columns - j
-        if rest <= 8:
-            gemm_tile_at(13, 1, 8, 1, 1, keep, panel, 1, 13, strip, table, place, pitch, rows - i, rest, depth)
-        elif rest <= 16:
-            gemm_tile_at(13, 1, 16, 1, 1, keep, panel, 1, 13, strip, table, place, pitch, rows - i, rest, depth)
-        elif rest <= 24:
-            gemm_tile_at(13, 1, 16, 1, 1, keep, panel, 1, 13, strip, table, place, pitch, rows - i, rest, depth)
-            gemm_tile_at(13, 1, 8, 1, 1, keep, panel, 1, 13, f32_at(strip, 16), table, f32_at(place, 16), pitch, rows - i, rest - 16, depth)
-        else:
-            gemm_tile_at(13, 2, 16, 1, 1, keep, panel, 1, 13, strip, table, place, pitch, rows - i, rest, depth)
-    """
-
-    def call(tile: Tile, at: int = 0) -> str:
-        strip, place, rest = "strip", "place", "rest"
-        if at:
-            strip, place, rest = f"{conv.dtype}_at(strip, {at})", f"{conv.dtype}_at(place, {at})", f"rest - {at}"
-        return f"gemm_tile_at({tile.literals()}, keep, panel, 1, {conv.tile.rows}, {strip}, table, {place}, pitch, rows - i, {rest}, depth)"
-
-    lines: list[str] = []
-    for tiles in conv.parts:
-        columns = sum(tile.columns for tile in tiles)
-        calls = [call(tile, sum(before.columns for before in tiles[:n])) for n, tile in enumerate(tiles)]
-        lines += [f"{'elif' if lines else 'if'} rest <= {columns}:", *indent(calls, 1).splitlines()]
-    lines += ["else:", f"    {call(conv.tile)}"] if lines else [call(conv.tile)]
-    return lines if conv.whole_rows else ["rest = columns - j", *lines]
 
 
 def _edge(conv: Conv) -> list[str]:
