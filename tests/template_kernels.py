@@ -16,6 +16,8 @@ from onnx_numba.target import Target, host_target
 
 PROTOTYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 GUARD = 123.0
+BEHIND = 1024
+"""Words behind the scratch that have to stay as they are: what goes wrong there goes far, as rows of patches do."""
 
 
 @functools.cache
@@ -33,7 +35,7 @@ def run(
     Results go around the caches if ``around`` is 1.
     """
     for lo, hi in ranges:
-        scratch = np.full(scratch_bytes // 8 + 8, np.nan)
+        scratch = np.full(-(-scratch_bytes // 8) + BEHIND, np.nan)
         ctx = np.zeros(CTX_WORDS, np.int64)
         ctx[CTX_SCRATCH], ctx[CTX_SCRATCH_BYTES], ctx[CTX_AROUND] = scratch.ctypes.data, scratch_bytes, around
         if python:
