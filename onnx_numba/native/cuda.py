@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from onnx_numba.native import RECORDS, around, memory, pack, plane, tile, transpose
+from onnx_numba.native import RECORDS, around, memory, pack, plane, tile, transpose, windows
 from onnx_numba.native.memory import ELEMENTS
 from onnx_numba.native.registry import Record
 
@@ -17,7 +17,7 @@ NO_FAILURE = 2**63 - 1
 """What ``ctx`` holds while nothing has failed; then it is the smallest of ``index * FAILURE_CODES + code``."""
 FAILURE_CODES = 16
 
-_CPU_ONLY = {record.name for module in (memory, around, tile, pack, plane, transpose) for record in module.RECORDS}
+_CPU_ONLY = {record.name for module in (memory, around, tile, pack, plane, windows, transpose) for record in module.RECORDS}
 VALUES: Mapping[str, Record] = MappingProxyType({name: record for name, record in RECORDS.items() if name not in _CPU_ONLY})
 """The records that mean on CUDA what they mean on the CPU."""
 
