@@ -95,6 +95,15 @@ def test_vectors_of_small_floats_go_around_too(kind, more):
     assert re.search(r"vmovnt\w+\s+%[yz]mm", text), text
 
 
+@pytest.mark.parametrize("target", [*(level(name) for name in LEVELS), host_target()], ids=lambda target: target.cpu)
+@pytest.mark.skipif(host_target().arch != "x86_64", reason="the host has no stores that go around the caches")
+def test_vectors_of_float16_that_fit_no_register_go_into_the_caches(target):
+    """Numbers that lie side by side make one vector of three times as many."""
+    lines = [f"out[3 * i + {k}] = to_f16(from_f16(x[3 * i + {2 - k}]) * f32({k + 2}))" for k in range(3)]
+    text = source("f16", "x[i]").replace("out[i] = x[i]", lines[0]).replace("pass", "\n        ".join(["apart()", *lines[1:]]))
+    assert assembly(text, target)
+
+
 def test_two_vectors_of_four_are_decided_on_together():
     text = assembly(source("f32", "exp(x[i])").replace("streams()", "streams()\n        interleave(0)"), level_of("x86-64-v3"))
     assert re.search(r"(vmovntps[^\n]*\n\s*){4}", text), text

@@ -47,7 +47,8 @@ _PARTS = (16, 32)
 """Bytes of stores of less than a line that can go around the caches."""
 _BITS = {"i8": 8, "i16": 16, "half": 16, "bfloat": 16, "i32": 32, "float": 32, "i64": 64, "double": 64}
 _HALVES = {"half", "bfloat"}
-"""Stores of vectors of these LLVM 22 has go into the caches, whatever they are told; so it must not see that the bits are such vectors."""
+"""Stores of vectors of these LLVM 22 has go into the caches, whatever they are told; so it must not see that the bits are such vectors,
+none of which may then be longer than a register."""
 _STORE = re.compile(r"\s*store <(\d+) x (\w+)> (.+), ptr (%[^,]+), align (\d+)")
 _LOAD = re.compile(r"\s*%\S+ = load <(\d+) x (\w+)>, ptr (%[^,]+), align \d+")
 _JUMP = re.compile(r"  (br|ret|switch|indirectbr|unreachable)\b")
@@ -100,7 +101,7 @@ def with_streaming(module: Any, symbol: str, target: Target) -> Any:
 
     before = str(module)
     text = _fetching(before)
-    streaming = _streaming(text, symbol)
+    streaming = _streaming(text, symbol, 4 * target.lanes)
     if streaming is not None:
         return _inlined(streaming, target)
     return module if text == before else llvm.parse_assembly(text)
@@ -146,7 +147,7 @@ def _fetching(text: str) -> str:
     return _declared("\n".join(lines), _PREFETCH)
 
 
-def _streaming(text: str, symbol: str) -> str | None:
+def _streaming(text: str, symbol: str, register: int) -> str | None:
     """A module whose marked vector stores go around the caches if the context says so, in functions that are to be inlined."""
     mark = _mark_of(text, STREAMED)
     if mark is None:
@@ -155,7 +156,7 @@ def _streaming(text: str, symbol: str) -> str | None:
     kernel = re.search(rf"^define [^@]*@{symbol}\([^%]*(%[^,]+),.*?^}}$", text, re.MULTILINE | re.DOTALL)
     assert kernel is not None, f"{symbol} is not defined as expected"
     kinds: dict[tuple[_Kind, ...], str] = {}
-    body = _with_choices(kernel[0], mark, kinds)
+    body = _with_choices(kernel[0], mark, kinds, register)
     if not kinds:
         return None
     head, rest = body.split("\n", 1)
@@ -174,7 +175,7 @@ def _declared(text: str, declaration: str) -> str:
     return text if re.search(rf"^declare .*{re.escape(name[0])}\(", text, re.MULTILINE) else f"{text}\n{declaration}"
 
 
-def _with_choices(function: str, mark: re.Pattern[str], kinds: dict[tuple[_Kind, ...], str]) -> str:
+def _with_choices(function: str, mark: re.Pattern[str], kinds: dict[tuple[_Kind, ...], str], register: int) -> str:
     """A function with calls in place of marked stores, one for all that follow one another; ``kinds`` learns what is called.
 
     With a decision for each of them, LLVM would compute each vector when it is stored, after the one before, and not side by side.
@@ -183,7 +184,7 @@ def _with_choices(function: str, mark: re.Pattern[str], kinds: dict[tuple[_Kind,
     waiting: list[re.Match[str]] = []
     for line in function.splitlines():
         found = _STORE.match(line) if mark.search(line) else None
-        if found and _fits(int(found[1]) * _BITS.get(found[2], 0) // 8):
+        if found and _fits(int(found[1]) * _BITS.get(found[2], 0) // 8, register if found[2] in _HALVES else None):
             waiting.append(found)
             continue
         if waiting and " = getelementptr " not in line:
@@ -196,9 +197,9 @@ def _with_choices(function: str, mark: re.Pattern[str], kinds: dict[tuple[_Kind,
     return "\n".join(lines)
 
 
-def _fits(size: int) -> bool:
-    """Whether a vector of so many bytes is whole lines, or parts of one that stores around the caches can write."""
-    return size > 0 and (size % _LINE == 0 or size in _PARTS)
+def _fits(size: int, most: int | None) -> bool:
+    """Whether a vector of so many bytes, ``most`` if that is given, is whole lines or parts of one that stores around the caches write."""
+    return 0 < size <= (most or size) and (size % _LINE == 0 or size in _PARTS)
 
 
 def _stores(name: str, kinds: Sequence[_Kind], flag: str) -> str:
