@@ -31,8 +31,6 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
-from typing import Any
 
 from onnx_numba.codegen.cpu import GroupWriter
 from onnx_numba.codegen.emitter import Block, Emitter, Var
@@ -67,10 +65,16 @@ def generate(group: Group) -> KernelSource:
     end = [] if group.pool is None else _pool(group.pool, emitter)
     if group.pool is not None and group.pool_first:
         lines, end = [], [*end, *_results(group.pool, emitter), *lines]
-    writer: Any = {Gemm: gemm_source, Depthwise: depthwise_source, PixelConv: pixel_source}.get(type(spec))
-    if writer is None:
-        writer = partial(conv_source, end=lambda _: end, in_parts=_alone(group, body))
-    _, _, text = writer("kernel", spec, lambda _: lines).partition(":\n")
+    match spec:
+        case Gemm():
+            text = gemm_source("kernel", spec, lambda _: lines)
+        case Depthwise():
+            text = depthwise_source("kernel", spec, lambda _: lines)
+        case PixelConv():
+            text = pixel_source("kernel", spec, lambda _: lines)
+        case _:
+            text = conv_source("kernel", spec, lambda _: lines, lambda _: end, _alone(group, body))
+    _, _, text = text.partition(":\n")
     used = set(re.findall(r"\w+", "\n".join([*lines, *end, *emitter.blocks[0].lines])))
     head = [f"    x{k} = {t.dtype.name}_p(bufs, {k})" for k, t in enumerate(emitter.buffers) if f"x{k}" in used]
     head += [f"    s{k} = dims[{k}]" for k in range(len(emitter.dims)) if f"s{k}" in used]

@@ -24,7 +24,7 @@ from onnx_numba.ir.types import DType
 
 LITERAL_LIMIT = 16
 """Static dims up to this are written into the code (filter sizes, strides); greater ones are parameters, so that layers share kernels."""
-FETCHED = 1 << 20
+FAR = 1 << 20
 """Bytes of a result from which on what a loop reads may come from beyond the second cache."""
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|", "xor": "^"}
@@ -138,7 +138,7 @@ class Emitter:
 
     def fetch(self) -> None:
         """Say of the innermost loop that it reads what may come from beyond the second cache, if a result may be too large for that."""
-        if not isinstance(self.written, int) or self.written >= FETCHED:
+        if not isinstance(self.written, int) or self.written >= FAR:
             self.line("fetches()")
 
     def move(self, size: int, to: str, source: str, count: Dim | int) -> None:

@@ -23,7 +23,7 @@ ELEMENTS: Mapping[str, Any] = MappingProxyType({t.name: DTYPES[t.stored].numpy.t
 
 LINE = 64
 """Bytes of a cache line."""
-FETCHED = 2048
+ASKED = 2048
 """Bytes that are worth asking for beforehand: after so many, the processor sees where a loop goes, and of 16 KiB those that were in
 the second-level cache anyway take longer by a sixth."""
 LONG = 4096
@@ -241,7 +241,7 @@ def fetch_line(pointer: Any, i: Any) -> None:
 @function
 def fetch(size: Any, pointer: Any, start: Any, count: Any) -> None:
     """Begin to load so many elements of ``size`` bytes, which need not exist, or the first of them if that is a lot."""
-    for i in range(0, min(count, FETCHED // size), LINE // size):
+    for i in range(0, min(count, ASKED // size), LINE // size):
         fetch_line(pointer, start + i)
 
 

@@ -45,13 +45,8 @@ class _Windows(PlaneEmitter):
     """Columns of one vector of outputs outside, rows inside: masks stay in registers."""
 
     def __init__(self, builder: Any, literals: list[int], args: Any) -> None:
-        self.greatest, self.divides, self.kernel, self.strides, self.dilations = (
-            literals[0],
-            literals[1],
-            literals[2:4],
-            literals[4:6],
-            literals[6:8],
-        )
+        self.greatest, self.divides = literals[:2]
+        self.kernel, self.strides, self.dilations = literals[2:4], literals[4:6], literals[6:8]
         self.x, self.share, self.out, self.height, self.width, self.out_h, self.out_w, self.pad_h, self.pad_w = args
         super().__init__(builder, self.x.type.pointee, literals[8])
         self.start = self.ir.Constant(self.element, float("-inf") if self.greatest else 0.0)
