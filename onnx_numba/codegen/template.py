@@ -45,9 +45,6 @@ def _replacement(word: str, types: dict[str, DType], constants: dict[str, int | 
             return "bool_" if dtype.kind == "b" else dtype.compute
         if word.startswith(f"{name}_"):
             return f"{dtype.name}_{word[len(name) + 1 :]}"
-        for verb in ("load", "store"):
-            if word == f"{verb}_{name}":
-                return f"{verb}_{dtype.name}"
     return word
 
 

@@ -513,7 +513,7 @@ class Builder:
         """Run a kernel written as a Python function ``body(ctx, bufs, dims, lo, hi)`` over native names.
 
         ``bufs`` are the inputs (contiguous), then the outputs. In its source a name ``X_p`` stands for the pointer function of type
-        ``types["X"]`` (``X``, ``load_X``, ``store_X``, ``X_at`` likewise); names in ``constants`` become literals (a string: a
+        ``types["X"]`` (``X`` and ``X_at`` likewise); names in ``constants`` become literals (a string: a
         name). It is called over [0, total) in chunks of ``grain`` units that may run on different threads, with ``scratch`` bytes
         per thread. With ``rounds`` all of that is done so many times, one after the other, and the last of its dims is the round's number.
         """

@@ -12,27 +12,24 @@ from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.index import fits_inside
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import checked_index, flat_index, natural_index, same_kind, strings_too, wrap_axis
-from onnx_numba.templates import index as kernels
+from onnx_numba.templates.index import scatter
 
 Extent = Dim | int
-_BODIES = {
-    "none": kernels.scatter_set, "add": kernels.scatter_add, "mul": kernels.scatter_mul,
-    "max": kernels.scatter_max, "min": kernels.scatter_min,
-}  # fmt: skip
+_VALUES = {"none": "update", "add": "{0}(old + update)", "mul": "{0}(old * update)", "max": "max_(old, update)", "min": "min_(old, update)"}
 _TILE = 4096
 """Elements of a slice that one work unit writes: units share no element, so that the order of updates stays what it was."""
 
 
 def scatter_flat(b: Builder, data: Tensor, positions: Tensor, updates: Tensor, block: Extent, reduction: str = "none") -> Tensor:
     """``data`` with blocks of ``updates`` put, in order, at flat positions that count in blocks."""
-    if reduction not in _BODIES:
+    if reduction not in _VALUES:
         b.fail(f"reduction {reduction!r} is unknown")
     if reduction in ("max", "min") and data.dtype.kind == "c":
         b.fail(f"reduction {reduction!r} of {data.dtype.onnx_name}, which has no order")
     wide = data.dtype if reduction == "none" else same_kind(data.dtype)
     (result,) = b.template(
-        _BODIES[reduction], [b.cast(data, wide), positions, b.cast(updates, wide)], [(wide, data.shape)],
-        total=d.ceildiv(block, _TILE), dims=(positions.size, block), types={"X": wide}, constants={"TILE": _TILE}, inplace=0,
+        scatter, [b.cast(data, wide), positions, b.cast(updates, wide)], [(wide, data.shape)], dims=(positions.size, block), inplace=0,
+        total=d.ceildiv(block, _TILE), types={"X": wide}, constants={"TILE": _TILE, "VALUE": _VALUES[reduction].format(wide.compute)},
     )  # fmt: skip
     return b.cast(result, data.dtype)
 

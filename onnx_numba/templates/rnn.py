@@ -49,16 +49,10 @@ def rnn(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
         weights = X_at(matrices, way * groups * panels * width * size)
         first = X_at(firsts, way * batch * size)
         last = X_at(lasts, way * batch * size)
-        longest = 0
-        for b in range(begin, end):
-            length = max(min(lengths[b], steps), 0)
-            longest = max(longest, length)
-            if turn == 0:
-                for j in range(left, right):
-                    last[b * size + j] = first[b * size + j]
-                for s in range(length, steps):
-                    for j in range(left, right):
-                        every[((s * ways + way) * batch + b) * size + j] = X(0.0)
+        longest = longest_of(lengths, begin, end, steps)
+        if turn == 0:
+            begin_states(last, first, begin, end, left, right, size)
+            clear_ended(X_at(every, way * batch * size), ways * batch * size, lengths, begin, end, steps, left, right, size)
         for s in range(turn * span, min(turn * span + span, longest)):
             source = first if s == 0 else X_at(states, ((s & 1) * ways + way) * batch * size)
             target = X_at(states, (((s + 1) & 1) * ways + way) * batch * size)
@@ -127,16 +121,10 @@ def gru(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
         reset = X_at(states, (3 * ways + way) * batch * size)
         if INNER:
             inner = X_at(inners, way * size)
-        longest = 0
-        for b in range(begin, end):
-            length = max(min(lengths[b], steps), 0)
-            longest = max(longest, length)
-            if turn == 0:
-                for j in range(left, right):
-                    last[b * size + j] = first[b * size + j]
-                for s in range(length, steps):
-                    for j in range(left, right):
-                        every[((s * ways + way) * batch + b) * size + j] = X(0.0)
+        longest = longest_of(lengths, begin, end, steps)
+        if turn == 0:
+            begin_states(last, first, begin, end, left, right, size)
+            clear_ended(X_at(every, way * batch * size), ways * batch * size, lengths, begin, end, steps, left, right, size)
         for s in range(start, min(start + span, longest)):
             source = first if s == 0 else X_at(states, ((s & 1) * ways + way) * batch * size)
             target = X_at(states, (((s + 1) & 1) * ways + way) * batch * size)
@@ -246,17 +234,11 @@ def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
             scales = X_at(all_scales, way * 4 * size)
             zeros = i32_at(all_zeros, way * 4 * size)
             totals = i32_at(all_totals, way * 4 * size)
-        longest = 0
-        for b in range(begin, end):
-            length = max(min(lengths[b], steps), 0)
-            longest = max(longest, length)
-            if turn == 0:
-                for j in range(left, right):
-                    last[b * size + j] = first[b * size + j]
-                    last_cell[b * size + j] = first_cell[b * size + j]
-                for s in range(length, steps):
-                    for j in range(left, right):
-                        every[((s * ways + way) * batch + b) * size + j] = X(0.0)
+        longest = longest_of(lengths, begin, end, steps)
+        if turn == 0:
+            begin_states(last, first, begin, end, left, right, size)
+            begin_states(last_cell, first_cell, begin, end, left, right, size)
+            clear_ended(X_at(every, way * batch * size), ways * batch * size, lengths, begin, end, steps, left, right, size)
         for s in range(turn * span, min(turn * span + span, longest)):
             source = first if s == 0 else X_at(states, ((s & 1) * ways + way) * batch * size)
             target = X_at(states, (((s + 1) & 1) * ways + way) * batch * size)
