@@ -12,6 +12,7 @@ from onnx_numba.native import (
     characters,
     error,
     exponential,
+    forest,
     integer,
     logarithm,
     loops,
@@ -34,7 +35,7 @@ from onnx_numba.native.registry import Function, Intrinsic, Record
 
 _MODULES = (
     scalar, integer, small, memory, around, loops, exponential, logarithm, trigonometric, error, tile, pack, plane, windows, transpose,
-    product, words, activation, recurrence, characters, translate, quotient,
+    product, words, activation, recurrence, forest, characters, translate, quotient,
 )  # fmt: skip
 
 RECORDS: Mapping[str, Record] = MappingProxyType({record.name: record for module in _MODULES for record in module.RECORDS})

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from onnx_numba.native.forest import GROUP, LANES
 from onnx_numba.ops.ml_codes import Codes
 from onnx_numba.ops.ml_forest import LEAF, LESS, MEMBER, Forest, distinct
 from onnx_numba.ops.ml_steps import Steps
 from onnx_numba.record import record
-from onnx_numba.templates.trees import GROUP, LANES
 
 Array = np.ndarray[Any, Any]
 

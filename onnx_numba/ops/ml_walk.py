@@ -10,6 +10,7 @@ from onnx_numba.ir import dims as d
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import BOOL, F32, F64, I32, I64, DType
+from onnx_numba.native.forest import LANES
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.ml_chains import joined
 from onnx_numba.ops.ml_codes import Codes
@@ -17,7 +18,7 @@ from onnx_numba.ops.ml_forest import LEAF, Forest
 from onnx_numba.ops.ml_forest_tables import LEAF_BITS, Columns, Spans, Tests, nodes, spans, tests
 from onnx_numba.ops.ml_steps import by_steps
 from onnx_numba.record import record
-from onnx_numba.templates.trees import LANES, MOST_WORDS, score_forest
+from onnx_numba.templates.trees import MOST_WORDS, score_forest
 
 Array = np.ndarray[Any, Any]
 
