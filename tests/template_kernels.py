@@ -8,7 +8,7 @@ import itertools
 
 import numpy as np
 
-from onnx_numba.compile.numba_internals import compile_functions
+from onnx_numba.compile.numba_internals import compile_each
 from onnx_numba.compile.objects import Library
 from onnx_numba.ir.plan import CTX_AROUND, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_WORDS
 from onnx_numba.native import twins
@@ -22,7 +22,7 @@ BEHIND = 1024
 
 @functools.cache
 def _machine_code(source: str, target: Target):
-    objects = compile_functions(source, ["kernel"], {"kernel": "kernel_under_test"}, target)
+    objects = dict(compile_each(source, ["kernel"], {"kernel": "kernel_under_test"}, target))
     library = Library({"kernel_under_test": objects["kernel"]})
     return library, PROTOTYPE(library.address("kernel_under_test"))
 

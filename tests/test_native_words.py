@@ -43,6 +43,6 @@ def test_product(cpu, rows, depth, columns):
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_compiles_for_every_target(name):
-    from onnx_numba.compile.numba_internals import compile_functions
+    from onnx_numba.compile.numba_internals import compile_each
 
-    assert set(compile_functions(SOURCE, ["kernel"], {"kernel": "k1"}, TARGETS[name])) == {"kernel"}
+    assert set(dict(compile_each(SOURCE, ["kernel"], {"kernel": "k1"}, TARGETS[name]))) == {"kernel"}

@@ -11,7 +11,7 @@ from template_kernels import check_guards, guarded, run
 
 from onnx_numba import backend
 from onnx_numba.compile.bridge import define
-from onnx_numba.compile.numba_internals import compile_functions
+from onnx_numba.compile.numba_internals import compile_each
 from onnx_numba.ir.plan import AROUND
 from onnx_numba.options import Options
 from onnx_numba.pipeline import Build
@@ -250,7 +250,7 @@ def test_copies_from_anywhere_to_anywhere(kind, call, python):
 def test_copies_are_emitted_for_other_targets(target):
     names = {"size": 4, "to": "f32_p(bufs, 1)", "source": "f32_p(bufs, 0)"}
     text = COPIES.format(call="move_around(ctx, {size}, {to}, {source}, dims[2])".format(**names))
-    assert compile_functions(text, ["kernel"], {"kernel": "kernel_for_others"}, TARGETS[target])["kernel"]
+    assert dict(compile_each(text, ["kernel"], {"kernel": "kernel_for_others"}, TARGETS[target]))["kernel"]
 
 
 @pytest.mark.parametrize("known", [False, True])

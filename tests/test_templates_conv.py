@@ -440,7 +440,7 @@ def test_tiles_of_many_columns_divide_channels_and_rows():
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_compiles_for_every_target(name):
-    from onnx_numba.compile.numba_internals import compile_functions
+    from onnx_numba.compile.numba_internals import compile_each
 
     target = TARGETS[name]
     for dtype, whole in (("f32", False), ("f32", True), ("i32", False)):
@@ -448,4 +448,4 @@ def test_compiles_for_every_target(name):
         conv = replace(conv, whole_rows=whole)
         source = conv_source("kernel", conv) + pack_filters_source("pack", conv)
         symbols = {"kernel": "k1", "pack": "k2"}
-        assert set(compile_functions(source, list(symbols), symbols, target)) == set(symbols)
+        assert set(dict(compile_each(source, list(symbols), symbols, target))) == set(symbols)

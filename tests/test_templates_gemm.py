@@ -367,12 +367,12 @@ def assembly_of(target, left):
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_compiles_for_every_target(name):
-    from onnx_numba.compile.numba_internals import compile_functions
+    from onnx_numba.compile.numba_internals import compile_each
 
     target = TARGETS[name]
     tile = tile_shape(target, "f32")
     source = gemm_source("kernel", Gemm("f32", tile)) + pack_b_source("pack", "f32", tile)
-    assert set(compile_functions(source, ["kernel", "pack"], {"kernel": "k1", "pack": "k2"}, target)) == {"kernel", "pack"}
+    assert set(dict(compile_each(source, ["kernel", "pack"], {"kernel": "k1", "pack": "k2"}, target))) == {"kernel", "pack"}
     tile = byte_tile(target, "u8", "i8")
     source = gemm_source("kernel", Gemm("i32", tile)) + pack_b_source("pack", "i32", tile)
-    assert set(compile_functions(source, ["kernel", "pack"], {"kernel": "k1", "pack": "k2"}, target)) == {"kernel", "pack"}
+    assert set(dict(compile_each(source, ["kernel", "pack"], {"kernel": "k1", "pack": "k2"}, target))) == {"kernel", "pack"}

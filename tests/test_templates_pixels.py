@@ -149,9 +149,9 @@ def test_chosen_where_rows_and_channels_divide_better():
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_compiles_for_every_target(name):
-    from onnx_numba.compile.numba_internals import compile_functions
+    from onnx_numba.compile.numba_internals import compile_each
 
     target = TARGETS[name]
     for kernel in ((3, 3), (1, 1)):
         conv = PixelConv("f32", pixel_tile(target, "f32", 14), kernel, (2, 2), masks=has_masks(target))
-        assert set(compile_functions(pixel_source("kernel", conv), ["kernel"], {"kernel": "k1"}, target)) == {"kernel"}
+        assert set(dict(compile_each(pixel_source("kernel", conv), ["kernel"], {"kernel": "k1"}, target))) == {"kernel"}

@@ -498,14 +498,14 @@ def compile_ir(python: FunctionType, signature: str, target: Target) -> tuple[An
         return compiled.library.module, compiled.fndesc.llvm_func_name
 
 
-def compile_functions(
+def compile_each(
     source: str,
     names: Iterable[str],
     symbols: Mapping[str, str],
     target: Target,
     signatures: Mapping[str, str] | None = None,
     namespace: Mapping[str, Any] | None = None,
-) -> dict[str, bytes]:
+) -> Iterator[tuple[str, bytes]]:
     """Compile functions of a module's source, each to an object of its own.
 
     Parameters
@@ -523,23 +523,11 @@ def compile_functions(
     namespace : mapping, optional
         Names to use instead of those of `onnx_numba.native`.
 
-    Returns
-    -------
-    dict
-        Relocatable object by function name: the same bytes for the same arguments in every process.
+    Yields
+    ------
+    tuple
+        A function's name and its relocatable object: the same bytes for the same arguments in every process.
     """
-    return dict(compile_each(source, names, symbols, target, signatures, namespace))
-
-
-def compile_each(
-    source: str,
-    names: Iterable[str],
-    symbols: Mapping[str, str],
-    target: Target,
-    signatures: Mapping[str, str] | None = None,
-    namespace: Mapping[str, Any] | None = None,
-) -> Iterator[tuple[str, bytes]]:
-    """Like `compile_functions`, one pair at a time."""
     scope = define(source, names=namespace)
     for name in names:
         signature = (signatures or {}).get(name, KERNEL_SIGNATURE)

@@ -12,7 +12,7 @@ as words of bits, so that membership is ``code & mask != 0`` (see `onnx_numba.op
   moves, or could, and their waits for memory overlap: walks of 64 rows through one tree, or of a multiple of 16 in the last block, or
   where fewer rows are left, of one row through 64 trees.
 
-Both add up the leaves' weights in the order of the trees, row by row: results do not depend on the way, nor on threads. The steps of both are
+Both add up the leaves' weights in the order of the trees, row by row: results do not depend on the way, nor on threads. Their steps are
 functions of `onnx_numba.native.forest`.
 """
 
