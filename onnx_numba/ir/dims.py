@@ -18,8 +18,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-DimLike = "Dim | int"
-
 MULTIPLIED_OUT = 256
 """Terms up to which products of sums are multiplied out: the size of a tensor that is padded along n axes would have 3ⁿ."""
 
