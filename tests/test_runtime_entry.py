@@ -19,7 +19,7 @@ from onnx_numba.ir.abi import BUILD_ITEMS, BUILD_MAPS
 from onnx_numba.ir.plan import Port
 from onnx_numba.ir.types import F32, I64, STRING, MapType, SequenceType, TensorType
 from onnx_numba.options import Options
-from onnx_numba.runtime import entry
+from onnx_numba.runtime import entry, state
 from onnx_numba.runtime.host import HOST, of_objects
 from onnx_numba.runtime.outputs import LARGE
 from onnx_numba.runtime.session import Session
@@ -400,6 +400,29 @@ def test_compiled_code_makes_maps_and_strings(compiled, rows):
     assert [np.signbit(value) for item in maps for value in item.values()] == np.signbit(SCORES[:rows]).reshape(-1).tolist()
     assert names.tolist() == [NAMES[k % 2] for k in range(rows)]
     assert names.dtype == object and names.flags.owndata and names.flags.writeable
+
+
+def test_names_of_many_axes_write_into_nothing_but_their_array(compiled, monkeypatch):
+    blocks = []
+
+    def walled(size):
+        block = np.full(size + 192, 0x77, np.uint8)
+        begin = 64 + -block.ctypes.data % 64
+        blocks.append((block, begin, begin + size))
+        return block[begin : begin + size]
+
+    monkeypatch.setattr(state, "aligned_block", walled)
+    b = Builder()
+    b.object_count = 1
+    i = b.input("i", "i64", rank=8)
+    names = Port("names", TensorType(STRING, (None,) * 8), object=0)
+    b.outputs.append(names)
+    b.host("ml_labels", (i,), (names,), labels=np.array(NAMES, object))
+    session = Session(b.plan(), [], compiled, Options(num_threads=1), NEVER)
+    positions = np.arange(12).reshape(1, 2, 1, 3, 1, 2, 1, 1) % 2
+    assert session.call([positions])[0].tolist() == np.array(NAMES, object)[positions].tolist()
+    for block, begin, end in blocks:
+        assert (block[:begin] == 0x77).all() and (block[end:] == 0x77).all()
 
 
 def test_one_map_for_a_single_row_of_scores(compiled):

@@ -251,11 +251,10 @@ class Entry:
         server = _Server(program, state)
         state.begin()
         plan = program.plan
-        ranks = [1, *(len(port.dims) for port in plan.outputs)]
         ports = _Ports(program)
         tables = {
             F_IN: _table(ports.inputs), F_OUT: _table(ports.outputs), F_BUILDS: _table(ports.builds), F_DIMS: _table(ports.dims),
-            F_HELD: words(len(plan.inputs)), F_MADE: words(len(plan.outputs)), F_SHAPE: words(max(ranks)),
+            F_HELD: words(len(plan.inputs)), F_MADE: words(len(plan.outputs)), F_SHAPE: words(ports.rank),
             F_TIME_ROOM: words(2), F_LENGTH: words(1),
         }  # fmt: skip
         objects = {
@@ -290,13 +289,15 @@ class _Front(np.ndarray[Any, Any]):
 class _Ports:
     """The tables of inputs, outputs, dims and Python steps that compiled code can do.
 
-    The tables hold only addresses of element types, names and labels; ``kept`` keeps these.
+    The tables hold only addresses of element types, names and labels; ``kept`` keeps these. ``rank`` is the greatest of an array that
+    compiled code makes, of tensors of numbers or of objects.
     """
 
     def __init__(self, program: Program) -> None:
         plan = program.plan
         self.dims: list[int] = []
         self.kept: list[Any] = []
+        self.rank = 1
         self.inputs = [word for number, port in enumerate(plan.inputs) for word in self._input(port, number in plan.filled)]
         self.outputs = [word for port in plan.outputs for word in self._output(port)]
         alone = lone_objects(plan)
@@ -328,8 +329,9 @@ class _Ports:
         return [id(dtype), len(port.dims), port.buffer, dtype.itemsize, self._place(port)]
 
     def _place(self, port: Port) -> int:
-        """Put a port's dims into the table; where they begin."""
+        """Put the dims of something that is made into the table; where they begin."""
         self.dims += port.dims
+        self.rank = max(self.rank, len(port.dims))
         return len(self.dims) - len(port.dims)
 
     def _text(self, step: HostStep) -> dict[int, int]:
