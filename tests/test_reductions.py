@@ -239,3 +239,13 @@ def test_a_sum_in_parts_of_a_product_with_a_row_of_unknown_extent(jit: bool) -> 
     for rows in (2, 500):
         x, w = np.random.default_rng(1).random((rows, 33)), np.random.default_rng(2).random(33)
         np.testing.assert_allclose(rep.run([x, w])[0], np.sin(x * w).sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 4])
+def test_a_sum_of_no_known_size_that_is_known_to_be_small(rows):
+    rep = prepared(
+        "g (float[3,2] w, float[N,2] x) => (y) { z=Constant<value_ints=[0]>() o=Constant<value_ints=[1]>() "
+        "v=Slice(x,z,o) u=Concat<axis=0>(w,v) y=ReduceSum<keepdims=0>(u) }"
+    )
+    w, x = normal(3, 2), normal(rows, 2)
+    np.testing.assert_allclose(rep.run([w, x])[0], w.sum() + x[:1].sum(), rtol=1e-5)

@@ -46,7 +46,10 @@ def _split(group: Group) -> list[Step]:
     assert outer.extent is not None
     below = d.product(v.extent for v in inner if v.extent is not None)
     length = d.dmax(1, d.floordiv(BLOCK, d.dmax(below, 1)))
-    block = Sym("b", extent=d.ceildiv(outer.extent, length))
+    blocks = d.ceildiv(outer.extent, length)
+    if blocks == 1:  # a size that is not known may still be known to be small
+        return [group]
+    block = Sym("b", extent=blocks)
     within = Sym("k", extent=d.dmin(length, outer.extent - d.dim(block) * length))
     table = {outer: d.dim(block) * length + d.dim(within)}
     pvars, rvars = (block, *group.pvars), (within, *inner)
