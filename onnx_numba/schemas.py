@@ -135,9 +135,17 @@ def _convert(schema: Any) -> Schema:
         default = attribute.default_value
         value = plain_attribute(default, None) if default.type else None
         attributes[name] = AttributeSpec(name, _TYPE_NUMBERS[attribute.type.name], attribute.required, value)
-    inputs = range(schema.min_input, schema.max_input + 1)
+    inputs = range(_least_inputs(schema), schema.max_input + 1)
     outputs = range(schema.min_output, schema.max_output + 1)
     return Schema(schema.name, schema.domain, schema.since_version, attributes, inputs, outputs, schema)
+
+
+def _least_inputs(schema: Any) -> int:
+    """How many inputs a node has at least, names at the end that are empty not counted: Loop's first two are optional."""
+    least: int = schema.min_input
+    while 0 < least <= len(schema.inputs) and schema.inputs[least - 1].option.name == "Optional":
+        least -= 1
+    return least
 
 
 _TYPE_NUMBERS = dict(onnx.AttributeProto.AttributeType.items())

@@ -216,6 +216,18 @@ def test_a_loop_without_state_is_an_axis_of_its_numbers(jit: bool) -> None:
         check(rep, [np.int64(trips), np.bool_(start), x], np.arange(count, dtype=np.float32)[:, None] * x)
 
 
+@pytest.mark.parametrize("given", ["trips, ", "trips", ", ", ", start"])
+def test_a_loop_without_state_and_condition(given: str) -> None:
+    rep = prepared(
+        f"""g (int64 trips, bool start) => (int64[k] y) {{
+        y = Loop ({given}) <body = b (int64 i, bool go) => (bool again, int64 row) {{
+            two = Constant<value_int = 2>()  again = Less(i, two)  row = Add(i, two)
+        }}> }}"""
+    )
+    count = 2 if "trips" in given else 3
+    check(rep, [np.int64(2), np.bool_(True)], np.arange(2, 2 + count))
+
+
 @WAYS
 def test_a_demand_of_a_body_is_none_where_it_never_runs(jit: bool) -> None:
     rep = prepared(
