@@ -111,3 +111,25 @@ def test_what_is_cut_off_fills_nothing(mode):
     text = HEAD + f"""g (float[5,40] x) => (float[A,B] y) <int64[4] p = {{0,-3,0,4}}> {{ y=Pad<mode="{mode}">(x, p) }}"""
     x = image(5, 40)
     np.testing.assert_array_equal(prepare(text).run([x])[0], np.pad(x[:, 3:], [(0, 0), (0, 4)], mode))
+
+
+@pytest.mark.parametrize("jit", [True, False], ids=["compiled", "python"])
+def test_what_a_row_looks_up_is_not_looked_up_for_a_row_of_padding(jit):
+    text = HEAD + (
+        "g (float[A,20] x, bool[A] keep, int64[4] pads) => (float[D,E] y) "
+        "{ some=Compress<axis=0>(x, keep) y=Pad(some, pads) }"
+    )
+    rep = prepare(text, jit=jit)
+    x = image(5, 20)
+    for keep in ([1, 1, 0, 0, 0], [0, 0, 1, 0, 1], [0, 0, 0, 0, 0]):
+        for pads in ((-1, 2, 3, 0), (1, 2, 2, 3), (2, -3, -1, 4)):
+            some = x[np.array(keep, bool)]
+            if len(some) + min(pads[0], 0) + min(pads[2], 0) >= 0:
+                result = rep.run([x, np.array(keep, bool), np.array(pads)])[0]
+                np.testing.assert_array_equal(result, padded(some, pads, 0.0))
+
+
+@pytest.mark.parametrize("jit", [True, False], ids=["compiled", "python"])
+def test_rows_of_which_nothing_is_left(jit):
+    rep = prepare(HEAD + "g (float[A,1] x) => (float[D,1] y) { p=Constant<value_ints=[2, -1, 0, 1]>() y=Pad(x, p) }", jit=jit)
+    np.testing.assert_array_equal(rep.run([image(30, 1)])[0], np.zeros((32, 1), np.float32))

@@ -122,6 +122,13 @@ class Emitter:
         outer.lines += [closed.head, *closed.lines]
 
     @contextmanager
+    def branch(self, test: str) -> Iterator[None]:
+        """A block that runs where ``test`` holds; what is computed for it does not move out of it."""
+        with self.block(f"if {test}:"):
+            self.blocks[-1].owned = {"guard"}
+            yield
+
+    @contextmanager
     def loop(self, variable: Sym, name: str, start: str = "", stop: str = "") -> Iterator[None]:
         """A loop of a variable over its extent, or from ``start`` to ``stop``."""
         assert variable.extent is not None
@@ -322,8 +329,7 @@ class Emitter:
         test = self.value(condition)
         name = self.fresh("g")
         self.line(f"{name} = {self.value(default)}")
-        with self.block(f"if {test}:"):
-            self.blocks[-1].owned = {"guard"}
+        with self.branch(test):
             self.line(f"{name} = {self.value(value)}")
         self.blocks[-1].names[node] = name
         return name

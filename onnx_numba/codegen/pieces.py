@@ -11,8 +11,9 @@ A row of zeros, then of ``x``, then of zeros again is
     for i1 in range(q1, s0):
         x1[b0 + i1] = f32(0.0)
 
-where ``v1`` says whether the row is one of the image at all. One loop that asks at every element is not vectorised, and takes more than
-twice the time for images of 44 x 44.
+where ``v1`` says whether the row is one of the image at all. Where the middle needs what is the same along the row, as an index that was
+looked up, ``if q0 < q1`` keeps that from being read for rows without a middle. One loop that asks at every element is not vectorised,
+and takes more than twice the time for images of 44 x 44.
 """
 
 from __future__ import annotations
@@ -77,7 +78,20 @@ def _holds(condition: Expr, variable: Sym) -> Stretch | None:
             lows.append(rest + 1)
         else:
             return None
-    return Stretch(condition, tuple(lows), tuple(highs), e.all_of(*others)) if lows or highs else None
+    elsewhere = e.all_of(*others)
+    never = isinstance(elsewhere, e.Lit) and not elsewhere.value
+    return Stretch(condition, tuple(lows), tuple(highs), elsewhere) if (lows or highs) and not never else None
+
+
+def reads_before(values: Iterable[Expr], found: Stretch, variable: Sym) -> bool:
+    """Whether the stretch needs elements that are read before its loop, where it may turn out to be empty, and they may not exist."""
+    return any(
+        isinstance(part, e.Load) or (isinstance(part, e.Op) and part.name == "check_index")
+        for node in e.walk(*values)
+        if isinstance(node, e.Op) and node.name == "guard" and node.args[0] == found.condition
+        for part in e.walk(node.args[1])
+        if not keep.depends(part, {variable})
+    )
 
 
 def _conjuncts(condition: Expr) -> list[Expr]:

@@ -29,7 +29,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 
 from onnx_numba.codegen import keep
 from onnx_numba.codegen.emitter import LITERAL_LIMIT, Emitter, Var, infix, literal
-from onnx_numba.codegen.pieces import Stretch, stretch
+from onnx_numba.codegen.pieces import Stretch, reads_before, stretch
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
@@ -446,10 +446,12 @@ class RowWriter(GroupWriter):
             total = self._open_outer(loops, outer)
             begin, end = self.emitter.dim(start), self.emitter.dim(start + length)
             first, stop = self._bounds(found, start, end)
+            guarded = reads_before([self.resolved(m) for m in self.group.members if m.stored], found, last)
             for holds, low, high in ((False, begin, first), (True, first, stop), (False, stop, end)):
                 if low != high:
                     self.replaced = {found.condition: e.lit(holds, BOOL)}
-                    with self.emitter.loop(last, f"i{len(outer)}", low, high):
+                    branch = self.emitter.branch(f"{low} < {high}") if holds and guarded else nullcontext()
+                    with branch, self.emitter.loop(last, f"i{len(outer)}", low, high):
                         self.write_members()
         return total, grain_of(self._along(), sum(cost(m.expr) + 2 for m in self.group.members))
 
