@@ -222,6 +222,15 @@ def test_indices_beyond_32_bits(jit: bool) -> None:
 
 # Beside NumPy, for whatever numbers a run brings
 
+def test_a_result_known_to_be_empty_reads_nothing() -> None:
+    rep = prepared(
+        "(float[4] x) => (float[3,0] y) <int64[1] far={9}, int64[1] end={20}, int64 depth={3}, float[2] off={0,1}> "
+        "{ v = Slice(x, far, end)  k = Cast<to=7>(v)  y = OneHot<axis=0>(k, depth, off) }"
+    )
+    assert rep.run(np.ones(4, np.float32))[0].shape == (3, 0)
+    assert rep.source.count("f32_p(") == 1  # the result
+
+
 SLICE = "(float[n,m] x, int64[2] a, int64[2] b, int64[2] k, int64[2] st) => (float[p,q] y) { y = Slice(x, a, b, k, st) }"
 PAD = "(float[n,m] x, int64[4] p) => (float[a,b] y, float[c,d] z) { y = Pad(x, p) z = Pad<mode = \"edge\">(x, p) }"
 GATHER = "(float[n,m] x, int64[k] i) => (float[k,m] y) { y = Gather(x, i) }"

@@ -323,6 +323,8 @@ class Builder:
         """The tensor whose element at (i, j, …) is ``element(i, j, …)``, cast to ``dtype``."""
         indices = tuple(Sym(f"i{k}", extent=extent) for k, extent in enumerate(shape))
         value = e.cast(element(*map(d.dim, indices)), dtype)
+        if 0 in shape:  # there is no element, and what it would be made of may be read before a loop
+            value = e.cast(e.lit(0, I64), dtype)
         if self.options.accuracy == "strict":
             value = e.round_to(value, dtype)
         return self.define(dtype, shape, Map(indices, value), self._content(shape, indices, value, dtype))
