@@ -264,6 +264,14 @@ def few_bits() -> Any:
 
 
 @case
+def few_bits_by_bytes() -> Any:
+    packed = np.random.default_rng(0).integers(0, 256, (5, 2, 8)).astype(np.uint8)
+    weights = {"b": packed, "s": numbers(5, 2, seed=1), "z": packed[:, 0, :1]}
+    attributes = {"K": 30, "N": 5, "block_size": 16, "accuracy_level": 4, "domain": "com.microsoft"}
+    return simple("MatMulNBits", [numbers(3, 30)], [value("y", F, 3, 5)], weights, **attributes)
+
+
+@case
 def inverse() -> Any:
     return simple("Inverse", [numbers(2, 3, 3)], [value("y", F, 2, 3, 3)], domain="com.microsoft")
 

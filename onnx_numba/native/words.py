@@ -1,4 +1,5 @@
-"""Products of words of bytes inside other kernels: what a quantised recurrence adds to its gates at every step.
+"""Products of words of bytes inside other kernels: what a quantised recurrence adds to its gates at every step, or what a block
+of a matrix of few bits gives.
 
 The right operand lies in panels of `PANEL` words, in each of which the summed axis is the outer one, so that a tile reads it from the first
 word to the last.
@@ -9,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from onnx_numba.native.dot import BYTES, plain_dot_for
+from onnx_numba.native.dot import BYTES, Dot, plain_dot_for
 from onnx_numba.native.integer import iadd, iand, imul, shl, shr
 from onnx_numba.native.product import by_rows
 from onnx_numba.native.registry import Intrinsic, Preferred, function
@@ -22,9 +23,25 @@ PANEL = 128
 """Words along a panel: as many as a single row takes together."""
 
 
+SIGNED, EITHER = 1, 2
+"""What bytes of an operand are, if not 0 for such without a sign: such with one, or so small that it does not matter."""
+
+
+def _dot(target: Target, left: int, right: int) -> Dot:
+    """How the target multiplies bytes of two operands.
+
+    Examples
+    --------
+    >>> _dot(Target("arm64-apple-macosx", "apple-m1", "+dotprod"), SIGNED, EITHER)
+    Dot(kind='neon', left='i8', right='i8', flips=False)
+    """
+    ways = [plain_dot_for(target, *(("u8", "i8")[k] for k in (left, r))) for r in ((0, SIGNED) if right == EITHER else (right,))]
+    return next((dot for dot in ways if dot.kind != "pairs"), ways[0])
+
+
 def _build(target: Target, builder: Any, literals: list[int], args: Any) -> None:
     sums, left, left_row, right, rows, depth, columns = args
-    lanes, dot = target.lanes, plain_dot_for(target, "u8", "i8")
+    lanes, dot = target.lanes, _dot(target, *literals)
     outer = VectorEmitter(builder, sums.type.pointee, lanes)
     number, width = outer.number, outer.number(PANEL)
     padded = builder.mul(builder.sdiv(builder.add(columns, number(PANEL - 1)), width), width)
@@ -46,7 +63,7 @@ def _build(target: Target, builder: Any, literals: list[int], args: Any) -> None
 
 
 def _emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    return outlined("word_product", 0, partial(_build, context.compiled_for))(context, builder, signature, args)
+    return outlined("word_product", 2, partial(_build, context.compiled_for))(context, builder, signature, args)
 
 
 def _typing(*args: Any) -> Any:
@@ -54,30 +71,38 @@ def _typing(*args: Any) -> Any:
     from numba.core.typing import signature
 
     words = types.CPointer(types.int32)
-    wanted = [words, words, types.int64, words, types.int64, types.int64, types.int64]
-    return signature(types.void, *wanted) if len(args) == len(wanted) and all(args[k] == words for k in (0, 1, 3)) else None
+    wanted = [*args[:2], words, words, types.int64, words, types.int64, types.int64, types.int64]
+    literal = len(args) == len(wanted) and all(isinstance(arg, types.IntegerLiteral) for arg in args[:2])
+    return signature(types.void, *wanted) if literal and all(args[k] == words for k in (2, 3, 5)) else None
 
 
 @function
-def _product(sums: Any, left: Any, left_row: Any, right: Any, rows: Any, depth: Any, columns: Any) -> None:
+def _byte(word: Any, kind: Any) -> Any:
+    above = cast_like(24, word)
+    return shr(shl(word, above), above) if kind == SIGNED else iand(word, cast_like(255, word))
+
+
+@function
+def _product(
+    left_kind: Any, right_kind: Any, sums: Any, left: Any, left_row: Any, right: Any, rows: Any, depth: Any, columns: Any
+) -> None:
     """``sums[i * pitch + j]`` is the sum over k < ``depth`` of word ``left[i * left_row + k]`` times word k of column j in ``right``.
 
-    The bytes on the left have no sign, those on the right have one. ``pitch`` is ``columns`` in whole panels; what is written beyond the
-    columns means nothing.
+    The kinds say which bytes have a sign, see `SIGNED`. ``pitch`` is ``columns`` in whole panels; what is written beyond the columns
+    means nothing.
     """
     pitch = (columns + (PANEL - 1)) // PANEL * PANEL
     for i in range(rows):
         for j in range(columns):
             place = (j // PANEL) * PANEL * depth + j % PANEL
             total = cast_like(0, sums[0])
-            low, eight, above = cast_like(255, total), cast_like(8, total), cast_like(24, total)
             for k in range(depth):
                 a = left[i * left_row + k]
                 b = right[place + k * PANEL]
                 for _ in range(BYTES):
-                    total = iadd(total, imul(iand(a, low), shr(shl(b, above), above)))
-                    a = shr(a, eight)
-                    b = shr(b, eight)
+                    total = iadd(total, imul(_byte(a, left_kind), _byte(b, right_kind)))
+                    a = shr(a, cast_like(8, total))
+                    b = shr(b, cast_like(8, total))
             sums[i * pitch + j] = total
 
 

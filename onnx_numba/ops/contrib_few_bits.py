@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,20 +13,21 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Shape, Tensor
-from onnx_numba.ir.types import F32, I64, U8
+from onnx_numba.ir.types import F32, I8, I64, U8, U32
+from onnx_numba.native.words import EITHER, PANEL
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import MS, normal_axis
 from onnx_numba.ops.matmul import matmul
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import checked_index, wrapped
-from onnx_numba.templates.few_bits import multiply
+from onnx_numba.templates.few_bits import multiply, multiply_bytes, quantise
 
 Extent = Dim | int
 
-PANEL = 256
-"""Columns of a panel, at most: enough for loops over them to be long, few enough for a part of a panel to stay in cache."""
-ROWS = 32
-CHUNK = 32
+ROWS = 64
+"""Rows that share what is unpacked of a panel."""
+CHUNK, BYTE_CHUNK = 32, 128
+"""Rows of a panel that are unpacked at once, to floats or to bytes: 32 KB."""
 
 
 def unpacked(data: Tensor, index: Sequence[Extent], bits: int) -> Expr:
@@ -84,7 +87,8 @@ def matmul_nbits(
 ) -> Tensor:  # fmt: skip
     """The product with a matrix stored by column, in blocks of numbers of few bits with a scale and a zero point each.
 
-    It is computed in float32, which is as accurate as any ``accuracy_level`` asks for.
+    It is computed in float32. For ``accuracy_level=4`` the rows become bytes by blocks, of which products are exact, unless the options
+    ask for accuracy.
     """
     _check_form(b, bits, block_size)
     if weight_prepacked:
@@ -95,7 +99,8 @@ def matmul_nbits(
         result = b.full((*x.shape[:-1], N), 0, F32)
     else:
         matrix = _Blocks(b, (K, N), block_size, bits, packed, scales, zero_points)
-        result = _by_panels(b, values, matrix) if g_idx is None else _by_groups(b, values, matrix, g_idx)
+        as_bytes = accuracy_level == 4 and b.options.accuracy != "strict"
+        result = _by_panels(b, values, matrix, as_bytes) if g_idx is None else _by_groups(b, values, matrix, g_idx)
     if bias is None:
         return b.cast(result, x.dtype)
     return b.map(lambda v, w: v + e.cast(w, F32), result, bias, dtype=x.dtype)
@@ -112,25 +117,26 @@ def _by_groups(b: Builder, x: Tensor, matrix: _Blocks, groups: Tensor) -> Tensor
     return matmul(b, x, b.compute((matrix.rows, matrix.columns), element, F32))
 
 
-def _by_panels(b: Builder, x: Tensor, matrix: _Blocks) -> Tensor:
-    """The product, the matrix kept in few bits, but arranged so that a kernel reads it as it lies."""
+def _by_panels(b: Builder, x: Tensor, matrix: _Blocks, as_bytes: bool) -> Tensor:
+    """The product, the matrix kept in few bits, but arranged so that a kernel reads it as it lies; the rows as bytes or as floats."""
     panels = d.ceildiv(matrix.columns, PANEL)
     width = 16 * d.ceildiv(matrix.columns, 16 * panels)
     share = 8 // matrix.bits
-    few = width // share
+    group = 4 * share
 
     def column(panel: Extent, j: Extent, value: Callable[[Extent], Expr]) -> Expr:
         at = panel * width + j
         return e.guard(e.dimval(at) < matrix.columns, value(at), 0)
 
-    def byte(panel: Dim, k: Dim, j: Dim) -> Expr:
-        result: Expr = e.lit(0, U8)
-        for p in range(share):
-            number = column(panel, j + p * few, lambda at: matrix.number(k, at))
-            result = result | e.binary("shl", number, p * matrix.bits)
-        return result
+    def word(panel: Dim, g: Dim, j: Dim) -> Expr:
+        def joined(at: Extent) -> Expr:
+            bytes_ = (e.cast(matrix.packed[(at, 4 * g + k)], U32) for k in range(4))
+            return functools.reduce(operator.or_, (e.binary("shl", byte, 8 * k) for k, byte in enumerate(bytes_)))
 
-    numbers = b.compute((panels, matrix.rows, few), byte, U8)
+        return column(panel, j, joined)
+
+    depth = matrix.count * matrix.size if as_bytes else group * d.ceildiv(matrix.rows, group)
+    words = b.compute((panels, d.floordiv(depth, group), width), word, U32)
     blocks = (panels, matrix.count, width)
     scales = b.compute(blocks, lambda panel, k, j: column(panel, j, lambda at: matrix.scale(k, at)), F32)
     kind = F32 if matrix.zeros is not None and not matrix.packed_zeros else U8
@@ -139,13 +145,29 @@ def _by_panels(b: Builder, x: Tensor, matrix: _Blocks) -> Tensor:
     else:
         zeros = b.compute(blocks, lambda panel, k, j: column(panel, j, lambda at: matrix.zero(k, at)), kind)
     rows = d.product(x.shape[:-1])
-    (result,) = b.template(
-        multiply, [x, numbers, scales, zeros], [(F32, (rows, panels * width))], total=d.ceildiv(rows, ROWS) * panels,
-        dims=(rows, matrix.rows, width, panels, matrix.count, matrix.size, int(matrix.zeros is not None)),
-        types={"Z": kind}, scratch=4 * CHUNK * width,
-        constants={"SHARE": share, "BITS": matrix.bits, "MASK": (1 << matrix.bits) - 1, "ROWS": ROWS, "CHUNK": min(CHUNK, matrix.size)},
-    )  # fmt: skip
-    return b.reshape(b.compute((rows, matrix.columns), lambda i, j: result[(i, j)], F32), (*x.shape[:-1], matrix.columns))
+    dims = (rows, depth, matrix.columns, width, panels, matrix.count, matrix.size, int(matrix.zeros is not None))
+    constants = {"SHARE": share, "GROUP": group, "BITS": matrix.bits, "MASK": (1 << matrix.bits) - 1, "ROWS": ROWS}
+    operands, result, total = [words, scales, zeros], [(F32, (rows, matrix.columns))], d.ceildiv(rows, ROWS) * panels
+    if as_bytes:
+        chunk = min(BYTE_CHUNK, matrix.size)
+        quantised = b.template(
+            quantise, [x], [(I8, (rows, depth)), (F32, (rows, matrix.count)), (F32, (rows, d.floordiv(depth, chunk)))],
+            total=rows, dims=(matrix.rows, depth, matrix.size, chunk), constants={"SHARE": share},
+        )  # fmt: skip
+        constants |= {"CHUNK": chunk, "PANEL": PANEL, "KIND": EITHER if matrix.bits < 8 else 0, "MASKS": constants["MASK"] * 0x01010101}
+        (made,) = b.template(
+            multiply_bytes, [*quantised, *operands], result, total=total, dims=dims, types={"Z": kind}, constants=constants,
+            scratch=(20 + chunk) * PANEL,
+        )  # fmt: skip
+    else:
+        if matrix.rows % group:
+            x = b.compute((*x.shape[:-1], depth), lambda *i: e.guard(e.dimval(i[-1]) < matrix.rows, x[i], 0), F32)
+        chunk = min(CHUNK, matrix.size)
+        (made,) = b.template(
+            multiply, [x, *operands], result, total=total, dims=dims, types={"Z": kind}, constants=constants | {"CHUNK": chunk},
+            scratch=(20 + 4 * chunk) * width,
+        )  # fmt: skip
+    return b.reshape(made, (*x.shape[:-1], matrix.columns))
 
 
 _FP4 = (0.0, 5.208333333e-03, 0.66666667, 1.0, 1 / 3, 0.5, 1 / 6, 0.25)

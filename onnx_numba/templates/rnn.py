@@ -261,7 +261,7 @@ def lstm(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                         for j in range(size):
                             level = max_(min_(rint(state[b * size + j] / scale) + zero, X(255.0)), X(0.0))
                             line[j] = u8(bits_of(level + X(WHOLE)))
-                    word_product(sums, levels, words, weights, end - begin, words, 4 * size)
+                    word_product(0, 1, sums, levels, words, weights, end - begin, words, 4 * size)
                     for b in range(end - begin):
                         line = u8_at(levels, 4 * b * words)
                         total = i32(0)
