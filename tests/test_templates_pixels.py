@@ -29,7 +29,7 @@ def host_pixels(kernel, strides, width, dtype="f32", **fields):
 def by_pixels(conv, x, w, pads, groups=1, epilogue=None, ranges=None, python=False, extra=()):
     """Run the two kernels."""
     filters, channels = len(w) // groups, w.shape[1]
-    out = out_extents(Conv(conv.dtype, conv.tile, conv.kernel, conv.strides, (1, 1)), x.shape[2:], pads)
+    out = out_extents(Conv(conv.dtype, conv.tile, conv.kernel, conv.strides, conv.dilations), x.shape[2:], pads)
     k = channels * math.prod(conv.kernel)
     held, packed = guarded(conv.packing.packed_size(groups, filters, channels), x.dtype)
     dims = [filters, k, 1, k, groups, filters * k]
@@ -47,7 +47,7 @@ def by_pixels(conv, x, w, pads, groups=1, epilogue=None, ranges=None, python=Fal
 
 
 CASES = [
-    # kernel, strides, pads (begin…, end…), extents
+    # kernel, strides, pads (begin…, end…), extents, dilations other than 1
     ((3, 3), (1, 1), (1, 1, 1, 1), (7, 7)),
     ((3, 3), (1, 1), (1, 1, 1, 1), (9, 55)),
     ((3, 3), (2, 2), (1, 1, 1, 1), (21, 20)),
@@ -63,6 +63,11 @@ CASES = [
     ((3, 1), (1, 9), (1, 0, 1, 0), (5, 40)),
     ((2, 4), (2, 3), (1, 3, 0, 2), (10, 26)),
     ((4, 4), (1, 1), (5, 5, 5, 5), (2, 3)),
+    ((3, 3), (1, 1), (2, 2, 2, 2), (9, 28), (2, 2)),
+    ((3, 3), (1, 1), (6, 6, 6, 6), (13, 17), (6, 6)),
+    ((3, 2), (2, 3), (0, 4, 7, 0), (19, 31), (4, 5)),
+    ((3, 3), (2, 2), (1, 0, 0, 2), (15, 16), (1, 2)),
+    ((1, 3), (1, 1), (0, 8, 0, 8), (1, 90), (1, 8)),
 ]
 
 
@@ -77,11 +82,12 @@ def inputs(kernel, extents, groups, channels, filters, kind):
 @pytest.mark.parametrize("fields", [{}, SMALL, {"masks": False}], ids=["blocks", "small", "no_masks"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_bits_are_those_of_the_other_template(case, fields):
-    kernel, strides, pads, extents = case
+    kernel, strides, pads, extents, *dilations = case
+    dilations = dilations[0] if dilations else (1, 1)
     for dtype, groups, channels, filters in [("f32", 1, 5, 70), ("f32", 2, 40, 33), ("f64", 1, 3, 9)]:
         blocks = {name: size for name, size in fields.items() if name != "masks"}
-        other = host_conv(kernel, strides, filters=filters, dtype=dtype, **blocks)
-        conv = host_pixels(kernel, strides, out_extents(other, extents, pads)[1], dtype, **fields)
+        other = host_conv(kernel, strides, dilations, filters=filters, dtype=dtype, **blocks)
+        conv = host_pixels(kernel, strides, out_extents(other, extents, pads)[1], dtype, dilations=dilations, **fields)
         x, w = inputs(kernel, extents, groups, channels, filters, TYPES[dtype][0])
         assert (by_pixels(conv, x, w, pads, groups, ranges=splits) == convolve(other, x, w, pads, groups)).all()
 
@@ -108,14 +114,14 @@ def test_any_split_gives_the_same_bits():
 
 
 def test_plain_python_agrees():
-    for kernel, stride, pad in [((1, 1), 2, 0), ((1, 1), 1, 0), ((3, 2), 2, 1)]:
+    for kernel, stride, pad, spread in [((1, 1), 2, 0, 1), ((1, 1), 1, 0, 1), ((3, 2), 2, 1, 1), ((3, 2), 1, 2, 2)]:
         for in_scratch in (False, True):
-            conv = PixelConv("f32", Tile(3, 2, 2), kernel, (stride, stride), in_scratch=in_scratch, **SMALL)
+            conv = PixelConv("f32", Tile(3, 2, 2), kernel, (stride, stride), (spread, spread), in_scratch=in_scratch, **SMALL)
             x, w, pads = numbers((1, 4, 5, 9)), numbers((12, 2, *kernel), seed=1), (pad,) * 4
             found = []
             for python in (False, True):
                 more = {"epilogue": partial(square, all_filters="groups * filters")} if in_scratch else {}
-                extra = [np.zeros((1, 12, *out_extents(Conv("f32", conv.tile, kernel, conv.strides, (1, 1)), (5, 9), pads)))]
+                extra = [np.zeros((1, 12, *out_extents(Conv("f32", conv.tile, kernel, conv.strides, conv.dilations), (5, 9), pads)))]
                 y = by_pixels(conv, x, w, pads, 2, python=python, extra=extra if in_scratch else (), **more)
                 found.append(extra[0] if in_scratch else y)
             np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-5)
@@ -138,12 +144,13 @@ def test_units_are_shared_evenly():
 
 
 def test_chosen_where_rows_and_channels_divide_better():
-    for kernel, channels, filters, size, chosen in [
-        ((3, 3), 256, 256, (14, 14), True), ((3, 3), 128, 32, (56, 56), True), ((1, 1), 512, 2048, (1, 49), True),
-        ((1, 1), 128, 512, (1, 784), False), ((1, 1), 256, 64, (1, 3136), False), ((3, 3), 3, 8, (64, 64), False),
+    for kernel, channels, filters, size, spread, chosen in [
+        ((3, 3), 256, 256, (14, 14), 1, True), ((3, 3), 128, 32, (56, 56), 1, True), ((1, 1), 512, 2048, (1, 49), 1, True),
+        ((1, 1), 128, 512, (1, 784), 1, False), ((1, 1), 256, 64, (1, 3136), 1, False), ((3, 3), 3, 8, (64, 64), 1, False),
+        ((3, 3), 64, 64, (28, 28), 2, True), ((3, 3), 64, 32, (56, 56), 18, False),
     ]:  # fmt: skip
-        other = Conv("f32", conv_tile(WIDE, "f32", filters), kernel, (1, 1), (1, 1))
-        conv = PixelConv("f32", pixel_tile(WIDE, "f32", size[1]), kernel, (1, 1))
+        other = Conv("f32", conv_tile(WIDE, "f32", filters), kernel, (1, 1), (spread, spread))
+        conv = PixelConv("f32", pixel_tile(WIDE, "f32", size[1]), kernel, (1, 1), (spread, spread))
         assert saves(conv, other, channels, filters, size) == chosen
 
 

@@ -240,7 +240,7 @@ class _Tuner:
     ) -> tuple[Body, tuple[Tensor, ...], list[Check]] | None:  # fmt: skip
         """The same convolution in tiles of pixels, where sizes are known and that is faster."""
         sizes = [v for v in (channels, filters, *size, *out) if isinstance(v, int) and v > 0]
-        if len(sizes) < 2 + 2 * spec.rank or spec.rank > 2 or any(v != 1 for v in spec.dilations):
+        if len(sizes) < 2 + 2 * spec.rank or spec.rank > 2:
             return None
         depth, features, *_ = sizes
 
@@ -250,7 +250,7 @@ class _Tuner:
 
         places, kernel = axes(out, 1), axes(spec.kernel, 1)
         tile = pixel_tile(self.target, spec.dtype, places[1])
-        conv = PixelConv(spec.dtype, tile, kernel, axes(spec.strides, 1), masks=spec.masks)
+        conv = PixelConv(spec.dtype, tile, kernel, axes(spec.strides, 1), axes(spec.dilations, 1), masks=spec.masks)
         sparse = any(1 < taps < stride for taps, stride in zip(conv.kernel, conv.strides, strict=True))
         if sparse or not all(isinstance(v, int) for v in before) or not saves(conv, spec, depth, features, places):
             return None

@@ -42,13 +42,14 @@ TRANSPOSED, LAID_OUT = 8, 12
 """Multiply-adds that take as long as transposing a sum, and as laying out an element where a filter has several taps."""
 FEW_SUMS = 10
 """Sums of a tile below which a multiply-add waits for the one before."""
-HALO = 1.5
-"""How often an element is laid out then, as rows of units overlap."""
+HALO = 0.5
+"""How much more is laid out then for every row from one tap to the next, as what units see overlaps; by the other template no more than
+once for every tap."""
 
 
 @record
 class PixelConv:
-    """What is fixed in the code of a convolution without dilations; one of a single tap has no padding either.
+    """What is fixed in the code of a convolution; one of a single tap has no padding.
 
     Attributes
     ----------
@@ -56,7 +57,7 @@ class PixelConv:
         ``f32`` or ``f64``.
     tile : Tile
         The register tile: pixels by vectors of output channels, see `pixel_tile`.
-    kernel, strides : tuple of int
+    kernel, strides, dilations : tuple of int
         Two numbers, of rows and of columns.
     in_scratch : bool
         Whether the output is only ever seen by the epilogue: blocks of it then lie in the worker's scratch and there is no
@@ -76,6 +77,7 @@ class PixelConv:
     tile: Tile
     kernel: tuple[int, int]
     strides: tuple[int, int]
+    dilations: tuple[int, int] = (1, 1)
     in_scratch: bool = False
     masks: bool = False
     block_depth: int = 147
@@ -96,6 +98,12 @@ class PixelConv:
     def steps(self) -> tuple[int, int]:
         """How far pixels are apart in the patch: of an axis with one tap it holds only what is seen."""
         rows, columns = (1 if taps == 1 else stride for taps, stride in zip(self.kernel, self.strides, strict=True))
+        return rows, columns
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Rows and columns from the first tap to the last."""
+        rows, columns = ((taps - 1) * dilation + 1 for taps, dilation in zip(self.kernel, self.dilations, strict=True))
         return rows, columns
 
     @property
@@ -147,7 +155,7 @@ class PixelConv:
 
     def _patch_extents(self, rows: Extent, columns: Extent) -> list[Extent]:
         """Rows and columns that so many rows and columns of pixels see."""
-        return [(n - 1) * step + taps for n, step, taps in zip((rows, columns), self.steps, self.kernel, strict=True)]
+        return [(n - 1) * step + reach for n, step, reach in zip((rows, columns), self.steps, self.reach, strict=True)]
 
     @property
     def _patch_at(self) -> int:
@@ -174,7 +182,7 @@ def saves(conv: PixelConv, other: Conv, channels: int, filters: int, out: Sequen
 
     Both compute what nobody needs: pixels beyond a row and channels beyond the last vector, or positions beyond the last vector and
     channels beyond the last tile. Both lay out what several taps see, ``other`` once for each tap of a row. Measured with AVX-512 on
-    Emerald Rapids, square planes:
+    Emerald Rapids, square planes, the spread being the dilation:
 
     ===========  ========  ========  ======  =====================
     filters      channels  features  pixels  time in place of 1
@@ -183,6 +191,8 @@ def saves(conv: PixelConv, other: Conv, channels: int, filters: int, out: Sequen
     3 x 3        256       256       14      0.83
     3 x 3        64        64        56      0.91
     3 x 3        128       32        56      0.82
+    - spread 2   64        64        28      0.84
+    - spread 6   64        64        33      0.85
     1 x 1        512       2048      7       0.77
     1 x 1        1024      256       14      0.93
     1 x 1        128       512       28      1.04, not chosen
@@ -190,7 +200,8 @@ def saves(conv: PixelConv, other: Conv, channels: int, filters: int, out: Sequen
     ===========  ========  ========  ======  =====================
     """
     taps, pixels = math.prod(conv.kernel), math.prod(out)
-    layer = 0 if conv.single else LAID_OUT * HALO / (taps * filters)
+    seen = 1 + HALO * conv.dilations[0]
+    layer = 0 if conv.single else LAID_OUT / (taps * filters)
 
     def whole(count: int, step: int) -> float:
         return -(-count // step) * step / count
@@ -198,7 +209,7 @@ def saves(conv: PixelConv, other: Conv, channels: int, filters: int, out: Sequen
     waits = max(FEW_SUMS / (conv.tile.rows * conv.tile.vectors), 1)
     own = whole(out[1], conv.tile.rows) * whole(filters, conv.tile.columns) * (waits + TRANSPOSED / (channels * taps))
     others = whole(out[1] if other.whole_rows else pixels, other.tile.lanes) * whole(filters, other.tile.rows)
-    return own + layer < others + layer * other.planes
+    return own + layer * seen < others + layer * other.planes * min(seen, max(conv.kernel[0], 1 + HALO))
 
 
 def pixel_source(name: str, conv: PixelConv, epilogue: Epilogue = no_epilogue) -> str:
@@ -274,6 +285,7 @@ parts = udiv(filters + unit_filters - 1, unit_filters)""".splitlines(),
 def _patch(conv: PixelConv) -> list[str]:
     """The shape of the patch, the table of offsets in it, and where sums are: behind it."""
     t, lanes, (down, across), (kernel_h, kernel_w) = conv.dtype, conv.tile.lanes, conv.steps, conv.kernel
+    high, wide = conv.reach
     channels, pixels = conv.packing.patch_channels, conv.tile.rows
     if conv.single:
         return f"""\
@@ -281,14 +293,14 @@ for c in range(min({channels}, channels)):
     offsets[c] = c * plane
 sums = patch""".splitlines()
     return f"""\
-held_row = udiv((unit_columns - 1) * {across} + {kernel_w + lanes - 1}, {lanes}) * {lanes}
+held_row = udiv((unit_columns - 1) * {across} + {wide + lanes - 1}, {lanes}) * {lanes}
 # An odd number of vectors, so that channels do not meet in the same places of the cache.
-held = ((unit_rows - 1) * {down} + {kernel_h}) * held_row + {-(-pixels * across // lanes) * lanes + lanes}
+held = ((unit_rows - 1) * {down} + {high}) * held_row + {-(-pixels * across // lanes) * lanes + lanes}
 held = (udiv(held, {2 * lanes}) * 2 + 1) * {lanes}
 for c in range(min({channels}, channels)):
     for p in range({kernel_h}):
         for q in range({kernel_w}):
-            offsets[(c * {kernel_h} + p) * {kernel_w} + q] = c * held + p * held_row + q
+            offsets[(c * {kernel_h} + p) * {kernel_w} + q] = c * held + p * {conv.dilations[0]} * held_row + q * {conv.dilations[1]}
 sums = {t}_at(patch, {channels} * held)""".splitlines()
 
 
@@ -323,8 +335,8 @@ def _lay_out(conv: PixelConv) -> list[str]:
     head = f"""\
 source = patch
 start = side * {across} - pad_w
-whole = (columns - 1) * {conv.steps[1]} + {conv.kernel[1]}
-for r in range((rows - 1) * {conv.steps[0]} + {conv.kernel[0]}):
+whole = (columns - 1) * {conv.steps[1]} + {conv.reach[1]}
+for r in range((rows - 1) * {conv.steps[0]} + {conv.reach[0]}):
     target = {t}_at(patch, r * held_row)""".splitlines()
     lines = f"""\
 row = top * {down} + r * {down if conv.kernel[0] == 1 else 1} - pad_h
