@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from typing import Any
 
 import numpy as np
@@ -197,6 +198,15 @@ def test_attributes_of_types_that_the_input_has_not(case: str) -> None:
     op, x, attributes, reason = MIXED[case]
     with pytest.raises(ModelError, match=f"{op}.*{reason}"):
         backend.prepare(model(ml(op, 4 if op == "LabelEncoder" else 1, [x], **attributes), True), jit=False)
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_the_label_of_a_scalar_is_an_array(jit: bool) -> None:
+    case = ml("LabelEncoder", 2, [np.array(3)], keys_int64s=[0, 3], values_strings=["a", "b"])
+    rep = backend.prepare(model(case, True), jit=jit)
+    for given in ([np.array(3)], collections.OrderedDict(in0=np.array(3))):
+        (label,) = rep.run(given)
+        assert isinstance(label, np.ndarray) and label.shape == () and label.item() == "b"
 
 
 def test_a_forest_runs_as_plain_python() -> None:

@@ -48,7 +48,7 @@ def zipmap(params: Params) -> Callable[[Array], tuple[list[dict[Any, float]]]]:
 @of_objects(BUILD_ITEMS, lambda params: params["labels"].tolist())
 def ml_labels(params: Params, positions: Array) -> tuple[Array]:
     """Class names at positions."""
-    return (params["labels"][positions],)
+    return (np.asarray(params["labels"][positions], object),)
 
 
 def _storage(name: str) -> np.dtype[Any]:
