@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -181,3 +182,21 @@ def test_tables_of_many_keys() -> None:
     rep = backend.prepare(encoder(keys_strings=keys, values_int64s=range(5000), default_int64=-1), num_threads=1)
     given = np.random.default_rng(0).permutation(np.array([*keys, *(f"{k:x}" for k in range(5000, 9000))], object))
     assert Counter(rep.run([given]).y.tolist()) == Counter({-1: 4000, **dict.fromkeys(range(5000), 1)})
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "s = SequenceConstruct(chosen, chosen)  y = ConcatFromSequence<axis = 0>(s)",
+        "o = Optional(chosen)  y = OptionalGetElement(o)",
+        "e = SequenceEmpty<dtype = 8>()  s = SequenceInsert(e, chosen)  y = SequenceAt(s, zero)",
+    ],
+    ids=["sequence", "optional", "inserted"],
+)
+def test_chosen_strings_that_something_holds_can_be_stored(kept: str, tmp_path: Path) -> None:
+    text = f"""<ir_version: 10, opset_import: ["" : 21]>
+    g (string[n] x) => (string[m] y) <string mark = {{"!"}}, int64 zero = {{0}}>
+    {{ same = Equal(x, mark)  longer = StringConcat(x, mark)  chosen = Where(same, mark, longer)  {kept} }}"""
+    for _ in range(2):
+        rep = backend.prepare(onnx.parser.parse_model(text), cache=tmp_path)
+        assert rep.run([strings("a", "!")])[0].tolist()[:2] == ["a!", "!"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from onnx_numba.ir import expr as e
-from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.loop import Object, Tensor
 from onnx_numba.ir.types import BOOL, I32, I64, OptionalType, SequenceType, TensorType, ValueType
 from onnx_numba.ops.builder import Builder
@@ -17,7 +16,7 @@ Value = Tensor | Object
 def type_of(value: Value) -> ValueType:
     """The type of a value, without dims that only the run knows."""
     if isinstance(value, Object):
-        return value.type
+        return _without_dims(value.type)
     return tensor_type(value.dtype, tuple(x if isinstance(x, int) else None for x in value.shape))
 
 
@@ -39,13 +38,13 @@ def element_type(b: Builder, value: Value) -> ValueType:
         kind = kind.element
     if not isinstance(kind, SequenceType):
         b.fail(f"a sequence is expected, {type_of(value)} came")
-    return _without_names(kind.element)
+    return _without_dims(kind.element)
 
 
-def _without_names(kind: ValueType) -> ValueType:
-    """Dims that are names in a declaration, as what only the run knows."""
+def _without_dims(kind: ValueType) -> ValueType:
+    """The type with only the dims that are numbers: names and what is computed mean nothing elsewhere."""
     if isinstance(kind, TensorType) and kind.shape is not None:
-        return tensor_type(kind.dtype, tuple(x if isinstance(x, (int, Dim)) else None for x in kind.shape))
+        return tensor_type(kind.dtype, tuple(x if isinstance(x, int) else None for x in kind.shape))
     return kind
 
 
@@ -83,7 +82,7 @@ def sequence_at(b: Builder, sequence: Object, position: Tensor) -> Value:
 def sequence_insert(b: Builder, sequence: Object, item: Value, position: Tensor | None = None) -> Object:
     """The sequence with one more element."""
     _check_position(b, position)
-    kind = SequenceType(joined(b, element_type(b, sequence), _without_names(type_of(item))))
+    kind = SequenceType(joined(b, element_type(b, sequence), type_of(item)))
     return b.host("sequence_insert", [sequence, item, position], [kind])[0]
 
 
@@ -149,7 +148,7 @@ def optional_get_element(b: Builder, value: Value) -> Value:
     """What an optional holds; a value that is none is itself."""
     if isinstance(value, Tensor) or not isinstance(value.type, OptionalType):
         return value
-    return b.host("optional_get_element", [value], [_without_names(value.type.element)])[0]
+    return b.host("optional_get_element", [value], [_without_dims(value.type.element)])[0]
 
 
 @op("OptionalHasElement", since=15, reviewed=28)
