@@ -103,6 +103,42 @@ def test_shapes_at_run_time(text: str, inputs: list[Any], words: list[str], jit:
     holds(raised, *words)
 
 
+# Of the second input: what does not fit, or would make the result larger. The first has the shape [2, 3, 4].
+PARAMETERS = {
+    "BatchNormalization(x, p, v, v, v)": ([3], [[1, 3], [3, 1], [1], [4]], "scale"),
+    "BatchNormalization(x, v, v, v, p)": ([3], [[3, 1], [1]], "input_var"),
+    "InstanceNormalization(x, p, v)": ([3], [[1], [1, 3], [4]], "scale"),
+    "InstanceNormalization(x, v, p)": ([3], [[1], [2]], "B"),
+    "GroupNormalization<num_groups = 3>(x, p, v)": ([3], [[1], [3, 1]], "scale"),
+    "LayerNormalization(x, p)": ([4], [[3], [2, 2, 3, 4], [2, 1, 3]], "Scale"),
+    "LayerNormalization<axis = 1>(x, s, p)": ([3, 4], [[3], [2, 2, 3, 4]], "B"),
+    "RMSNormalization(x, p)": ([4], [[3], [2, 2, 3, 4]], "scale"),
+    "PRelu(x, p)": ([4], [[5], [2, 2, 3, 4], [2, 2, 1]], "slope"),
+    "Clip(x, p)": ([], [[2], [3, 4]], "scalar"),
+    "Gemm(m, t, p)": ([3], [[2], [2, 3], [3, 2], [1, 1, 3]], "C"),
+}
+
+
+@pytest.mark.parametrize("static", [True, False])
+@pytest.mark.parametrize("call", PARAMETERS)
+def test_parameters_of_other_shapes(call: str, static: bool) -> None:
+    good, bad, what = PARAMETERS[call]
+    values = {"x": [2, 3, 4], "v": [3], "s": [1], "m": [3, 4], "t": [4, 3]}
+    for shape in [good, *bad]:
+        shapes = {name: dims for name, dims in {**values, "p": shape}.items() if f"{name}," in call or f"{name})" in call}
+        named = [f"float[{','.join(str(n) if static else f'{name}{k}' for k, n in enumerate(d))}] {name}" for name, d in shapes.items()]
+        proto = parser.parse_model(f'<ir_version: 10, opset_import: ["" : 23]> g ({", ".join(named)}) => (float[a,b,c] y) {{ y = {call} }}')
+        feed = {name: np.ones(dims, np.float32) for name, dims in shapes.items()}
+        if call.startswith("Gemm"):
+            del proto.graph.output[0].type.tensor_type.shape.dim[0]
+        if shape == good:
+            backend.prepare(proto, jit=False).run(feed)
+            continue
+        with pytest.raises(errors.OnnxNumbaError) as raised:
+            backend.prepare(proto, jit=False).run(feed)
+        holds(raised, call.split("(")[0].split("<")[0], what)
+
+
 @MODES
 def test_index_at_run_time(jit: bool) -> None:
     rep = prepared("g (float[n,3] x, int64[k] i) => (float[k,3] y) { y = Gather(x, i) }", jit)

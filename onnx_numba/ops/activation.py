@@ -10,7 +10,7 @@ from onnx_numba.ir.expr import Expr, where
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import F32, F64
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import channel_view
+from onnx_numba.ops.common import channel_view, require_broadcast
 from onnx_numba.ops.elementwise import unary
 from onnx_numba.ops.registry import op
 
@@ -37,6 +37,7 @@ def leaky_relu(b: Builder, x: Tensor, *, alpha: float, consumed_inputs: Any = No
 @op("PRelu", since=7, reviewed=16)
 def prelu(b: Builder, x: Tensor, slope: Tensor) -> Tensor:
     """Negative values times a slope that is broadcast to the input."""
+    require_broadcast(b, slope.shape, x.shape, "slope")
     return b.map(lambda v, s: where(v < 0, s * v, v), x, slope)
 
 

@@ -7,7 +7,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import F32, I32, U32, DType
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import MS
+from onnx_numba.ops.common import MS, require_broadcast
 from onnx_numba.ops.contrib_quant import one_number
 from onnx_numba.ops.matmul import matmul
 from onnx_numba.ops.quant import dynamic_quantize_linear, matmul_integer, per_column, quantised
@@ -53,6 +53,7 @@ def qgemm(
     left, right = (b.transpose(t, (1, 0)) if turn else t for t, turn in ((x, transA), (y, transB)))
     sums = matmul_integer(b, left, right, one_number(b, x_zero, x.dtype, "zero point of the first input"), y_zero)
     if c is not None:
+        require_broadcast(b, c.shape, sums.shape, "C")
         sums = b.map(lambda v, w: v + w, sums, b.expand(c, sums.shape))
     scales = [one_number(b, x_scale, F32, "scale of the first input"), per_column(b, y_scale)]
     if out_scale is not None:

@@ -12,7 +12,7 @@ from onnx_numba.ir.types import BOOL, F32, F64, I64, DType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import tensor, wide
 from onnx_numba.ops.registry import op
-from onnx_numba.ops.settle import strings_too
+from onnx_numba.ops.settle import scalar, strings_too
 
 Lowering = Callable[..., Any]
 
@@ -219,15 +219,14 @@ def mean(b: Builder, *xs: Tensor, consumed_inputs: Any = None) -> Tensor:
 @op("Clip", since=11, reviewed=13)
 def clip(b: Builder, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
     """Limited from below, then from above."""
-    bounds = [("max", low), ("min", high)]
-    given = [(name, t) for name, t in bounds if t is not None]
+    limits = [(name, scalar(b, t)) for name, t in (("max", low), ("min", high)) if t is not None]
 
-    def limit(v: Expr, *limits: Expr) -> Expr:
-        for (name, _), w in zip(given, limits, strict=True):
+    def limit(v: Expr) -> Expr:
+        for name, w in limits:
             v = e.binary(name, v, w)
         return v
 
-    return b.map(limit, x, *(t for _, t in given))
+    return b.map(limit, x)
 
 
 @op("Clip", since=1, reviewed=6)

@@ -6,6 +6,7 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Dequantised, Tensor
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.common import require_broadcast
 from onnx_numba.ops.dequantised import factors, rescaled, zero_of
 from onnx_numba.ops.integer import integer_product
 from onnx_numba.ops.product import contract, product, transposed_product, without_vectors
@@ -53,6 +54,8 @@ def gemm(
         result = _of_integers(b, sides)
     if alpha != 1:
         result = b.map(lambda v: _scaled(v, alpha), result)
+    if c is not None:
+        require_broadcast(b, c.shape, result.shape, "C")
     if c is None or beta == 0:
         return result
     return b.map(lambda v, w: v + (w if beta == 1 else _scaled(w, beta)), result, b.expand(c, result.shape))

@@ -12,7 +12,7 @@ from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import BY_ONNX, DType
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import channel_view, normal_axes, normal_axis, wide
+from onnx_numba.ops.common import channel_view, normal_axes, normal_axis, require_broadcast, require_shape, wide
 from onnx_numba.ops.reduce import axes_known, mean
 from onnx_numba.ops.registry import op
 
@@ -57,6 +57,9 @@ def layer_normalization(
 ) -> tuple[Tensor | None, ...]:
     """Over all axes from one on; gives mean and inverse standard deviation too."""
     axes = range(normal_axis(b, axis, x.rank), x.rank)
+    for name, given in (("Scale", scale), ("B", bias)):
+        if given is not None:
+            require_broadcast(b, given.shape, x.shape, name)
     center, variance = _moments(b, x, axes)
     spread = b.map(lambda v: _inverse_root(v, epsilon), variance)
     stash = _stash(b, x, stash_type)
@@ -71,6 +74,7 @@ def rms_normalization(b: Builder, x: Tensor, scale: Tensor, *, axis: int, epsilo
 
 def root_mean_square(b: Builder, x: Tensor, scale: Tensor, *, axis: int, epsilon: float, stash_type: int) -> tuple[Tensor, Tensor]:
     """`rms_normalization` and the inverse of the root."""
+    require_broadcast(b, scale.shape, x.shape, "scale")
     kind = wide(x.dtype)
     over = axes_known(b, tuple(range(normal_axis(b, axis, x.rank), x.rank)), x.rank)
     squares = b.map(lambda v: v * v, x, dtype=kind)
@@ -88,6 +92,8 @@ def _group_normalization(
     n, channels = x.shape[:2]
     size = d.floordiv(channels, groups)
     b.require_equal(size * groups, channels, f"channels that {groups} groups share")
+    for name, given in (("scale", scale), ("bias", bias)):
+        require_shape(b, given, (channels if per_channel else groups,), name)
     view = b.reshape(x, (n, groups, size, d.product(x.shape[2:])))
     center, variance = _moments(b, view, (2, 3))
     spread = b.map(lambda v: _inverse_root(v, epsilon), variance)
@@ -116,12 +122,18 @@ def instance_normalization(
     b: Builder, x: Tensor, scale: Tensor, bias: Tensor, *, epsilon: float, consumed_inputs: Any = None
 ) -> Tensor:
     """Over all positions of a channel."""
+    if x.rank < 2:
+        b.fail(f"an input of rank {x.rank}, which has no channels")
+    require_shape(b, scale, (x.shape[1],), "scale")
+    require_shape(b, bias, (x.shape[1],), "B")
     center, variance = _moments(b, x, range(2, x.rank))
     spread = b.map(lambda v: _inverse_root(v, epsilon), variance)
     return _scaled(b, x, center, spread, channel_view(b, scale, x.rank), channel_view(b, bias, x.rank))
 
 
 # ---- batch normalisation
+
+_PARAMETERS = ("scale", "B", "input_mean", "input_var")
 
 
 def _batch_norm(b: Builder, x: Tensor, parameters: Sequence[Tensor], epsilon: float) -> Tensor:
@@ -145,8 +157,8 @@ def _channel_moments(b: Builder, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _views(b: Builder, x: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-    for t in parameters:
-        b.require_equal(t.size, x.shape[1] if x.rank > 1 else 1, "numbers for the channels")
+    for name, t in zip(_PARAMETERS, parameters, strict=True):
+        require_shape(b, t, (x.shape[1] if x.rank > 1 else 1,), name)
     return [channel_view(b, t, x.rank, min(1, x.rank - 1)) for t in parameters]
 
 
@@ -158,6 +170,7 @@ def batch_normalization(
     """By given moments, or in training by those of the batch, from which running ones follow."""
     if not training_mode:
         return _batch_norm(b, x, _views(b, x, (scale, bias, center, variance)), epsilon)
+    _views(b, x, (scale, bias, center, variance))
     batch_center, batch_variance = _channel_moments(b, x)
     result = _batch_norm(b, x, _views(b, x, (scale, bias, batch_center, batch_variance)), epsilon)
     return result, _running(b, center, batch_center, momentum), _running(b, variance, batch_variance, momentum)
@@ -177,6 +190,7 @@ def _legacy_batch_norm(
             return _batch_norm(b, x, _views(b, x, parameters), epsilon)
         return _batch_norm(b, x, [b.reshape(t, (1, *x.shape[1:])) for t in parameters], epsilon)
     if spatial:
+        _views(b, x, parameters)
         batch_center, batch_variance = _channel_moments(b, x)
         result = _batch_norm(b, x, _views(b, x, (scale, bias, batch_center, batch_variance)), epsilon)
     else:
