@@ -93,6 +93,9 @@ def test_sequence_inputs(jit: bool) -> None:
          [X[0], X[0]], ["Where", "broadcast"]),
         ("g (float[1,c,h,w] x, float[2,3,2,2] k) => (float[1,2,a,b] y) { y = Conv(x, k) }",
          [np.ones((1, 4, 5, 5), np.float32), np.ones((2, 3, 2, 2), np.float32)], ["Conv"]),
+        ("g (float[b,n,k] x) => (float[b,n,2] y) { y = DFT(x) }", [np.ones((1, 4, 3), np.float32)], ["DFT", "1 or 2"]),
+        ("g (float[b,n,k] x, int64 s, int64 l) => (float[b,f,n,2] y) { y = STFT(x, s, , l) }",
+         [np.ones((1, 4, 3), np.float32), np.array(1), np.array(2)], ["STFT", "1 or 2"]),
         ("g (float[n,k] x, float[k,m] w, float[m] b) => (float[n,m] y) { y = Gemm(x, w, b) }", [X, X.T.copy(), X[0]], ["shapes"]),
     ],
 )  # fmt: skip

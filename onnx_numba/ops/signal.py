@@ -79,12 +79,19 @@ def dft(
     return _dft(b, x, dft_length, which, bool(inverse), bool(onesided))
 
 
+def _check_parts(b: Builder, parts: Dim | int) -> None:
+    """Demand numbers of one part, which are real, or of two."""
+    if isinstance(parts, int) and parts not in (1, 2):
+        b.fail(f"the last dim must be 1 or 2, it is {parts}")
+    known = isinstance(parts, int)
+    b.require(1 if known else d.compare("eq", parts, 1) + d.compare("eq", parts, 2), "the last dim must be 1 or 2")
+
+
 def _dft(b: Builder, x: Tensor, dft_length: Tensor | None, axis: Expr, inverse: bool, onesided: bool) -> Tensor:
     if x.rank < 2:
         b.fail(f"an input of at least rank 2 is expected, one of rank {x.rank} came")
     parts = x.shape[-1]
-    if isinstance(parts, int) and parts not in (1, 2):
-        b.fail(f"the last dim must be 1 or 2, it is {parts}")
+    _check_parts(b, parts)
     at = wrapped(axis, x.rank)
     demand(b, (axis >= -x.rank) & (axis < x.rank) & e.ne(at, x.rank - 1), f"the axis is out of range for rank {x.rank}, or the last one")
     one = e.lit(1, I64)
@@ -141,8 +148,7 @@ def stft(
     if signal.rank != 3 or (window is not None and window.rank != 1):
         b.fail(f"a signal of rank 3 and a window of rank 1 are expected, the signal has rank {signal.rank}")
     batch, length, parts = signal.shape
-    if isinstance(parts, int) and parts not in (1, 2):
-        b.fail(f"the last dim must be 1 or 2, it is {parts}")
+    _check_parts(b, parts)
     given = e.dimval(length if window is None else window.shape[0])
     if frame_length is not None:
         given = e.cast(scalar(b, frame_length), I64)
