@@ -69,9 +69,41 @@ MULTI_HEAD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", [*ATTENTION, *MULTI_HEAD], ids=str)
+def quantised(x: Any, weights: Any, *inputs: Any, scales: Any = 0.01, outputs: int = 1, **attributes: Any) -> Case:
+    """Two heads over quantised rows, for which onnxruntime wants all but these and the mask as constants."""
+    given = [x, weights, f32(weights.shape[1]), np.float32(0.03), np.asarray(scales, np.float32), *inputs]
+    return Case("QAttention", 1, given, {"num_heads": 2, **attributes}, (1, 2, 3, 4, 6, 7), outputs, MS)
+
+
+def steps(dtype: Any, *shape: int) -> Array:
+    return RNG.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, endpoint=True).astype(dtype)
+
+
+QUANTISED = [
+    quantised(steps(np.uint8, 2, 3, 8), steps(np.int8, 8, 24)),
+    quantised(steps(np.uint8, 2, 3, 8), steps(np.int8, 8, 24), None, np.uint8(128), np.int8(3), unidirectional=1),
+    quantised(steps(np.uint8, 2, 3, 8), steps(np.uint8, 8, 24), i32(2, 3), np.uint8(100), np.uint8(130)),
+    quantised(steps(np.uint8, 2, 3, 8), steps(np.int8, 8, 24), i32([1, 1, 0], [1, 0, 1]), np.uint8(3), np.int8(0)),
+    quantised(
+        steps(np.uint8, 2, 3, 8), steps(np.int8, 8, 24), None, np.uint8(7), steps(np.int8, 24), scales=np.abs(f32(24)) / 50 + 1e-3
+    ),
+    quantised(
+        steps(np.uint8, 2, 3, 8), steps(np.int8, 8, 24), None, np.uint8(128), np.int8(0), f32(2, 2, 2, 4, 4), outputs=2, unidirectional=1
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [*ATTENTION, *MULTI_HEAD, *QUANTISED], ids=str)
 def test_as_onnxruntime(case: Case) -> None:
     check(case, onnxruntime_outputs(case), rtol=1e-4, atol=1e-5)
+
+
+def test_rows_of_bytes_with_a_sign() -> None:
+    """onnxruntime has them on other devices only; they are those without one, all moved by 128."""
+    x, weights, zero = steps(np.uint8, 2, 3, 8), steps(np.int8, 8, 24), 100
+    plain = quantised(x, weights, None, np.uint8(zero))
+    moved = [(x.astype(np.int32) - 128).astype(np.int8), *plain.inputs[1:6], np.int8(zero - 128)]
+    check(Case("QAttention", 1, moved, {"num_heads": 2}, (1, 2, 3, 4, 6), 1, MS), onnxruntime_outputs(plain), rtol=1e-4, atol=1e-5)
 
 
 def test_packed_inputs() -> None:

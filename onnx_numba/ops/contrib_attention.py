@@ -13,6 +13,7 @@ from onnx_numba.ir.loop import Shape, Tensor
 from onnx_numba.ir.types import BOOL, I64
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import MS, require_broadcast, require_shape, wide
+from onnx_numba.ops.contrib_qmatmul import matmul_integer_to_float
 from onnx_numba.ops.matmul import matmul
 from onnx_numba.ops.product import product
 from onnx_numba.ops.registry import op
@@ -148,6 +149,16 @@ def attention(
         require_shape(b, bias, (weights.shape[1],), "the bias")
         projected = b.map(lambda v, c: v + c, projected, bias)
     sizes = _sizes(b, weights.shape[1], qkv_hidden_sizes)
+    return _attended_to_itself(
+        b, projected, sizes, num_heads, mask_index, past, attention_bias, bool(unidirectional), scale, mask_filter_value
+    )  # fmt: skip
+
+
+def _attended_to_itself(
+    b: Builder, projected: Tensor, sizes: Sequence[Extent], num_heads: int, mask: Tensor | None, past: Tensor | None, bias: Tensor | None,
+    causal: bool, scale: float | None, filtered: float,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """Attention over queries, keys and values that lie side by side, and the present keys and values, stacked."""
     parts = [_window(b, projected, start, size) for start, size in zip((0, sizes[0], sizes[0] + sizes[1]), sizes, strict=True)]
     query, key, value = (split_heads(b, part, num_heads, "the product") for part in parts)
     before: Extent = 0
@@ -155,12 +166,30 @@ def attention(
         require_shape(b, past, (2, *key.shape[:2], past.shape[3] if past.rank == 5 else 0, key.shape[3]), "past")
         earlier = [b.compute(past.shape[1:], lambda *i, part=part: past[(part, *i)], past.dtype) for part in (0, 1)]
         (key, before), (value, _) = _joined(b, earlier[0], key, "past"), _joined(b, earlier[1], value, "past")
-    logits = biased(b, scores(b, query, key, scale), attention_bias)
-    logits = masked(b, logits, mask_index, before, bool(unidirectional), mask_filter_value)
+    logits = biased(b, scores(b, query, key, scale), bias)
+    logits = masked(b, logits, mask, before, causal, filtered)
     present = None
     if len(b.wanted) > 1 and b.wanted[1]:
         present = b.concat([b.reshape(t, (1, *t.shape)) for t in (key, value)], 0)
     return attended(b, weights_of(b, logits), value), present
+
+
+@op("QAttention", since=1, domain=MS)
+def quantised_attention(
+    b: Builder, x: Tensor, weights: Tensor, bias: Tensor, x_scale: Tensor, weight_scale: Tensor, mask_index: Tensor | None = None,
+    x_zero: Tensor | None = None, weight_zero: Tensor | None = None, past: Tensor | None = None, *, num_heads: int,
+    unidirectional: int = 0, scale: float | None = None, mask_filter_value: float = -10000.0, do_rotary: int = 0,
+    past_present_share_buffer: int = 0,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """`attention` of quantised rows and weights, which are multiplied as integers; from there on it is one of floats."""
+    if do_rotary or past_present_share_buffer:
+        b.unsupported("do_rotary and past_present_share_buffer, which onnxruntime's CPU does not run either")
+    if x.rank != 3 or weights.rank != 2:
+        b.fail(f"an input of rank 3 and weights of rank 2 are expected, ranks {x.rank} and {weights.rank} came")
+    require_shape(b, bias, (weights.shape[1],), "the bias")
+    projected = matmul_integer_to_float(b, x, weights, x_scale, weight_scale, x_zero, weight_zero, bias)
+    sizes = _sizes(b, weights.shape[1], None)
+    return _attended_to_itself(b, projected, sizes, num_heads, mask_index, past, None, bool(unidirectional), scale, mask_filter_value)
 
 
 def _sizes(b: Builder, columns: Extent, given: Sequence[int] | None) -> list[Extent]:
