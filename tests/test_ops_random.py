@@ -9,6 +9,7 @@ from node_cases import CASES, value
 from onnx import TensorProto, helper, parser
 
 from onnx_numba import backend
+from onnx_numba.runtime.hosts_random import _passed
 
 N = 20_000
 
@@ -73,3 +74,27 @@ def test_loop16_seq_none() -> None:
             assert (one.dtype, one.shape) == (np.asarray(other).dtype, np.asarray(other).shape)
             np.testing.assert_array_equal(one, other)
     assert isinstance(case.model, onnx.ModelProto)
+
+
+@pytest.mark.parametrize("seed", ["", ", seed = 3.0"])
+def test_multinomial_draws_classes_by_their_probabilities(seed):
+    text = f"""<ir_version: 10, opset_import: ["" : 22]>
+        draws (float[2, 5] x) => (int32[2, N] y) {{ y = Multinomial<sample_size = {N}{seed}>(x) }}"""
+    chances = np.array([[0.1, 0.0, 0.2, 0.7, 0.0], [0.0, 1.0, 0.0, 0.0, 0.0]], np.float32)
+    with np.errstate(divide="ignore"):
+        scores = np.log(chances) + np.float32([[3], [-80]])
+    rep = backend.prepare(parser.parse_model(text))
+    (first,), (second,) = rep.run([scores]), rep.run([scores])
+    assert first.shape == (2, N) and first.dtype == np.int32
+    assert (first == second).all() == bool(seed)
+    for row, wanted in zip(first, chances, strict=True):
+        np.testing.assert_allclose(np.bincount(row, minlength=5) / N, wanted, atol=0.02)
+        assert not np.isin(row, np.flatnonzero(wanted == 0)).any()
+
+
+def test_multinomial_counts_the_bounds_that_a_draw_has_reached():
+    random = np.random.default_rng(0)
+    for rows, classes, samples in [(3, 1, 5), (4, 7, 100), (2, 1000, 50), (5, 64, 9), (0, 3, 2), (3, 5, 0)]:
+        bounds = np.cumsum(random.random((rows, classes)), axis=1)
+        draws = random.random((rows, samples)) * bounds[:, -1:] * 1.01
+        assert (_passed(bounds, draws) == (draws[:, :, None] >= bounds[:, None, :]).sum(axis=2)).all()

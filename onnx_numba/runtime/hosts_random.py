@@ -1,6 +1,7 @@
-"""Steps that draw random numbers, from NumPy's legacy generator, whose streams never change.
+"""Steps that draw random numbers.
 
-A step with a seed gives the same numbers in every run; without one, other numbers in every run.
+A step with a seed gives the same numbers in every run, from NumPy's legacy generator, whose streams never change; without one, other
+numbers in every run, from one that takes a tenth of the time to begin and less for each number.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ Array = np.ndarray[Any, Any]
 Params = Mapping[str, Any]
 
 
-def _generator(params: Params) -> np.random.RandomState:
+def _generator(params: Params) -> np.random.RandomState | np.random.Generator:
     seed = params.get("seed")
-    return np.random.RandomState(None if seed is None else int(seed) & 0xFFFFFFFF)
+    return np.random.Generator(np.random.SFC64()) if seed is None else np.random.RandomState(int(seed) & 0xFFFFFFFF)
 
 
 def _as(values: Any, params: Params) -> Array:
@@ -49,8 +50,24 @@ def multinomial(params: Params, scores: Array) -> tuple[Array]:
     weights = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True).astype(np.float64))
     bounds = np.cumsum(weights, axis=1)
     draws = generator.uniform(0.0, 1.0, (len(scores), params["samples"])) * bounds[:, -1:]
-    classes = (draws[:, :, None] >= bounds[:, None, :]).sum(axis=2)
-    return (_as(np.minimum(classes, scores.shape[1] - 1), params),)
+    return (_as(np.minimum(_passed(bounds, draws), scores.shape[1] - 1), params),)
+
+
+def _passed(bounds: Array, draws: Array) -> Array:
+    """How many of a row's bounds, which ascend, each of its draws has reached.
+
+    Examples
+    --------
+    >>> _passed(np.array([[1.0, 3.0, 4.0]]), np.array([[0.5, 1.0, 3.9, 4.0]])).tolist()
+    [[0, 1, 2, 3]]
+    """
+    count = bounds.shape[1]
+    rows, passed = np.arange(len(bounds))[:, None], np.zeros(draws.shape, np.int64)
+    for bit in reversed(range(count.bit_length())):
+        further = passed + (1 << bit)
+        reached = (further <= count) & (bounds[rows, np.minimum(further, count) - 1] <= draws)
+        passed = np.where(reached, further, passed)
+    return passed
 
 
 def dropout(params: Params, x: Array, ratio: Array | None, training: Array | None) -> tuple[Array, Array]:
