@@ -87,6 +87,7 @@ CASES = [
     case("DynamicTimeWarping", [np.round(f32(1, 9, 4))]),
     case("DynamicTimeWarping", [np.ones((3, 3), np.float32)]),
     case("CDist", [f32(4, 3), f32(2, 3)]),
+    case("CDist", [f32(5, 16), f32(70, 16)], metric="euclidean"),
     case("CDist", [f32(4, 9).astype(np.float64), f32(5, 9).astype(np.float64)], metric="euclidean"),
     case("NGramRepeatBlock", [TOKENS, f32(2, 7)], ngram_size=3),
     case("NGramRepeatBlock", [TOKENS, f32(2, 7)], ngram_size=1),

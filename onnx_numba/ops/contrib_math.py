@@ -19,11 +19,11 @@ from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import elements, settle
 from onnx_numba.ops.signal import complex_lines, transform
 from onnx_numba.ops.softmax import softmax_over
+from onnx_numba.templates.linalg import distances
 from onnx_numba.templates.linalg import inverse as inverse_kernel
 from onnx_numba.templates.path import cheapest_path
 
 Extent = Dim | int
-Index = tuple[Dim, ...]
 Ints = Sequence[int] | None
 
 
@@ -92,12 +92,13 @@ def cdist(b: Builder, x: Tensor, y: Tensor, *, metric: str = "sqeuclidean") -> T
         b.unsupported(f"metric {metric!r}")
     b.require_equal(y.shape[1], x.shape[1], "columns of the second matrix")
 
-    def element(p: Index, r: Index) -> Expr:
-        difference = x[(p[0], r[0])] - y[(p[1], r[0])]
-        return difference * difference
-
-    result = b.reduction("sum", (x.shape[0], y.shape[0]), (x.shape[1],), element, x.dtype)
-    return result if metric == "sqeuclidean" else b.map(lambda v: e.unary("sqrt", v), result)
+    rows, columns = x.shape[0], y.shape[0]
+    kind = wide(x.dtype)
+    (result,) = b.template(
+        distances, [b.cast(x, kind), b.transpose(b.cast(y, kind), (1, 0))], [(kind, (rows, columns))], total=rows,
+        dims=(x.shape[1], columns), types={"X": kind}, constants={"ROOT": metric == "euclidean"},
+    )  # fmt: skip
+    return b.cast(result, x.dtype)
 
 
 @op("ComplexMul", since=1, domain=MS)

@@ -86,3 +86,44 @@ def inverse(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                         work[base + i * n + j] = work[base + i * n + j] - factor * work[base + k * n + j]
                         y[base + i * n + j] = y[base + i * n + j] - factor * y[base + k * n + j]
     return 0
+
+
+def distances(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
+    """Sums of squared differences of rows, or their roots if ``ROOT``; a work unit is a row of the first matrix.
+
+    Buffers: the first matrix, the second one transposed, the result ``[row, row of the second]``. Terms are added in order.
+    """
+    x = X_p(bufs, 0)
+    y = X_p(bufs, 1)
+    result = X_p(bufs, 2)
+    depth = dims[0]
+    columns = dims[1]
+    for i in range(lo, hi):
+        row = X_at(x, i * depth)
+        out = X_at(result, i * columns)
+        for j in range(columns):
+            out[j] = X(0)
+        for k in range(0, depth - 3, 4):
+            y0 = X_at(y, k * columns)
+            y1 = X_at(y, (k + 1) * columns)
+            y2 = X_at(y, (k + 2) * columns)
+            y3 = X_at(y, (k + 3) * columns)
+            x0 = row[k]
+            x1 = row[k + 1]
+            x2 = row[k + 2]
+            x3 = row[k + 3]
+            for j in range(columns):
+                d0 = x0 - y0[j]
+                d1 = x1 - y1[j]
+                d2 = x2 - y2[j]
+                d3 = x3 - y3[j]
+                out[j] = fma(d3, d3, fma(d2, d2, fma(d1, d1, fma(d0, d0, out[j]))))
+        for k in range(depth - depth % 4, depth):
+            last = X_at(y, k * columns)
+            for j in range(columns):
+                d0 = row[k] - last[j]
+                out[j] = fma(d0, d0, out[j])
+        if ROOT:
+            for j in range(columns):
+                out[j] = sqrt(out[j])
+    return 0
