@@ -7,17 +7,19 @@ from typing import Any
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
+from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import F32, I32
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import MS
 from onnx_numba.ops.contrib_quant import as_floats, one_number
-from onnx_numba.ops.pool import average_pool, max_pool
+from onnx_numba.ops.pool import average_pool, lowest
 from onnx_numba.ops.quant import qlinear_conv, quantised
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.window import window
 
+Index = tuple[Dim, ...]
 Ints = Sequence[int] | None
 
 
@@ -91,12 +93,13 @@ def nhwc_max_pool(
     b: Builder, x: Tensor, *, kernel_shape: Sequence[int], auto_pad: str = "NOTSET", ceil_mode: int = 0, dilations: Ints = None,
     pads: Ints = None, strides: Ints = None,
 ) -> Tensor:  # fmt: skip
-    """The greatest element of every window of an image whose channels lie last."""
+    """The greatest element of every window of an image whose channels lie last, along which it is computed."""
+    view = window(
+        b, x.shape[1:-1], kernel_shape, auto_pad=auto_pad, ceil_mode=ceil_mode, dilations=dilations, pads=pads, strides=strides
+    )  # fmt: skip
 
-    def pooled(image: Tensor) -> Any:
-        return max_pool(
-            b, image, kernel_shape=kernel_shape, auto_pad=auto_pad, ceil_mode=ceil_mode, dilations=dilations, pads=pads,
-            strides=strides,
-        )  # fmt: skip
+    def element(p: Index, r: Index) -> Expr:
+        at, inside = view.source(p[1:-1], r)
+        return e.guard(inside, x[(p[0], *at, p[-1])], lowest(x.dtype))
 
-    return channels_first(b, x, 1, pooled)
+    return b.reduction("max", (x.shape[0], *view.outputs, x.shape[-1]), view.kernel, element, x.dtype)
