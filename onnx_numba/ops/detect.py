@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +14,7 @@ from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import DTYPES, I64
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.convolution import biased, require_groups
+from onnx_numba.ops.points import Points
 from onnx_numba.ops.product import product
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.window import window
@@ -125,19 +123,12 @@ def deform_conv(
         weight = 1.0 - e.unary("abs", e.cast(e.dimval(side), kind) - (exact - base))
         return e.where(inside, found, e.lit(-1, I64)), e.where(inside, weight, e.lit(0.0, kind))
 
-    indices = [b.compute((2, *points), lambda r, *at, k=k: tap(k, r, at)[0], I64) for k in range(rank)]
-    weights = [b.compute((2, *points), lambda r, *at, k=k: tap(k, r, at)[1], kind) for k in range(rank)]
+    made = Points(b, x, points, 2, tap, kind, True)
     shared = d.floordiv(x.shape[1], offset_group)
 
     def sample(*i: Dim) -> Expr:
         at = (i[0], 0 if offset_group == 1 else d.floordiv(i[1], shared), *i[2:])
-        total: Expr | None = None
-        for sides in itertools.product(range(2), repeat=rank):
-            where = [table[(side, *at)] for table, side in zip(indices, sides, strict=True)]
-            value = e.guard(e.all_of(*(v >= 0 for v in where)), e.cast(x[(i[0], i[1], *where)], kind), 0)
-            term = functools.reduce(operator.mul, (table[(side, *at)] for table, side in zip(weights, sides, strict=True))) * value
-            total = term if total is None else total + term
-        assert total is not None
+        total = made.total(i[:2], at)
         return total if strength is None else total * e.cast(strength[at], kind)
 
     depth, columns = channels * d.product(kernel), d.product(out)

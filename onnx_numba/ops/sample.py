@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
-import operator
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
-from onnx_numba.ir.loop import Object, Shape, Tensor
-from onnx_numba.ir.types import DTYPES, F64, I64, DType
+from onnx_numba.ir.loop import Object, Tensor
+from onnx_numba.ir.types import DTYPES, F64, I64
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import MS, by_parts
+from onnx_numba.ops.points import Points
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.resize import cubic_weight
 from onnx_numba.ops.settle import elements, is_strings, settle, strings_too
 
 Extent = Dim | int
 Index = tuple[Dim, ...]
-Tap = Callable[[int, Dim, Index], tuple[Expr, Expr]]
-"""An element on an axis that a point is made of, and its weight."""
-Made = Callable[[Index, Sequence[Extent]], tuple[Expr, Expr | None]]
-"""The position of such an element in the image, and its weight."""
 _CUBIC_A = -0.75
 _TAPS = {"nearest": 1, "linear": 2, "cubic": 4}
 """Elements along an axis that a point is made of."""
-_TABLED = 4
-"""Elements of a point up to which each of them is looked up."""
 _WRITTEN_OUT = 8
 """Elements of a point up to which their sum is an expression, which takes a loop and its start less."""
 
@@ -81,65 +72,13 @@ def _sampled(b: Builder, x: Tensor, grid: Tensor, align_corners: int, mode: str,
         base = e.unary("floor", place)
         step = e.dimval(r) - 1 if mode == "cubic" else e.dimval(r)
         distance = e.unary("abs", e.cast(step, kind) - (place - base))
-        return e.cast(base, I64) + step, cubic_weight(distance, _CUBIC_A) if mode == "cubic" else 1.0 - distance
+        return axes[k].index(e.cast(base, I64) + step), cubic_weight(distance, _CUBIC_A) if mode == "cubic" else 1.0 - distance
 
-    # Of every point they are the same in all channels.
-    count = _TAPS[mode]
-    taps = list(itertools.product(range(count), repeat=rank))
-    if len(taps) <= _TABLED:
-        made = _table(b, axes, points, count, tap, kind if mode != "nearest" else None)
-    else:
-        made = _table_by_axis(b, axes, points, count, tap, kind)
-    flat = b.reshape(x, (*x.shape[:2], d.product(x.shape[2:])))
-
-    def term(i: Index, r: Sequence[Extent]) -> Expr:
-        place, weight = made((i[0], *i[2:]), r)
-        value = flat[(i[0], i[1], place)]
-        if padding_mode == "zeros":
-            value = e.guard(place >= 0, value, 0)
-        return value if weight is None else weight * e.cast(value, kind)
-
-    if len(taps) > _WRITTEN_OUT:
-        return b.cast(b.reduction("sum", shape, (count,) * rank, term, kind), x.dtype)
-    total = b.compute(shape, lambda *i: functools.reduce(operator.add, (term(i, r) for r in taps)), x.dtype if mode == "nearest" else kind)
-    return b.cast(total, x.dtype)
-
-
-def _joined(axes: list[_Border], places: list[Expr]) -> Expr:
-    """The position in an image of a pixel at places on its axes, -1 if it does not count."""
-    flat = functools.reduce(lambda v, k: v * e.dimval(axes[k].extent) + places[k], range(1, len(axes)), places[0])
-    return e.where(e.all_of(*(v >= 0 for v in places)), flat, -1) if axes[0].mode == "zeros" else flat
-
-
-def _table(b: Builder, axes: list[_Border], points: Shape, count: int, tap: Tap, kind: DType | None) -> Made:
-    """Every element of every point, looked up, with weights if they have a type.
-
-    What an axis says of a point is computed several times over, but not for every channel.
-    """
-    rank = len(axes)
-    shape = (*(count,) * rank, *points)
-
-    def place(*at: Dim) -> Expr:
-        return _joined(axes, [axis.index(tap(k, at[k], at[rank:])[0]) for k, axis in enumerate(axes)])
-
-    def weight(*at: Dim) -> Expr:
-        return functools.reduce(operator.mul, (tap(k, at[k], at[rank:])[1] for k in range(rank)))
-
-    places, weights = b.compute(shape, place, I64), None if kind is None else b.compute(shape, weight, kind)
-    return lambda at, r: (places[(*r, *at)], None if weights is None else weights[(*r, *at)])
-
-
-def _table_by_axis(b: Builder, axes: list[_Border], points: Shape, count: int, tap: Tap, kind: DType) -> Made:
-    """The same with a table for each axis, which are joined for every channel."""
-    shape = (count, *points)
-    places = [b.compute(shape, lambda r, *at, k=k: axes[k].index(tap(k, r, at)[0]), I64) for k in range(len(axes))]
-    weights = [b.compute(shape, lambda r, *at, k=k: tap(k, r, at)[1], kind) for k in range(len(axes))]
-
-    def made(at: Index, r: Sequence[Extent]) -> tuple[Expr, Expr]:
-        found, parts = ([table[(r[k], *at)] for k, table in enumerate(tables)] for tables in (places, weights))
-        return _joined(axes, found), functools.reduce(operator.mul, parts)
-
-    return made
+    made = Points(b, x, points, _TAPS[mode], tap, None if mode == "nearest" else kind, padding_mode == "zeros")
+    if len(made.sides) > _WRITTEN_OUT:
+        counts = (_TAPS[mode],) * rank
+        return b.cast(b.reduction("sum", shape, counts, lambda i, r: made.term(i[:2], (i[0], *i[2:]), r), kind), x.dtype)
+    return b.cast(b.compute(shape, lambda *i: made.total(i[:2], (i[0], *i[2:])), made.kind or x.dtype), x.dtype)
 
 
 class _Border:
