@@ -6,7 +6,7 @@ A `Tensor` has a *definition*:
 * `Reduce`: element [p …] folds an expression over reduction variables [r …]. Matmul, conv and pool are reductions too; a
   `Contraction` hint lets the CPU schedule choose a tuned kernel instead of the loops.
 * `Reshape`: the same elements in row-major order under another shape.
-* `Concat`: parts side by side along an axis, each written in place by its own loop.
+* `Concat`: parts side by side along an axis, each written in place by its own loop, or by what makes it (`onnx_numba.schedule.place`).
 * `Result`: output of a `TemplateCall` (an algorithm written as a Python kernel), of a `HostCall` (a step in Python), of a `LoopCall` or
   a `BranchCall` (bodies that are programs themselves).
 * `Input`, `Weight`: given from outside.

@@ -14,8 +14,8 @@ from itertools import pairwise
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Opaque, Sym
-from onnx_numba.schedule.fuse import expression_dims
 from onnx_numba.schedule.steps import Group, Member
+from onnx_numba.schedule.uses import expression_dims
 
 SPLIT_LIMIT = 12
 

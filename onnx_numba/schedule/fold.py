@@ -30,7 +30,7 @@ from onnx_numba.ir.loop import (
     call_dims,
 )
 from onnx_numba.schedule.expand import cost, loads, root
-from onnx_numba.schedule.fuse import expression_dims, live_values, updated, uses
+from onnx_numba.schedule.uses import expression_dims, live_values, updated, uses
 
 Array = np.ndarray[Any, Any]
 Evaluate = Callable[[Program, int], Sequence[Array]]

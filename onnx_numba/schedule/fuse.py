@@ -16,12 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
-from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import (
     Check,
     Concat,
-    DimSource,
-    ElementSource,
     Input,
     Map,
     Object,
@@ -29,13 +26,14 @@ from onnx_numba.ir.loop import (
     Reduce,
     Reshape,
     Result,
-    TemplateCall,
     Tensor,
     Weight,
     call_dims,
 )
 from onnx_numba.schedule.expand import Expander, cost, linear, loads, nesting, root
+from onnx_numba.schedule.place import Places, placed, wholes
 from onnx_numba.schedule.steps import CallStep, Group, Member, Step
+from onnx_numba.schedule.uses import definition_dims, dim_tensors, expression_dims, live_values, uses
 
 INLINE_COST = 4
 """A map at most this costly is recomputed by each of its consumers."""
@@ -52,87 +50,6 @@ SERIAL_ROWS, SERIAL_WORK = 2, 65536
 
 
 Variables = tuple[Sym, ...]
-
-
-def dim_tensors(values: Iterable[Dim | int]) -> set[Tensor]:
-    """Stored tensors whose elements or run-time shape these dims are read from."""
-    found: set[Tensor] = set()
-    seen: set[Sym] = set()
-    stack = [symbol for value in values for symbol in d.symbols(value)]
-    while stack:
-        symbol = stack.pop()
-        if symbol in seen:
-            continue
-        seen.add(symbol)
-        if isinstance(symbol.source, ElementSource):
-            found.add(root(symbol.source.tensor))
-        elif isinstance(symbol.source, tuple) and isinstance(symbol.source[0], Tensor):
-            found.add(symbol.source[0])
-        elif isinstance(symbol.source, DimSource):
-            stack += d.symbols(symbol.source.value)
-        elif symbol.extent is not None:
-            stack += d.symbols(symbol.extent)
-    return found
-
-
-def expression_dims(value: Expr) -> list[Dim | int]:
-    """All dims that an expression mentions."""
-    found: list[Dim | int] = []
-    for node in e.walk(value):
-        if isinstance(node, e.DimVal):
-            found.append(node.value)
-        elif isinstance(node, e.Load):
-            found.extend(node.index)
-    return found
-
-
-def live_values(program: Program) -> list[Tensor | Object]:
-    """Values that the outputs depend on, in program order."""
-    live: set[int] = set()
-    stack: list[Tensor | Object] = [v for _, v in program.outputs]
-    # A template writes all its outputs, so that none is left out where one is used.
-    together: defaultdict[int, list[Tensor | Object]] = defaultdict(list)
-    for value in program.values:
-        if isinstance(value.definition, Result) and isinstance(value.definition.call, TemplateCall):
-            together[id(value.definition.call)].append(value)
-    while stack:
-        value = stack.pop()
-        if id(value) in live:
-            continue
-        live.add(id(value))
-        stack.extend(uses(value))
-        if isinstance(value.definition, Result):
-            stack.extend(together[id(value.definition.call)])
-    return [v for v in program.values if id(v) in live]
-
-
-def uses(value: Tensor | Object) -> list[Tensor | Object]:
-    """What a value is made of."""
-    definition = value.definition
-    used: list[Tensor | Object] = []
-    if isinstance(value, Tensor):
-        used += dim_tensors([*value.shape, *(x for c in value.checks for x in (c.a, c.b))])
-    if isinstance(definition, (Map, Reduce)):
-        used += [x.tensor for x in loads(definition.expr)]
-        used += dim_tensors(expression_dims(definition.expr))
-        if isinstance(definition, Reduce):
-            used += dim_tensors(v.extent for v in definition.rvars if v.extent is not None)
-            used += definition.hint.operands if definition.hint else ()
-    elif isinstance(definition, Reshape):
-        used.append(definition.source)
-    elif isinstance(definition, Concat):
-        used += definition.parts
-        used += dim_tensors(definition.offsets)
-    elif isinstance(definition, Result):
-        used += [x for x in definition.call.inputs if x is not None]
-        used += dim_tensors(call_dims(definition.call))
-    return used
-
-
-def updated(result: Result) -> Tensor | None:
-    """The input whose block a call's output takes over."""
-    call = result.call
-    return call.inputs[call.inplace] if isinstance(call, TemplateCall) and call.inplace is not None and result.index == 0 else None
 
 
 def stored_tensors(program: Program, values: Sequence[Tensor | Object]) -> tuple[set[Tensor], set[Tensor]]:
@@ -153,7 +70,7 @@ def stored_tensors(program: Program, values: Sequence[Tensor | Object]) -> tuple
                     readers[root(operand)].append(value)
         if isinstance(value, Tensor) or isinstance(definition, Result):
             dims = value.shape if isinstance(value, Tensor) else ()
-            forced |= dim_tensors(dims) | {t for u in _definition_dims(definition) for t in dim_tensors([u])}
+            forced |= dim_tensors(dims) | {t for u in definition_dims(definition) for t in dim_tensors([u])}
             if isinstance(value, Tensor):
                 forced |= dim_tensors(x for c in value.checks for x in (c.a, c.b))
     finished = _finished(values, readers)
@@ -197,17 +114,6 @@ def _finished(values: Sequence[Tensor | Object], readers: Mapping[Tensor, Sequen
     return {t for t, found in made_of.items() if any(p in inside and any(p not in made_of.get(r, ()) for r in readers[t]) for p in found)}
 
 
-def _definition_dims(definition: object) -> list[Dim | int]:
-    if isinstance(definition, (Map, Reduce)):
-        found = expression_dims(definition.expr)
-        if isinstance(definition, Reduce):
-            found += [v.extent for v in definition.rvars if v.extent is not None]
-        return found
-    if isinstance(definition, Concat):
-        return list(definition.offsets)
-    return call_dims(definition.call) if isinstance(definition, Result) else []
-
-
 def _repeats(consumer: Tensor, used: Tensor) -> bool:
     """Whether the consumer reads elements of ``used`` more than once (by broadcast, a gather, or an inner product)."""
     definition = consumer.definition
@@ -220,8 +126,10 @@ def _repeats(consumer: Tensor, used: Tensor) -> bool:
     return domain != used.size
 
 
-def members_of(tensor: Tensor, expander: Expander) -> Iterable[tuple[Member, tuple[Sym, ...], tuple[Sym, ...], tuple[Sym, ...]]]:
-    """The loops that compute a stored map, reduction or concatenation: (member, pvars, rvars, order)."""
+def members_of(
+    tensor: Tensor, expander: Expander, places: Places
+) -> Iterable[tuple[Member, tuple[Sym, ...], tuple[Sym, ...], tuple[Sym, ...]]]:
+    """The loops that compute a stored map, reduction or concatenation: (member, pvars, rvars, order); none for parts in their places."""
     definition = tensor.definition
     if isinstance(definition, Map):
         position = linear([d.dim(v) for v in definition.vars], tensor.shape)
@@ -233,7 +141,10 @@ def members_of(tensor: Tensor, expander: Expander) -> Iterable[tuple[Member, tup
         )
         yield member, definition.vars, definition.rvars, definition.order
     elif isinstance(definition, Concat):
-        for part, offset in zip(definition.parts, definition.offsets, strict=True):
+        for number, (part, offset) in enumerate(zip(definition.parts, definition.offsets, strict=True)):
+            place = places.get(root(part))
+            if place is not None and place.whole is tensor and place.number == number:
+                continue
             variables = tuple(Sym(f"i{k}", extent=x) for k, x in enumerate(part.shape))
             at: list[Dim | int] = [d.dim(v) for v in variables]
             value = expander(part[tuple(at)])
@@ -244,9 +155,11 @@ def members_of(tensor: Tensor, expander: Expander) -> Iterable[tuple[Member, tup
 class Fuser:
     """Builds the steps of a program one stored tensor at a time."""
 
-    def __init__(self, stored: set[Tensor], optional: set[Tensor]) -> None:
+    def __init__(self, stored: Set[Tensor], optional: Set[Tensor], pinned: Set[Tensor], places: Places) -> None:
         self.stored = stored
         self.optional = optional
+        self.pinned = pinned
+        self.places = places
         self.steps: list[Step] = []
         self.step_of: dict[object, list[Step]] = defaultdict(list)  # tensor or object → steps that write it
         self.needs: dict[int, set[int]] = {}  # step id → ids of steps it depends on
@@ -261,7 +174,7 @@ class Fuser:
             self._add_call(value, definition)
         elif isinstance(value, Tensor) and value in self.stored and not isinstance(definition, (Input, Weight, Reshape)):
             expander = Expander(lambda t: t in self.stored)
-            for member, pvars, rvars, order in members_of(value, expander):
+            for member, pvars, rvars, order in members_of(value, expander, self.places):
                 checks = list(dict.fromkeys([*value.checks, *expander.checks]))
                 origins = list(dict.fromkeys([*reversed(expander.origins), *([value.origin] if value.origin else [])]))
                 self._add_member(member, pvars, rvars, order, checks, origins)
@@ -283,7 +196,7 @@ class Fuser:
             step.checks += value.checks
             self._depend(step, dim_tensors(x for c in value.checks for x in (c.a, c.b)))
             self._depend(step, dim_tensors(s for s in value.shape if not self._own_dim(s, step)))
-        self.step_of[value].append(step)
+        self._made_by(value, step)
 
     def _own_dim(self, value: Dim | int, step: CallStep) -> bool:
         return any(isinstance(s.source, tuple) and s.source[0] in step.outputs for s in d.symbols(value))
@@ -315,7 +228,8 @@ class Fuser:
             target = self.by_id[group]
             assert isinstance(target, Group)
             joined = _legal(target, member, pvars, rvars, order)
-            if joined is None or self._cycle(target, used | dims) or any(t in target.writes for t in dims):
+            apart = dims.isdisjoint(target.writes) and not any(t in used | dims for t in wholes(target.writes, self.places))
+            if joined is None or not apart or self._cycle(target, used | dims):
                 continue
             _join(target, joined, rvars, order)
             target.checks = list(dict.fromkeys([*target.checks, *checks]))
@@ -330,8 +244,15 @@ class Fuser:
         self._depend(step, used | dims)
         self._written_by(step, member, used if rvars else ())
 
+    def _made_by(self, value: Tensor | Object, step: Step) -> None:
+        """Note which step makes a value, and thereby something of what it is a part of."""
+        self.step_of[value].append(step)
+        if isinstance(value, Tensor):
+            for whole in wholes([value], self.places):
+                self.step_of[whole].append(step)
+
     def _written_by(self, step: Step, member: Member, reduced: Iterable[Tensor]) -> None:
-        self.step_of[member.target].append(step)
+        self._made_by(member.target, step)
         for tensor in reduced:
             self.sweeps[tensor].append(step)
 
@@ -369,8 +290,6 @@ class Fuser:
     def _internal(self, member: Member, readers: set[int], step: Step) -> bool:
         movable = member.target in self.optional or (member.kind != "map" and member.target not in self.pinned)
         return movable and readers == {id(step)}
-
-    pinned: Set[Tensor] = frozenset()
 
     def _visit(self, step: int, done: dict[int, None]) -> None:
         stack = [(step, iter(sorted(self.needs[step], key=self.number.__getitem__)))]
@@ -463,21 +382,22 @@ def _join(group: Group, member: Member, rvars: tuple[Sym, ...], order: tuple[Sym
     group.members.append(member)
 
 
-def fuse(program: Program) -> list[Step]:
-    """The program's steps in an order in which each comes after what it reads."""
+def fuse(program: Program) -> tuple[list[Step], Places]:
+    """The program's steps in an order in which each comes after what it reads, and the places of parts in concatenations."""
     values = live_values(program)
     stored, optional = stored_tensors(program, values)
-    fuser = Fuser(stored, optional)
-    pinned = {root(v) for _, v in program.outputs if isinstance(v, Tensor)}
+    given = {root(v) for _, v in program.outputs if isinstance(v, Tensor)}
+    places = placed(values, stored, given)
+    pinned = given | set(places)
     for value in values:
         if isinstance(value.definition, Result):
             pinned |= {root(t) for t in value.definition.call.inputs if isinstance(t, Tensor)}
         if isinstance(value, Tensor):
-            pinned |= dim_tensors([*value.shape, *_definition_dims(value.definition)])
+            pinned |= dim_tensors([*value.shape, *definition_dims(value.definition)])
             pinned |= dim_tensors(x for c in value.checks for x in (c.a, c.b))
             if isinstance(value.definition, Reduce) and value.definition.hint and value.definition.hint.tuned:
                 pinned |= {root(t) for t in value.definition.hint.operands}
-    fuser.pinned = pinned
+    fuser = Fuser(stored, optional - set(places), pinned, places)
     for value in values:
         fuser.add(value)
-    return fuser.finish()
+    return fuser.finish(), places

@@ -25,8 +25,8 @@ from onnx_numba.ir.expr import Expr, Flat, Load
 from onnx_numba.ir.loop import Map, Object, Program, Reduce, Tensor, Weight
 from onnx_numba.schedule.domain import normalise
 from onnx_numba.schedule.expand import loads
-from onnx_numba.schedule.fuse import live_values, uses
 from onnx_numba.schedule.steps import Group, Step
+from onnx_numba.schedule.uses import live_values, uses
 
 SHORT = 128
 """Terms up to which a sum is short: a few vectors, and what is left over."""

@@ -36,8 +36,9 @@ from onnx_numba.ir.plan import BAD_VALUE, SHAPE_MISMATCH, HostStep, Kernel, Plan
 from onnx_numba.ir.types import U8, DType, Extent, TensorType, ValueType
 from onnx_numba.schedule.control import Control
 from onnx_numba.schedule.expand import view_checks
-from onnx_numba.schedule.fuse import dim_tensors, updated
+from onnx_numba.schedule.place import Places, wholes
 from onnx_numba.schedule.steps import CallStep, Group, Step
+from onnx_numba.schedule.uses import dim_tensors, updated
 
 NEGATIVE = "a size of {a}"
 
@@ -59,12 +60,13 @@ class Planner:
 
     def __init__(
         self, program: Program, steps: Sequence[Step], kernels: Mapping[int, Sequence[KernelSource]],
-        bodies: Mapping[int, Sequence[Plan]], embedded: bool,
+        bodies: Mapping[int, Sequence[Plan]], places: Places, embedded: bool,
     ) -> None:  # fmt: skip
         self.program = program
         self.schedule = steps
         self.sources = kernels  # by id of the step
         self.bodies = bodies  # likewise: plans of subgraphs
+        self.places = places  # of tensors that lie in the blocks of others
         self.embedded = embedded  # whether the plan becomes part of another, which takes its outputs where they are
         self.code: list[tuple[Any, ...]] = []
         self.slot_values: dict[int, int] = {}
@@ -196,17 +198,36 @@ class Planner:
             self._buffers[base] = buffer
         return self._buffers[base]
 
+    def _block(self, tensor: Tensor) -> Tensor:
+        """The tensor that has the block in which a tensor lies."""
+        base = storage(tensor)
+        *_, last = base, *wholes([base], self.places)
+        return last
+
+    def _fitting(self, tensor: Tensor, vacant: list[int]) -> int:
+        """Take from vacant buffers the one that grows least for a tensor, or else has least to spare; the last where sizes are unknown."""
+        need, found = tensor.size, vacant[-1]
+        held = {buffer: [t.size for t in self._tenants[buffer]] for buffer in reversed(vacant)}
+        if isinstance(need, int) and all(isinstance(size, int) for sizes in held.values() for size in sizes):
+            spare = {buffer: max(size for size in sizes if isinstance(size, int)) - need for buffer, sizes in held.items()}
+            found = min(spare, key=lambda buffer: (spare[buffer] < 0, abs(spare[buffer])))
+        vacant.remove(found)
+        return found
+
     def _share_blocks(self) -> None:
         """Give tensors buffers; one that is written after another's last use takes over its buffer."""
         last = self._lifetimes()
         free: dict[str, list[int]] = {}
         for position, step in enumerate(self.schedule):
             for tensor in self._writes(step):
-                if tensor in self._buffers:
-                    continue
-                vacant = free.get(tensor.dtype.name) if tensor not in self._outputs else None
-                self._buffers[tensor] = vacant.pop() if vacant else self.new_buffer(tensor.dtype.name)
-                self._tenants.setdefault(self._buffers[tensor], []).append(tensor)
+                block = self._block(tensor)
+                if block not in self._buffers:
+                    vacant = free.get(block.dtype.name) if block not in self._outputs else None
+                    self._buffers[block] = self._fitting(block, vacant) if vacant else self.new_buffer(block.dtype.name)
+                    self._tenants.setdefault(self._buffers[block], []).append(block)
+                for part in (tensor, *wholes([tensor], self.places)):
+                    if part not in self._buffers:
+                        self._buffers[part] = self.new_buffer(part.dtype.name)
             for tensor in last.get(position, ()):
                 if tensor not in self._outputs and self._tenants.get(self._buffers.get(tensor, -1)):
                     free.setdefault(tensor.dtype.name, []).append(self._buffers[tensor])
@@ -269,7 +290,7 @@ class Planner:
 
     def _choose_outputs(self) -> None:
         """Let kernels write outputs directly where the output is one kernel's whole result and its dims are known by then."""
-        written = {t for step in self.schedule for t in self._writes(step)}
+        written = {self._block(t) for step in self.schedule for t in self._writes(step)}
         for number, (_, value) in enumerate(self.program.outputs):
             if not isinstance(value, Tensor):
                 continue
@@ -305,12 +326,12 @@ class Planner:
         last: dict[Tensor, int] = {}
         for position, step in enumerate(self.schedule):
             for tensor in self._reads(step):
-                last[storage(tensor)] = position
+                last[self._block(tensor)] = position
         for _, value in self.program.outputs:
             if isinstance(value, Tensor):
-                last.pop(storage(value), None)
+                last.pop(self._block(value), None)
                 for tensor in dim_tensors(value.shape):
-                    last.pop(storage(tensor), None)
+                    last.pop(self._block(tensor), None)
         self._keep_with_results(last)
         done: dict[int, list[Tensor]] = {}
         for tensor, position in last.items():
@@ -324,7 +345,7 @@ class Planner:
             if not isinstance(step, CallStep) or not isinstance(step.call, (LoopCall, BranchCall)):
                 continue
             results = [t for t in step.outputs if isinstance(t, Tensor)]
-            for tensor in map(storage, step.call.inputs):
+            for tensor in map(self._block, step.call.inputs):
                 if any(t not in last for t in results):
                     last.pop(tensor, None)
                 elif tensor in last:
@@ -364,7 +385,12 @@ class Planner:
         if tensor in self._allocated:
             return
         self._allocated.add(tensor)
-        if tensor in self._outputs:
+        if tensor in self.places:
+            place = self.places[tensor]
+            self._allocate(place.whole)
+            at = self.dim(place.offset * tensor.dtype.size)
+            self.code.append(("point", self.buffer(tensor), self.buffer(place.whole), at))
+        elif tensor in self._outputs:
             output = self._outputs[tensor]
             value = self.program.outputs[output][1]
             assert isinstance(value, Tensor)

@@ -7,7 +7,7 @@ Where windows overlap, units do so too, and make some rows twice.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,8 +46,8 @@ def in_planes(steps: list[Step], target: Target) -> list[Step]:
     return [faster(step) for step in steps]
 
 
-def pooled(steps: list[Step], program: Program) -> list[Step]:
-    """The steps, with pools in those convolutions that make what nothing but the pool reads."""
+def pooled(steps: list[Step], program: Program, kept: Container[Tensor] = ()) -> list[Step]:
+    """The steps, with pools in those convolutions that make what nothing but the pool reads; what is ``kept`` is stored anyway."""
     given = {root(v) for _, v in program.outputs if isinstance(v, Tensor)}
     readers: dict[Tensor, list[Step]] = {}
     for step in steps:
@@ -57,7 +57,7 @@ def pooled(steps: list[Step], program: Program) -> list[Step]:
     dropped: set[int] = set()
     for step in steps:
         target = _image(step) if isinstance(step, Group) else None
-        reading = readers.get(target, []) if target is not None and target not in given else []
+        reading = readers.get(target, []) if target is not None and target not in given and target not in kept else []
         if isinstance(step, Group) and target is not None and len(reading) == 1 and isinstance(reading[0], CallStep):
             ended = _with_pool(step, target, reading[0], program.weights)
             if ended is not None:

@@ -45,9 +45,10 @@ def schedule(
             tabulate(program, target)
         fold(program, evaluate)
     in_reading_order(program)
-    steps = in_blocks(fuse(program))
+    fused, places = fuse(program)
+    steps = in_blocks(fused)
     if device == "CPU":
-        steps = pooled(in_planes(across(steps, program.weights), target), program)
+        steps = pooled(in_planes(across(steps, program.weights), target), program, places)
     kernels: list[tuple[KernelSource, list[str]]] = []
     sources: dict[int, list[KernelSource]] = {}
     bodies: dict[int, list[Plan]] = {}
@@ -64,7 +65,7 @@ def schedule(
         made = [_cuda_kernel(step) if device == "CUDA" else _kernel(step, target)]
         sources[id(step)] = made
         kernels += [(kernel, step.origins) for kernel in made]
-    plan = Planner(program, steps, sources, bodies, embedded).build()
+    plan = Planner(program, steps, sources, bodies, places, embedded).build()
     if program.otherwise is not None:
         other = schedule(program.otherwise, target, evaluate, constant, device)
         kernels += other.kernels

@@ -23,7 +23,8 @@ from onnx_numba.ir.loop import Check, Map, Object, Program, Reshape, Result, Tem
 from onnx_numba.ir.types import I8, U8
 from onnx_numba.native.translate import looks_up
 from onnx_numba.schedule.expand import HEAVY, Expander, cost, linear, loads, root
-from onnx_numba.schedule.fuse import INLINE_DEPTH, live_values
+from onnx_numba.schedule.fuse import INLINE_DEPTH
+from onnx_numba.schedule.uses import live_values
 from onnx_numba.target import Target
 from onnx_numba.templates.lookup import translate_bytes
 
