@@ -73,7 +73,7 @@ def generate(group: Group) -> KernelSource:
         case PixelConv():
             text = pixel_source("kernel", spec, lambda _: lines)
         case _:
-            text = conv_source("kernel", spec, lambda _: lines, lambda _: end, _alone(group, body))
+            text = conv_source("kernel", spec, lambda _: lines, lambda _: end, _in_parts(group, body))
     _, _, text = text.partition(":\n")
     used = set(re.findall(r"\w+", "\n".join([*lines, *end, *emitter.blocks[0].lines])))
     head = [f"    x{k} = {t.dtype.name}_p(bufs, {k})" for k, t in enumerate(emitter.buffers) if f"x{k}" in used]
@@ -118,11 +118,16 @@ def _target(group: Group) -> Tensor | None:
     return None
 
 
-def _alone(group: Group, body: Body) -> bool:
-    """Whether what follows the product makes one tensor and reads none of its size: rows of what is not in a cache should be long."""
+def _in_parts(group: Group, body: Body) -> bool:
+    """Whether what follows the product is better run on short rows that are in the first cache than on long ones.
+
+    It is not where it reads a tensor of the product's size or makes two: rows of what is in no cache should be long. Nor where it makes
+    bytes, of which a short row is little more than a vector, and the rest of it is done one by one.
+    """
     made, columns = {m.target for m in group.members}, set(group.pvars[body.batch + body.rows :])
     others = (load for m in group.members[1:] for load in loads(m.expr) if load.tensor not in made)
-    return len(group.writes) == 1 and not any(d.symbols(index) & columns for load in others for index in load.index)
+    alone = len(group.writes) == 1 and not any(d.symbols(index) & columns for load in others for index in load.index)
+    return alone and group.writes[0].dtype.size > 1
 
 
 def _folded(pool: CallStep) -> Tensor:
