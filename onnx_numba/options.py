@@ -27,8 +27,9 @@ class Options:
         ``host``, ``generic`` (runs on every processor of this architecture) or, on x86-64, one of its levels: ``x86-64-v2``, ``-v3``,
         ``-v4``.
     accuracy : str
-        ``fast`` keeps float16 and bfloat16 values in float32 inside a fused kernel, and multiplies the bytes that DequantizeLinear was
-        given rather than what it makes of them; ``strict`` rounds after every operator.
+        ``fast`` keeps float16 and bfloat16 values in float32 inside a fused kernel, multiplies the bytes that DequantizeLinear was given
+        rather than what it makes of them, and rows as bytes where MatMulNBits has ``accuracy_level=4``; ``strict`` rounds after every
+        operator.
     jit : bool
         False runs the generated source as plain Python, for reading, debugging and checking.
     cache : path, None or False
