@@ -162,8 +162,12 @@ def test_index_at_run_time(jit: bool) -> None:
         ("g (float[n,3] x, int64[1,1] i, float[1,3] u) => (float[n,3] y) { y = ScatterND(x, i, u) }", [X, np.full((1, 1), -9), X[:1]]),
         ("g (seq(float[n,3]) x, int64 i) => (float[n,3] y) { y = SequenceAt(x, i) }", [[X], np.array(7)]),
         ("g (float[n] x, int64[1] k) => (float[k] y, int64[k] i) { y, i = TopK(x, k) }", [X[0], np.array([9])]),
+        ("g (float[n,1,2,2] x, float[k,4] r, int64[k] i) => (float[k,1,1,1] y) { y = RoiAlign(x, r, i) }",
+         [np.ones((2, 1, 2, 2), np.float32), np.ones((1, 4), np.float32), np.array([-1])]),
+        ("g (float[n,1,2,2] x, float[k,5] r) => (float[k,1,1,1] y) { y = MaxRoiPool<pooled_shape=[1,1]>(x, r) }",
+         [np.ones((2, 1, 2, 2), np.float32), -np.ones((1, 5), np.float32)]),
     ],
-    ids=["GatherElements", "GatherND", "ScatterElements", "ScatterND", "SequenceAt", "TopK"],
+    ids=["GatherElements", "GatherND", "ScatterElements", "ScatterND", "SequenceAt", "TopK", "RoiAlign", "MaxRoiPool"],
 )
 def test_indices_of_other_operators(text: str, inputs: list[Any], jit: bool) -> None:
     rep = prepared(text, jit)

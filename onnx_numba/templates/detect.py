@@ -34,7 +34,8 @@ def roi_align(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
         region = block // blocks
         channel = (block - region * blocks) * CHANNELS
         count = min(CHANNELS, channels - channel)
-        batch = check_index(ctx, batches[region], dims[0], unit, INDEX_RANGE)
+        given = batches[region]  # no image is counted from the end
+        batch = check_index(ctx, given if given >= 0 else dims[0], dims[0], unit, INDEX_RANGE)
         planes = X_at(image, (batch * channels + channel) * size)
         bins = X_at(out, ((region * channels + channel) * rows + bin_row) * columns)
         left = regions[4 * region] * X(SCALE) - X(OFFSET)
@@ -120,7 +121,8 @@ def max_roi_pool(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     for unit in range(lo, hi):
         region = unit // channels
         channel = unit % channels
-        batch = check_index(ctx, i64(regions[5 * region]), dims[0], unit, INDEX_RANGE)
+        given = i64(regions[5 * region])  # no image is counted from the end
+        batch = check_index(ctx, given if given >= 0 else dims[0], dims[0], unit, INDEX_RANGE)
         plane = X_at(image, (batch * channels + channel) * height * width)
         left = i64(regions[5 * region + 1] * X(SCALE) + copysign(X(0.5), regions[5 * region + 1]))
         top = i64(regions[5 * region + 2] * X(SCALE) + copysign(X(0.5), regions[5 * region + 2]))
