@@ -91,6 +91,20 @@ def walk(ctx, bufs, dims, lo, hi):
         out[j] = at[j]
     return 0
 
+def turns(ctx, bufs, dims, lo, hi):
+    x = f32_p(bufs, 0)
+    cos = f32_p(bufs, 1)
+    sin = f32_p(bufs, 2)
+    out = f32_p(bufs, 3)
+    for t in range(lo, hi):
+        for j in range(2):
+            first = j == 0
+            for i in range(16):
+                in_vectors()
+                other = x[t * 32 + 16 - j * 16 + i] * sin[t * 16 + i]
+                out[t * 32 + j * 16 + i] = x[t * 32 + j * 16 + i] * cos[t * 16 + i] + select(first, -other, other)
+    return 0
+
 def status(ctx, bufs, dims, lo, hi):
     for i in range(lo, hi):
         if dims[i] < 0:
@@ -104,7 +118,7 @@ def total(values, count):
     return s
 """
 SIGNATURES = {"total": "int64(int64*, int64)"}
-NAMES = ("tile", "flags", "waves", "gates", "walk", "status", "total")
+NAMES = ("tile", "flags", "waves", "gates", "walk", "turns", "status", "total")
 DIGESTS = {name: hashlib.sha256((KERNELS + name).encode()).hexdigest() for name in NAMES}
 KERNEL_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
@@ -236,6 +250,16 @@ def test_a_loop_whose_arrays_lie_apart_does_not_compare_where_they_are(library, 
     np.testing.assert_array_equal(out[[0, 89, 360, 449]], np.linspace(-3, 3, 450, dtype="f4")[[0, 89, 360, 449]])
     expected = np.tanh(x[:90].astype("f8")) + x[90:].astype("f8") * y.astype("f8").reshape(5, 90)
     np.testing.assert_allclose(out.reshape(5, 90)[1:4], expected[1:4], 1e-5, 1e-6)
+
+
+def test_a_loop_of_one_vector_is_not_written_out(library):
+    assert "fmul <16 x float>" in str(optimised("turns", Target(TARGETS["x86-64"].triple, "x86-64-v4", LEVELS["x86-64-v4"])))
+    x, cos, sin, out = (np.linspace(-3, 3, count, dtype="f4") for count in (96, 48, 48, 96))
+    assert call(library.address(symbol_of(DIGESTS["turns"])), [x, cos, sin, out], [], 1, 3) == 0
+    one, two = x.reshape(3, 2, 16).transpose(1, 0, 2)
+    cos, sin = cos.reshape(3, 16), sin.reshape(3, 16)
+    expected = np.stack([one * cos - two * sin, two * cos + one * sin], 1)
+    np.testing.assert_allclose(out.reshape(3, 2, 16)[1:], expected[1:], 1e-6, 1e-6)
 
 
 def test_gathers_are_loads_where_those_take_less_time():

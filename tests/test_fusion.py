@@ -209,6 +209,15 @@ def test_several_sizes_gathered_from_a_shape_cost_no_kernel():
     check(rep, [x], np.maximum(x, 0))
 
 
+def test_loops_of_few_whole_vectors_say_so():
+    """LLVM would write them out, and not see the vectors."""
+    rep = prepared("g (float[N,3,16] x, float[N,1,16] z) => (float y) { y=Mul(x,z) }")
+    assert "in_vectors()" in rep.source.rpartition("for ")[2]
+    assert "in_vectors()" not in prepared("g (float[N,3,15] x, float[N,1,15] z) => (float y) { y=Mul(x,z) }").source
+    x, z = normal(5, 3, 16), normal(5, 1, 16)
+    check(rep, [x, z], x * z)
+
+
 def test_loops_that_gather_say_that_their_rounds_are_apart():
     """LLVM cannot compare where arrays lie whose places are only read in the loop, and would take one element at a time."""
     rep = prepared("g (float[N,9] x, int64[5] i) => (float y) { t=Gather<axis=1>(x,i) y=Exp(t) }")

@@ -48,6 +48,8 @@ ROOM = 1 << 14
 """Bytes of a row that may wait in an array of the kernel's own: half of the first-level cache, the other half for what is read."""
 LONG_LOOP = 10
 """Simple operations of a loop from which LLVM no longer takes two vectors at a time of itself."""
+WRITTEN_OUT = 16
+"""Iterations of a loop up to which LLVM writes it out before it makes vectors."""
 SHORT = 128
 """Elements of a row, of which some at a time are a work unit."""
 CHUNK_WORK, CHUNK_LENGTH = 65536, 16384
@@ -411,6 +413,9 @@ class RowWriter(GroupWriter):
         if maps and sum(cost(self.ready(m)) for m in members) >= LONG_LOOP:
             extent, flat = self.innermost.extent, len(self.group.pvars) == 1 and not self.group.rvars
             self.emitter.line(f"interleave({extent if isinstance(extent, int) else TILE if flat else 0})")
+        extent, lanes = self.innermost.extent, self.target.lanes
+        if maps and isinstance(extent, int) and lanes <= extent <= WRITTEN_OUT and extent % lanes == 0:
+            self.emitter.line("in_vectors()")
         if any(m.kind == "map" for m in members) and self._gathers(members):
             self.emitter.line("apart()")
 
