@@ -40,7 +40,9 @@ def transform(b: Builder, lines: Tensor, kept: Extent, inverse: bool) -> Tensor:
     roots = b.compute((n, 2), root, dtype)
     shape = (*lines.shape[:-2], kept, 2)
     count = d.product(lines.shape[:-2])
-    lanes = _LANES if isinstance(n, int) and n <= _SIDE_BY_SIDE and count != 1 else 1
+    lanes = 1
+    if isinstance(n, int) and n <= _SIDE_BY_SIDE:  # no more than there are lines to fill them
+        lanes = min(_LANES, 1 << max(count - 1, 0).bit_length()) if isinstance(count, int) else _LANES
     (result,) = b.template(
         dft_kernel, [lines, roots], [(dtype, shape)], total=d.ceildiv(count, lanes), dims=(count, n, kept), types={"X": dtype},
         constants={"LANES": lanes}, scratch=(n + 1) * 4 * lanes * dtype.size,
