@@ -51,7 +51,7 @@ def pooled(steps: list[Step], program: Program, kept: Container[Tensor] = ()) ->
     given = {root(v) for _, v in program.outputs if isinstance(v, Tensor)}
     readers: dict[Tensor, list[Step]] = {}
     for step in steps:
-        for tensor in dict.fromkeys(reads(step)):
+        for tensor in dict.fromkeys(_reads(step)):
             readers.setdefault(tensor, []).append(step)
     made: dict[int, Step] = {}
     dropped: set[int] = set()
@@ -66,8 +66,7 @@ def pooled(steps: list[Step], program: Program, kept: Container[Tensor] = ()) ->
     return [made.get(id(step), step) for step in steps if id(step) not in dropped]
 
 
-def reads(step: Step) -> Iterable[Tensor]:
-    """Tensors in memory that a step reads."""
+def _reads(step: Step) -> Iterable[Tensor]:
     if isinstance(step, CallStep):
         return [root(t) for t in step.call.inputs if isinstance(t, Tensor)]
     written = {m.target for m in step.members}
