@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -36,13 +36,16 @@ from onnx_numba.codegen.cpu import GroupWriter
 from onnx_numba.codegen.emitter import Block, Emitter, Var
 from onnx_numba.codegen.kernel import KernelSource, named
 from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
+from onnx_numba.ir.expr import Expr, Load
 from onnx_numba.ir.loop import TemplateCall, Tensor
+from onnx_numba.ir.types import DTYPES
 from onnx_numba.schedule.domain import merge, mergeable, rewrite
 from onnx_numba.schedule.expand import loads, root, unravel
 from onnx_numba.schedule.steps import CallStep, Group
 from onnx_numba.schedule.tune import Body
-from onnx_numba.templates.conv import conv_source
+from onnx_numba.templates.conv import Conv, conv_source
 from onnx_numba.templates.depthwise import Depthwise, depthwise_source
 from onnx_numba.templates.gemm import Gemm, gemm_source
 from onnx_numba.templates.pixels import PixelConv, pixel_source
@@ -65,17 +68,18 @@ def generate(group: Group) -> KernelSource:
     end = [] if group.pool is None else _pool(group.pool, emitter)
     if group.pool is not None and group.pool_first:
         lines, end = [], [*end, *_results(group.pool, emitter), *lines]
+    start = _prologue(group, body, emitter)
     match spec:
         case Gemm():
             text = gemm_source("kernel", spec, lambda _: lines)
         case Depthwise():
             text = depthwise_source("kernel", spec, lambda _: lines)
         case PixelConv():
-            text = pixel_source("kernel", spec, lambda _: lines)
-        case _:
-            text = conv_source("kernel", spec, lambda _: lines, lambda _: end, _in_parts(group, body))
+            text = pixel_source("kernel", spec, lambda _: lines, start)
+        case Conv():
+            text = conv_source("kernel", spec, lambda _: lines, lambda _: end, _in_parts(group, body), start)
     _, _, text = text.partition(":\n")
-    used = set(re.findall(r"\w+", "\n".join([*lines, *end, *emitter.blocks[0].lines])))
+    used = set(re.findall(r"\w+", "\n".join([*start, *lines, *end, *emitter.blocks[0].lines])))
     head = [f"    x{k} = {t.dtype.name}_p(bufs, {k})" for k, t in enumerate(emitter.buffers) if f"x{k}" in used]
     head += [f"    s{k} = dims[{k}]" for k in range(len(emitter.dims)) if f"s{k}" in used]
     source = [*head, *emitter.blocks[0].lines, *text.rstrip().splitlines()]
@@ -281,6 +285,35 @@ def _columns(emitter: EpilogueEmitter, columns: Sequence[Sym]) -> Iterator[str]:
         emitter.define(f"kk * {length} - j0", start)
         with emitter.loop(along, "jj", f"max(-{start}, 0)", f"min({length}, j1 - j0 - {start})"):
             yield f"line[{start} + jj]"
+
+
+def _prologue(group: Group, body: Body, emitter: EpilogueEmitter) -> list[str]:
+    """The lines that change what a convolution has laid out of an image: see `onnx_numba.templates.conv.altered`."""
+    if group.prologue is None:
+        return []
+    hint = group.members[0].hint
+    assert hint is not None and isinstance(body.spec, (Conv, PixelConv))
+    maker, (batch, row, column) = _axes(group.prologue, body)
+    (member,), source = maker.members, hint.operands[0]
+    value = Var("value", DTYPES[source.dtype.compute])
+
+    def leaf(node: Expr, again: Callable[[Expr], Expr]) -> Expr | None:
+        return value if isinstance(node, Load) and node.tensor is source else node if isinstance(node, Load) else None
+
+    unit = Block(2, (batch,))
+    emitter.names[batch] = "batch"
+    emitter.blocks.append(unit)
+    with emitter.loop(row, "ii", "i0", "i1"):
+        emitter.line(f"line = {source.dtype.name}_at(patch, (ii - i0) * held)")
+        with emitter.loop(column, "jj", "", "width"):
+            emitter.line(f"interleave({body.spec.tile.lanes})")
+            emitter.define("line[jj]", value.text)
+            emitter.blocks[-1].owned.add(value.text)
+            result = e.rewrite(member.expr, leaf, {})
+            emitter.count_uses([result])
+            emitter.line(f"line[jj] = {emitter.value(result)}")
+    emitter.blocks.pop()
+    return [line.removeprefix("        ") for line in unit.lines]
 
 
 def _axes(group: Group, body: Body) -> tuple[Group, list[Sym]]:

@@ -16,6 +16,7 @@ from onnx_numba.schedule.fuse import fuse
 from onnx_numba.schedule.layout import across, in_reading_order
 from onnx_numba.schedule.planner import Planner, storage
 from onnx_numba.schedule.pooled import in_planes, pooled
+from onnx_numba.schedule.prologue import with_prologues
 from onnx_numba.schedule.steps import CallStep, Group, Step
 from onnx_numba.schedule.tabulate import tabulate
 from onnx_numba.schedule.tune import tune
@@ -48,7 +49,7 @@ def schedule(
     fused, places = fuse(program)
     steps = in_blocks(fused)
     if device == "CPU":
-        steps = pooled(in_planes(across(steps, program.weights), target), program, places)
+        steps = with_prologues(pooled(in_planes(across(steps, program.weights), target), program, places), program, places)
     kernels: list[tuple[KernelSource, list[str]]] = []
     sources: dict[int, list[KernelSource]] = {}
     bodies: dict[int, list[Plan]] = {}

@@ -46,7 +46,8 @@ class Group:
     """Members with one parallel domain ``pvars`` and one reduced domain ``rvars``; ``order`` has all variables in axis order.
 
     With a ``pool``, a call of `onnx_numba.templates.pool.fold_windows`, what the members make is not stored but folded. ``pool_first`` says
-    that this comes before all members but the first, which then have fewer elements.
+    that this comes before all members but the first, which then have fewer elements. A ``prologue`` is a group of one map, which
+    changes what the first member, a convolution, has read.
     """
 
     pvars: tuple[Sym, ...]
@@ -57,6 +58,7 @@ class Group:
     origins: list[str] = field(default_factory=list)
     pool: CallStep | None = None
     pool_first: bool = False
+    prologue: Group | None = None
 
     @property
     def writes(self) -> list[Tensor]:

@@ -64,6 +64,8 @@ class Body:
     batch, rows : int
         How many of the result's axes number matrices (or images), and how many of the following ones the rows of a block; the rest
         are its columns.
+    image : tuple of Dim or int
+        The shape of the image that a convolution reads, of whose tensor it may be a view.
     """
 
     spec: Gemm | Conv | Depthwise | PixelConv
@@ -72,6 +74,7 @@ class Body:
     unit_work: Extent
     batch: int
     rows: int
+    image: Shape = ()
 
 
 @record
@@ -222,7 +225,8 @@ class _Tuner:
         dims = spec.dims(x.shape[0], group, channels, filters, size, out, before)
         work = d.dmin(filters, dims[3]) * d.dmin(columns, dims[4]) * channels * spec.taps
         checks = [c for t in (x, *fill) for c in view_checks(t)]
-        return Body(spec, dims, spec.work_units(x.shape[0], dims), work, 1, 1), (root(x), weights, *map(root, fill)), checks
+        body = Body(spec, dims, spec.work_units(x.shape[0], dims), work, 1, 1, x.shape)
+        return body, (root(x), weights, *map(root, fill)), checks
 
     def _with_rows(self, spec: Conv, group: int, channels: Extent, filters: Extent, out: Shape) -> Conv:
         """The same convolution with whole rows in its patch if those cost less, of a single image: how many there are may be unknown."""
@@ -256,7 +260,8 @@ class _Tuner:
             return None
         dims = conv.dims(x.shape[0], group, depth, features, axes(size, 1), places, axes(before, 0))
         weights = self._filters(w, conv.packing, group, filters, channels)
-        return Body(conv, dims, conv.work_units(x.shape[0], dims), conv.unit_work(dims), 1, 1), (root(x), weights), [*view_checks(x)]
+        body = Body(conv, dims, conv.work_units(x.shape[0], dims), conv.unit_work(dims), 1, 1, x.shape)
+        return body, (root(x), weights), [*view_checks(x)]
 
     def _filters(self, w: Tensor, spec: Conv, group: int, filters: Extent, channels: Extent) -> Tensor:
         depth = channels * spec.taps
@@ -269,7 +274,7 @@ class _Tuner:
     ) -> tuple[Body, tuple[Tensor, ...], list[Check]]:
         dims = spec.dims(x.shape[1], d.floordiv(w.shape[0], x.shape[1]), x.shape[2:], tensor.shape[2:], before)
         work = spec.unit_elements(dims) * d.product(spec.kernel)
-        body = Body(spec, dims, spec.work_units(x.shape[0], dims), work, 1, 1)
+        body = Body(spec, dims, spec.work_units(x.shape[0], dims), work, 1, 1, x.shape)
         return body, (root(x), root(w)), [*view_checks(x), *view_checks(w)]
 
 

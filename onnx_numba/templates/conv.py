@@ -375,12 +375,14 @@ for start in range(0, k, {laid_out}):
 
 
 def conv_source(
-    name: str, conv: Conv, epilogue: Epilogue = no_epilogue, end: Epilogue = no_epilogue, in_parts: bool = True
+    name: str, conv: Conv, epilogue: Epilogue = no_epilogue, end: Epilogue = no_epilogue, in_parts: bool = True,
+    prologue: Sequence[str] = (),
 ) -> str:  # fmt: skip
     """The source of a kernel that convolves; see `Conv` for its buffers, dims and work units.
 
     The epilogue's rows are output channels of all groups, its columns flat positions of the output, `Block.batch` the image. It is run on
-    tiles of rows of what a unit makes, ``in_parts`` on parts of these that are in the first cache, ``end`` then on all.
+    tiles of rows of what a unit makes, ``in_parts`` on parts of these that are in the first cache, ``end`` then on all. The ``prologue`` is
+    run on a patch of a convolution of one tap: see `altered`.
 
     Examples
     --------
@@ -412,6 +414,7 @@ def {name}(ctx, bufs, dims, lo, hi):
         for c0 in range(0, max(channels, 1), {step}):
             count = min({step}, channels - c0)
 {indent(lay_out(conv), 3)}
+{indent(altered(prologue, f"udiv(columns + {tile.lanes - 1}, {tile.lanes}) * {tile.lanes}"), 3)}
             for q0 in range(0, max(count * {conv.taps}, 1), {conv.depth}):
                 depth = min({conv.depth}, count * {conv.taps} - q0)
                 k0 = c0 * {conv.taps} + q0
@@ -431,6 +434,25 @@ def {name}(ctx, bufs, dims, lo, hi):
 {indent(_whole(conv, end), 2)}
     return 0
 """
+
+
+def altered(prologue: Sequence[str], width: str) -> list[str]:
+    """Run a prologue on a patch: its rows are the channels of all groups that have been laid out, its columns ``width`` elements of each:
+    whole vectors, beyond whatever a unit sees.
+
+    Of a relu::
+
+        i0 = group * channels + c0
+        i1 = i0 + count
+        width = udiv(columns + 15, 16) * 16
+        for ii in range(i0, i1):
+            line = f32_at(patch, (ii - i0) * held)
+            for jj in range(width):
+                interleave(16)
+                value = line[jj]
+                line[jj] = max_(value, f32(0.0))
+    """
+    return ["i0 = group * channels + c0", "i1 = i0 + count", f"width = {width}", *prologue] if prologue else []
 
 
 def _arguments(conv: Conv) -> list[str]:

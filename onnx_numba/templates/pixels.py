@@ -23,7 +23,7 @@ from onnx_numba.ir.dims import ceildiv, dmin
 from onnx_numba.native.tile import Tile, tile_shape
 from onnx_numba.record import record
 from onnx_numba.target import Target
-from onnx_numba.templates.conv import Conv
+from onnx_numba.templates.conv import Conv, altered
 from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue
 from onnx_numba.templates.patch import MOST_STRIDE, padded_copy
 
@@ -64,6 +64,8 @@ class PixelConv:
         buffer for it.
     masks : bool
         Whether the target has masked loads, see `onnx_numba.native.vector.has_masks`.
+    altered : bool
+        Whether a prologue changes what has been laid out.
     block_depth, patch_blocks : int
         As in `onnx_numba.templates.conv.Conv`.
 
@@ -80,6 +82,7 @@ class PixelConv:
     dilations: tuple[int, int] = (1, 1)
     in_scratch: bool = False
     masks: bool = False
+    altered: bool = False
     block_depth: int = 147
     patch_blocks: int = 2
 
@@ -91,8 +94,8 @@ class PixelConv:
 
     @property
     def single(self) -> bool:
-        """Whether filters have one tap: then the input is read as it is."""
-        return math.prod(self.kernel) == 1
+        """Whether filters have one tap: then the input is read as it is, unless it has to be ``altered``."""
+        return math.prod(self.kernel) == 1 and not self.altered
 
     @property
     def steps(self) -> tuple[int, int]:
@@ -212,10 +215,11 @@ def saves(conv: PixelConv, other: Conv, channels: int, filters: int, out: Sequen
     return own + layer * seen < others + layer * other.planes * min(seen, max(conv.kernel[0], 1 + HALO))
 
 
-def pixel_source(name: str, conv: PixelConv, epilogue: Epilogue = no_epilogue) -> str:
+def pixel_source(name: str, conv: PixelConv, epilogue: Epilogue = no_epilogue, prologue: Sequence[str] = ()) -> str:
     """The source of a kernel that convolves; see `PixelConv` for its buffers, dims and work units.
 
-    The epilogue's rows are output channels of all groups, its columns flat positions of the output, `Block.batch` the image.
+    The epilogue's rows are output channels of all groups, its columns flat positions of the output, `Block.batch` the image. The prologue
+    is run on the patch of a convolution that is ``altered``.
     """
     t, tile, packing, width = conv.dtype, conv.tile, conv.packing, conv.tile.columns
     taps = packing.taps
@@ -233,6 +237,7 @@ def {name}(ctx, bufs, dims, lo, hi):
         for c0 in range(0, channels, {packing.patch_channels}):
             count = min({packing.patch_channels}, channels - c0)
 {indent(_lay_out(conv), 3)}
+{indent(altered(prologue, "rows * held_row"), 3)}
             for q0 in range(0, count * {taps}, {packing.depth}):
                 depth = min({packing.depth}, count * {taps} - q0)
                 k0 = c0 * {taps} + q0
