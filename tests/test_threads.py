@@ -157,6 +157,20 @@ def test_an_interruption_does_not_change_the_way(compiled):
     assert sum(taken) > 180
 
 
+def test_what_disturbed_the_first_runs_is_forgotten(compiled):
+    session = Session(chain(grain=1), [], compiled, Options(num_threads=2))
+    state = session._program.new_frame()
+    words, code = state._state, state._code
+    taken = []
+    for number in range(60):
+        code.choose(state.address)
+        words[S_CHUNKS] = 10
+        taken.append(int(words[S_MODE]))
+        code.judge(state.address, 1_000_000 * ((40 if number < 6 else 10) if taken[-1] else 20))
+    assert sum(taken[:8]) <= 4
+    assert sum(taken[40:]) > 17
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there threads can be told where to run")
 def test_a_worker_is_woken_beside_its_caller(compiled):
     allowed = os.sched_getaffinity(0)

@@ -3,7 +3,8 @@
 Waking sleeping workers may cost more than a short run takes, and on a machine that others use as well a worker that has claimed
 a chunk may not be given a processor. So a state remembers the time per chunk of both ways and takes the pool where that saves more
 than measuring it loses again. The other way is tried now and then, to notice that things have changed: the more rarely the slower it
-is. Results do not depend on it, as chunks are the same either way.
+is, but soon after the first runs, as what they met beside them may have been the end of something else. Results do not depend on it, as
+chunks are the same either way.
 
 The functions are compiled by numba; words are named in ``onnx_numba.ir.abi``.
 """
@@ -39,7 +40,8 @@ def choose(state):  # type: ignore[no-untyped-def]
     else:
         mode = 1 if state[S_RATE + 1] <= state[S_RATE] - state[S_RATE] // _GAIN else 0
         lost = abs(state[S_RATE + 1] - state[S_RATE])
-        state[S_MODE] = 1 - mode if number % max(_RETRY, _PRICE * lost // state[S_RATE + mode]) == 0 else mode
+        early = number & (number - 1) == 0  # a power of two
+        state[S_MODE] = 1 - mode if early or number % max(_RETRY, _PRICE * lost // state[S_RATE + mode]) == 0 else mode
     return 0
 
 
