@@ -26,6 +26,8 @@ LITERAL_LIMIT = 16
 """Static dims up to this are written into the code (filter sizes, strides); greater ones are parameters, so that layers share kernels."""
 FAR = 1 << 20
 """Bytes of a result from which on what a loop reads may come from beyond the second cache."""
+MODERATE = 100
+"""Powers of two, and those of its reciprocal, of a divisor by which no number of usual size loses bits, in any type."""
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|", "xor": "^"}
 _COMPARE = {"lt": "<", "le": "<=", "eq": "==", "ne": "!="}
@@ -344,7 +346,24 @@ class Emitter:
         assert isinstance(node, e.Op), node
         if node.name == "check_index":
             return f"check_index(ctx, {self.value(node.args[0])}, {self.value(node.args[1])}, {self.work}, {plan.INDEX_RANGE})"
+        if node.name == "div" and node.dtype.is_float and self._divides_many(*node.args):
+            return self._quotient(*node.args)
         return operation(node, [self.value(a) for a in node.args])
+
+    def _divides_many(self, dividend: Expr, divisor: Expr) -> bool:
+        """Whether a divisor stays the same in the innermost loop, unlike what it divides, and is such that its reciprocal loses nothing."""
+        if isinstance(divisor, e.Lit):
+            fraction, power = math.frexp(float(divisor.value))
+            return abs(fraction) not in (0.0, 0.5) and math.isfinite(fraction) and abs(power) < MODERATE
+        root = isinstance(divisor, e.Op) and divisor.name == "sqrt"
+        return root and self._depth(divisor) < self._depth(dividend) == len(self.blocks) - 1
+
+    def _quotient(self, dividend: Expr, divisor: Expr) -> str:
+        """``(x0[i] / f32(-3.0))`` by the reciprocal: ``(-quotient(x0[i], f32(3.0), f32(0.3333333432674408)))``."""
+        negative = isinstance(divisor, e.Lit) and float(divisor.value) < 0
+        divisor = e.unary("neg", divisor) if negative else divisor
+        text = f"quotient({self.value(dividend)}, {self.value(divisor)}, {self.value(1.0 / divisor)})"
+        return f"(-{text})" if negative else text
 
     def buffer(self, tensor: Tensor) -> str:
         """The name of a tensor's pointer."""

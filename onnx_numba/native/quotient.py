@@ -9,12 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from onnx_numba.native.registry import Preferred, Record, function
-from onnx_numba.native.scalar import abs_, fma, neg, select
-
-_WHOLE = np.float32(1 << 24)
+from onnx_numba.native.scalar import fma, isinf_, neg, select
 
 
 @function
@@ -25,12 +21,14 @@ def _divided(v: Any, s: Any, reciprocal: Any) -> Any:
 @function
 def _by_reciprocal(v: Any, s: Any, reciprocal: Any) -> Any:
     product = v * reciprocal
-    corrected = fma(fma(neg(product), s, v), reciprocal, product)
-    return select(abs_(product) < _WHOLE, corrected, product)  # of infinity the first would be NaN
+    # In this order a zero keeps its sign.
+    corrected = fma(neg(fma(product, s, neg(v))), reciprocal, product)
+    # Of infinity it would be NaN.
+    return select(isinf_(product) | isinf_(s), product, corrected)
 
 
 quotient = Preferred("quotient", lambda target: target.has_fma, _by_reciprocal, _divided)
-"""``quotient(v, s, 1 / s)``: v / s of float32 where that is below 2**24, and about as much beyond. Numbers are to be of such a size that
-nothing but a result of 0 loses bits at the lower end, and a zero may have either sign."""
+"""``quotient(v, s, 1 / s)``: v / s, where s and its reciprocal are normal numbers or 0, infinite or NaN. Where s is negative a result of 0
+may have either sign; one that is no normal number, or whose product with s is none, may be off by a unit in the last place."""
 
 RECORDS: tuple[Record, ...] = (quotient,)
