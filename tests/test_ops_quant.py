@@ -8,11 +8,12 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+from error_checks import holds
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 import onnx_numba.backend as backend
-from onnx_numba.errors import ModelError, UnsupportedError
+from onnx_numba.errors import ModelError, OnnxNumbaError, UnsupportedError
 from onnx_numba.ir.formats import FORMATS
 from onnx_numba.ir.types import DTYPES, DType
 
@@ -96,6 +97,69 @@ def test_types_that_contradict() -> None:
         run("QuantizeLinear", [X, scale], output_dtype=TensorProto.FLOAT8E8M0)
     with pytest.raises(ModelError, match="output_dtype must be a float of 16 bits or more, not float8e8m0"):
         run("DequantizeLinear", [X.astype(ml_dtypes.int4), np.array(1, ml_dtypes.float8_e8m0fnu)])
+
+
+F32, U8 = np.float32, np.uint8
+ONE = [((), F32), ((), U8)]
+MISFITS = [
+    ("QuantizeLinear", "zero point", [((3, 4), F32), ((), F32), ((4,), U8)]),
+    ("QuantizeLinear", "zero point", [((3, 4), F32), ((4,), F32), ((), U8)]),
+    ("QuantizeLinear", "zero point", [((3, 4), F32), ((4,), F32), ((3,), U8)]),
+    ("QuantizeLinear", "scale", [((3, 4), F32), ((3,), F32), ((3,), U8)]),
+    ("QuantizeLinear", "scale", [((3, 1), F32), ((4,), F32), ((4,), U8)]),  # which would be broadcast to a larger result
+    ("QuantizeLinear", "scale", [((3, 4), F32), ((1, 3, 4), F32)]),
+    ("DequantizeLinear", "zero point", [((3, 4), U8), ((1,), F32), ((4,), U8)]),
+    ("DequantizeLinear", "zero point", [((3, 4), U8), ((4,), F32), ((1,), U8)]),
+    ("DequantizeLinear", "zero point", [((3, 4), U8), ((4,), F32), ((4, 1), U8)]),
+    ("DequantizeLinear", "scale", [((3, 1), U8), ((4,), F32)]),
+    ("MatMulInteger", "zero point of the first input", [((3, 2), U8), ((2, 4), U8), ((4,), U8)]),
+    ("MatMulInteger", "zero point of the first input", [((3, 2), U8), ((2, 4), U8), ((1, 2), U8)]),
+    ("MatMulInteger", "zero point of the first input", [((1, 2), U8), ((2, 4), U8), ((4, 1), U8)]),
+    ("MatMulInteger", "zero point of the second input", [((3, 2), U8), ((2, 4), U8), ((), U8), ((3,), U8)]),
+    ("MatMulInteger", "zero point of the second input", [((3, 2), U8), ((2, 4), U8), ((), U8), ((2, 1), U8)]),
+    ("MatMulInteger", "zero point of the second input", [((3, 2), U8), ((2, 1), U8), ((), U8), ((4,), U8)]),
+    *[
+        ("QLinearMatMul", f"zero point of the {whose}", [((3, 2), U8), *left, ((2, 4), U8), *right, *out])
+        for whose, left, right, out in [
+            ("first input", [((3,), F32), ((), U8)], ONE, ONE),
+            ("first input", [((2,), F32), ((2,), U8)], ONE, ONE),
+            ("second input", ONE, [((3,), F32), ((3,), U8)], ONE),
+            ("result", ONE, ONE, [((3,), F32), ((3,), U8)]),
+        ]
+    ],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dims", ["known", "open", "no rank"])
+@pytest.mark.parametrize(("op", "what", "given"), MISFITS)
+def test_scales_and_zero_points_that_do_not_fit(op: str, what: str, given: list[tuple[tuple[int, ...], Any]], dims: str) -> None:
+    inputs = [np.ones(shape, kind) for shape, kind in given]
+    made = model(op, inputs, 21)
+    for value in made.graph.input if dims != "known" else ():
+        kind = value.type.tensor_type
+        for dim in kind.shape.dim if dims == "open" else ():
+            dim.Clear()
+        if dims == "no rank":
+            kind.ClearField("shape")
+    with pytest.raises(OnnxNumbaError) as raised:
+        backend.prepare(made, jit=False).run(inputs)
+    holds(raised, op, f"the {what}", "expected", "rank" if "rank" in str(raised.value) else "got")
+
+
+def test_scales_and_zero_points_that_fit() -> None:
+    one, row, column = [np.full((), 2, U8), np.full(1, 2, U8)], np.array([1, 2, 3], U8), np.array([4, 3, 2, 1], U8)
+    x, a, c = RNG.integers(0, 9, (3, 4)).astype(U8), np.full((3, 2), 7, U8), np.full((2, 4), 9, U8)
+    for zero, scale in ((one[0], one[1]), (one[1], one[0])):
+        np.testing.assert_array_equal(run("DequantizeLinear", [x, scale.astype(F32), zero]), (x.astype(F32) - 2) * 2)
+    np.testing.assert_array_equal(run("DequantizeLinear", [x, row.astype(F32), row], axis=0), (x - row[:, None].astype(F32)) * row[:, None])
+    blocks = run("DequantizeLinear", [x[0], column[:2].astype(F32), column[:2]], axis=0, block_size=2)
+    np.testing.assert_array_equal(blocks, (x[0] - np.repeat(column[:2], 2).astype(F32)) * np.repeat(column[:2], 2))
+    wanted = (a - row.astype(np.int32)[:, None]) @ (c - column.astype(np.int32))
+    for left, right in ((row, column), (row[:, None], column[None])):
+        np.testing.assert_array_equal(run("MatMulInteger", [a, c, left, right]), wanted)
+    scales = [row / F32(8), column / F32(8), np.array(2, F32)]
+    found = run("QLinearMatMul", [a, scales[0], row, c, scales[1], column, scales[2], np.array(1, U8)])
+    np.testing.assert_array_equal(found, np.clip(np.rint(wanted * np.outer(scales[0], scales[1]) / 2) + 1, 0, 255))
 
 
 @pytest.mark.parametrize("dtype", FLOAT8, ids=str)

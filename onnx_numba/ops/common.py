@@ -113,9 +113,9 @@ def require_broadcast(b: Builder, shape: Shape, full: Shape, what: str) -> None:
     for axis, (got, wanted) in enumerate(zip(shape, full[len(full) - len(shape) :], strict=True)):
         if isinstance(got, int) and (got == 1 or isinstance(wanted, int)):
             if got not in (1, wanted):
-                b.fail(f"dim {axis} of {what}: expected {wanted} or 1, got {got}")
+                b.fail(f"dim {axis} of {what}: expected {wanted}{' or 1' if wanted != 1 else ''}, got {got}")
         else:
-            b.require_equal((got - 1) * (got - wanted), 0, f"dim {axis} of {what}")
+            b.require_equal(got, wanted - (wanted - 1) * d.compare("eq", got, 1), f"dim {axis} of {what}")
 
 
 def require_shape(b: Builder, tensor: Tensor, shape: Shape, what: str) -> None:

@@ -32,7 +32,7 @@ def matmul_integer_to_float(
     """The product of two quantised tensors, the right one perhaps by column, as floats."""
     left = one_number(b, x_scale, x_scale.dtype, "scale of the first input")
     sums = matmul_integer(b, x, y, one_number(b, x_zero, x.dtype, "zero point of the first input"), y_zero)
-    return _scaled(b, sums, (left, per_column(b, y_scale)), bias, x_scale.dtype)
+    return _scaled(b, sums, (left, per_column(b, y_scale, y, "the scale of the second input")), bias, x_scale.dtype)
 
 
 @op("DynamicQuantizeMatMul", since=1, domain=MS)
@@ -55,7 +55,7 @@ def qgemm(
     if c is not None:
         require_broadcast(b, c.shape, sums.shape, "C")
         sums = b.map(lambda v, w: v + w, sums, b.expand(c, sums.shape))
-    scales = [one_number(b, x_scale, F32, "scale of the first input"), per_column(b, y_scale)]
+    scales = [one_number(b, x_scale, F32, "scale of the first input"), per_column(b, y_scale, right, "the scale of the second input")]
     if out_scale is not None:
         scales.append(one_number(b, out_scale, F32, "scale of the result"))
     zeros = [] if out_zero is None else [one_number(b, out_zero, out_zero.dtype, "zero point of the result")]

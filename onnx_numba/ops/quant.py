@@ -15,7 +15,7 @@ from onnx_numba.ir.loop import Concat, Dequantised, Tensor
 from onnx_numba.ir.types import F32, F64, I32, U8, DType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.cast import rounded
-from onnx_numba.ops.common import MS, channel_view, normal_axis, per_position, wide
+from onnx_numba.ops.common import MS, channel_view, normal_axis, per_position, require_broadcast, require_shape, wide
 from onnx_numba.ops.convolution import windows_of
 from onnx_numba.ops.create import dtype_by_number
 from onnx_numba.ops.dequantised import beside, dequantised, moderate, undone, value
@@ -41,6 +41,27 @@ def _parameter(b: Builder, p: Tensor, x: Tensor, axis: int, block: int) -> Tenso
     for k, extent in enumerate(x.shape):
         b.require_equal(p.shape[k], d.ceildiv(extent, block) if k == axis else extent, f"dim {k} of the scale or zero point")
     return b.compute(x.shape, lambda *i: p[(*i[:axis], d.floordiv(i[axis], block), *i[axis + 1 :])], p.dtype)
+
+
+def _require_fitting(b: Builder, x: Tensor, scale: Tensor, zero: Tensor | None, axis: int, block: int) -> None:
+    """Demand a scale for all of ``x``, for each position of an axis or for each block of it, and a zero point for each scale."""
+    if zero is not None:
+        require_as_scale(b, zero, scale)
+    if block or scale.size == 1:
+        return
+    positions = (x.shape[normal_axis(b, axis, x.rank)],)
+    require_broadcast(b, scale.shape, positions if scale.rank == 1 else x.shape, "the scale")
+
+
+def require_as_scale(b: Builder, zero: Tensor, scale: Tensor, what: str = "the zero point") -> None:
+    """Demand that zero points come in the shape of their scales, of which one number may have any rank."""
+    if zero.rank == scale.rank:
+        require_shape(b, zero, scale.shape, what)
+        return
+    for p in (zero, scale):
+        if isinstance(p.size, int) and p.size != 1:
+            b.fail(f"{what} must have the shape of the scale: expected {list(scale.shape)}, got {list(zero.shape)}")
+        b.require_equal(p.size, 1, f"{what} and the scale have ranks {zero.rank} and {scale.rank}, so one number each is needed")
 
 
 def _numbered(b: Builder, axis: int, x: Tensor, parameters: Sequence[Tensor]) -> int | None:
@@ -90,6 +111,7 @@ def quantize_linear(
         b.unsupported(f"quantisation to {dtype.onnx_name}")
     kind = dtype_by_number(b, precision) if precision else scale.dtype
     given = [p for p in (scale, zero) if p is not None]
+    _require_fitting(b, x, scale, zero, axis, block_size)
 
     def steps(x: Tensor) -> Tensor:
         if not block_size and not precision and scale.rank < 2:
@@ -132,6 +154,7 @@ def dequantize_linear(
     if not dtype.is_float or dtype.bits <= 8:
         b.fail(f"output_dtype must be a float of 16 bits or more, not {dtype.onnx_name}")
     given = [p for p in (scale, zero) if p is not None]
+    _require_fitting(b, x, scale, zero, axis, block_size)
     if block_size or any(p.rank > 1 for p in given):
         parameters = [_parameter(b, p, x, axis, block_size) for p in given]
         return b.map(lambda v, s, *z: value(v, s, *z, kind=wide(dtype)), x, *parameters, dtype=dtype)
@@ -153,16 +176,20 @@ def dynamic_quantize_linear(b: Builder, x: Tensor) -> tuple[Tensor, Tensor, Tens
 # ---- products
 
 
-def _per_row(b: Builder, p: Tensor) -> Tensor:
-    """Numbers for the rows of a left operand."""
-    if p.rank != 1:
-        return p
-    return b.reshape(p, () if p.size == 1 else (*p.shape, 1))
+def _per_row(b: Builder, p: Tensor, x: Tensor, what: str) -> Tensor:
+    """A number for all of a left operand, or one for each of its rows."""
+    if p.rank == 1:
+        p = b.reshape(p, () if p.size == 1 else (*p.shape, 1))
+    require_broadcast(b, p.shape, (*(x.shape[:-1] or (1,)), 1), what)
+    return p
 
 
-def per_column(b: Builder, p: Tensor) -> Tensor:
-    """Numbers for the columns of a right operand."""
-    return b.reshape(p, ()) if p.size == 1 else p
+def per_column(b: Builder, p: Tensor, y: Tensor, what: str) -> Tensor:
+    """A number for all of a right operand, or one for each of its columns."""
+    if p.size == 1:
+        return b.reshape(p, ())
+    require_broadcast(b, p.shape, (*y.shape[:-2], 1, y.shape[-1]) if y.rank > 1 else (1, 1), what)
+    return p
 
 
 @op("MatMulInteger", since=10)
@@ -170,8 +197,8 @@ def matmul_integer(
     b: Builder, x: Tensor, y: Tensor, x_zero: Tensor | None = None, y_zero: Tensor | None = None
 ) -> Tensor:
     """The product of two quantised tensors from each of which a zero point is taken: of integers exactly, of floats in float32."""
-    left = None if x_zero is None else _per_row(b, x_zero)
-    right = None if y_zero is None else per_column(b, y_zero)
+    left = None if x_zero is None else _per_row(b, x_zero, x, "the zero point of the first input")
+    right = None if y_zero is None else per_column(b, y_zero, y, "the zero point of the second input")
     if x.dtype.is_float or y.dtype.is_float:
         return matmul(b, b.cast(centred(b, x, left), F32), b.cast(centred(b, y, right), F32))
     return integer_product(b, x, y, left, right)
@@ -193,9 +220,13 @@ def qlinear_matmul(
     out_zero: Tensor,
 ) -> Tensor:  # fmt: skip
     """The product of two quantised tensors, quantised."""
+    for whose, scale, zero in (("first input", x_scale, x_zero), ("second input", y_scale, y_zero), ("result", out_scale, out_zero)):
+        require_as_scale(b, zero, scale, f"the zero point of the {whose}")
     sums = matmul_integer(b, x, y, x_zero, y_zero)
+    require_broadcast(b, out_zero.shape if out_zero.size != 1 else (), sums.shape, "the zero point of the result")
     zero = b.reshape(out_zero, ()) if out_zero.size == 1 else out_zero
-    return _requantised(b, sums, (_per_row(b, x_scale), per_column(b, y_scale)), out_scale, zero)
+    scales = _per_row(b, x_scale, x, "the scale of the first input"), per_column(b, y_scale, y, "the scale of the second input")
+    return _requantised(b, sums, scales, out_scale, zero)
 
 
 @op("ConvInteger", since=10)
