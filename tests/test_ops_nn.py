@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from operators import Case, check, onnxruntime_outputs
+from operators import Case, check, feeds, model, onnxruntime_outputs
+
+from onnx_numba import backend
 
 RNG = np.random.default_rng(11)
 
@@ -221,3 +223,30 @@ def test_convolution_of_extreme_integers_is_exact(image: Any, filters: Any, attr
     for zeros, constants in (((0, 0), ()), ((255, 7), (1, 2, 3))):
         case = Case("ConvInteger", 10, [x, w, *(np.array(z, np.uint8) for z in zeros)], attributes, constants)
         check(case, onnxruntime_outputs(case), interpreted=False)
+
+
+INF, NAN = np.inf, np.nan
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("aligned", [0, 1])
+def test_samples_at_places_that_are_no_numbers(mode: str, aligned: int) -> None:
+    """Infinitely far there is what the padding says; NaN is -1, as in PyTorch, to which the standard refers, and in onnxruntime."""
+    x = np.arange(1, 13, dtype=np.float32).reshape(1, 1, 3, 4)
+
+    def sampled(padding: str, *places: tuple[float, float]) -> np.ndarray[Any, Any]:
+        grid = np.array(places, np.float32).reshape(1, 1, -1, 2)
+        case = Case("GridSample", 20, [x, grid], {"mode": mode, "padding_mode": padding, "align_corners": aligned})
+        found = [backend.prepare(model(case, False), jit=jit).run(feeds(case))[0] for jit in (True, False)]
+        np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+        return found[0][0, 0, 0]
+
+    far = [(INF, 0.3), (-INF, 0.3), (0.3, INF), (0.3, -INF), (INF, -INF), (3e38, 0.3), (0.3, -3e38)]
+    np.testing.assert_array_equal(sampled("zeros", *far), np.zeros(len(far)))
+    near = np.clip(far, -30, 30)
+    np.testing.assert_allclose(sampled("border", *far), sampled("border", *near), rtol=1e-6)
+    lost, first = [(NAN, 0.3), (0.3, NAN), (NAN, NAN)], [(-1, 0.3), (0.3, -1), (-1, -1)]
+    for padding in ("zeros", "border", "reflection"):
+        np.testing.assert_array_equal(sampled(padding, *lost), sampled(padding, *first))
+    # No reflection of it lies anywhere.
+    np.testing.assert_array_equal(sampled("reflection", (INF, 0.3), (0.3, -INF)), sampled("reflection", *first[:2]))

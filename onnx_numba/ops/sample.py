@@ -22,6 +22,8 @@ Index = tuple[Dim, ...]
 _CUBIC_A = -0.75
 _TAPS = {"nearest": 1, "linear": 2, "cubic": 4}
 """Elements along an axis that a point is made of."""
+_FAR = 4.0
+"""Distance from an image beyond which no point is made of any of its elements."""
 _WRITTEN_OUT = 8
 """Elements of a point up to which their sum is an expression, which takes a loop and its start less."""
 
@@ -62,6 +64,7 @@ def _sampled(b: Builder, x: Tensor, grid: Tensor, align_corners: int, mode: str,
         value = e.cast(grid[(*at, rank - 1 - k)], kind)
         extent = axes[k].length(kind)
         place = (value + 1.0) / 2.0 * (extent - 1.0) if align_corners else ((value + 1.0) * extent - 1.0) / 2.0
+        place = axes[k].numbered(place)
         if mode == "cubic" and padding_mode == "border":
             return place  # the weights are those of where the point is; only the elements that they go with are clamped
         return axes[k].enter(e.unary("rint", place) if mode == "nearest" else place)
@@ -92,6 +95,15 @@ class _Border:
     def length(self, kind: e.DType) -> Expr:
         """The extent as a float."""
         return e.cast(e.dimval(self.extent), kind)
+
+    def numbered(self, place: Expr) -> Expr:
+        """A coordinate as a finite number, which has weights: NaN is the first end, as in PyTorch, and so is what cannot be reflected."""
+        lost = e.unary("isnan", place)
+        if self.mode == "reflection":
+            lost = lost | e.unary("isinf", place)
+        place = e.where(lost, -self.margin, place)
+        # So far out all that a point is made of lies outside.
+        return place if self.mode == "reflection" else e.binary("max", e.binary("min", place, self.length(place.dtype) + _FAR), -_FAR)
 
     def enter(self, place: Expr) -> Expr:
         """A coordinate moved into the image, unless zeros surround it."""
