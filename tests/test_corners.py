@@ -217,3 +217,18 @@ def test_an_axis_that_is_named_twice() -> None:
     given = Case(case.op, case.opset, case.inputs, case.attributes)
     with pytest.raises(errors.ExecutionError, match="an axis is named twice"):
         backend.prepare(model(given, True), jit=False).run(feeds(given))
+
+
+@pytest.mark.parametrize("n", [0, 2])
+def test_a_shape_made_of_dims_copies_where_it_holds_0(n: int) -> None:
+    """The standard speaks of the numbers in the shape, wherever they come from."""
+    x, y = np.arange(6, dtype=np.float32).reshape(2, 3), empty(n, 4)
+    by_shape = "(float[a,b] x, float[n,m] y) => (float[c,d] z) { s = Shape(y)  z = Reshape(x, s) }"
+    for shape in ((0, 3), (2, 0), (0, 0), (3, 2)):
+        np.testing.assert_array_equal(compiled(by_shape).run([x, empty(*shape)])[0], x.reshape(shape if 0 not in shape else x.shape))
+    head = "(float[a,b] x, float[n,m] y) => (float[c,d] z) { n = Shape<end = 1>(y)  m = Constant<value = int64[1] {-1}>() "
+    for parts, wanted in (("n, m", (2, 3)), ("m, n", (2, 3) if n == 0 else (3, 2))):
+        rep = compiled(f"{head} s = Concat<axis = 0>({parts})  z = Reshape(x, s) }}")
+        np.testing.assert_array_equal(rep.run([x, y])[0], x.reshape(wanted))
+    rep = compiled(f"{head} s = Concat<axis = 0>(n, m)  z = Reshape(x, s) }}")
+    assert rep.run([x[:, :0], y])[0].shape == (2, 0)

@@ -94,13 +94,28 @@ def _static_target(b: Builder, data: Tensor, target: Sequence[Any], allow_zero: 
         b.fail(f"shape {list(target)} copies dim {copied[-1]} of an input of rank {data.rank}")
     if any(isinstance(v, int) and v < -1 for v in target):
         b.fail(f"shape {list(target)} has a negative extent")
+    if -1 in target and (target.count(-1) > 1 or (allow_zero and 0 in target)):
+        b.fail(f"shape {list(target)} has {'both -1 and 0' if 0 in target else 'two extents to infer'}")
     new: list[Extent] = [data.shape[k] if k in copied else v for k, v in enumerate(target)]
+    left: dict[int, Extent] = {k: extent for k, extent in enumerate(data.shape) if k not in copied}
+    rest: dict[int, Extent] = {k: v for k, v in enumerate(target) if k not in copied and v != -1}
+    for k in [] if allow_zero else _perhaps_copied(data, new):
+        extent, zero = data.shape[k], d.compare("eq", new[k], 0)
+        new[k], rest[k], left[k] = new[k] + zero * extent, new[k] + zero, extent + zero * (1 - extent)
     if -1 in target:
-        if target.count(-1) > 1 or (allow_zero and 0 in target):
-            b.fail(f"shape {list(target)} has {'both -1 and 0' if 0 in target else 'two extents to infer'}")
-        left = [extent for k, extent in enumerate(data.shape) if k not in copied]
-        new[target.index(-1)] = _quotient(left, [v for k, v in enumerate(target) if k not in copied and v != -1])
+        new[target.index(-1)] = _quotient(list(left.values()), list(rest.values()))
     return new
+
+
+def _perhaps_copied(data: Tensor, target: Sequence[Extent]) -> list[int]:
+    """Positions of extents that the run may find to be 0 while the input has elements, so that it has to copy dims there."""
+    if d.product(target) in (data.size, 0):
+        return []
+    return [
+        k
+        for k, (v, extent) in enumerate(zip(target, data.shape, strict=False))
+        if not isinstance(v, int) and v != extent and d.mod(data.size, v) != 0 and not d.at_least_zero(v - 1)
+    ]
 
 
 def _quotient(shape: Sequence[Extent], divisors: Sequence[Extent]) -> Extent:
