@@ -125,6 +125,24 @@ def test_nested_arithmetic_on_dims_is_planned_quickly(step: str) -> None:
     assert time.perf_counter() - started < 10
 
 
+def test_code_grows_with_the_number_of_pieces_that_the_run_gives_sizes_of() -> None:
+    """Every start was said as the sum of all sizes before it, and every size was picked from all of them: 256 took half a minute."""
+
+    def split(count: int) -> PreparedModel:
+        names = ", ".join(f"y{k}" for k in range(count))
+        ports = ", ".join(f"float[a{k}] y{k}" for k in range(count))
+        return prepared(f"(float[n] x, int64[{count}] sizes) => ({ports}) {{ {names} = Split<axis = 0>(x, sizes) }}")
+
+    short, rep = split(40), split(80)
+    assert len(rep.source) < 2.2 * len(short.source)
+    sizes = np.arange(80) % 3
+    x = np.arange(sizes.sum(), dtype=np.float32)
+    for got, wanted in zip(rep.run([x, sizes]), np.split(x, np.cumsum(sizes)[:-1]), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    with pytest.raises(errors.ExecutionError, match=r"Split.*size of -1"):
+        rep.run([x, np.where(np.arange(80) == 70, -1, sizes)])
+
+
 def test_a_long_chain_of_views() -> None:
     """It was inlined by recursion as deep as the chain was long."""
     text, previous = "", "x"

@@ -182,12 +182,12 @@ class Builder:
         checks: tuple[Check, ...] = ()
         if not isinstance(definition, (Input, Weight)):  # those are not computed, so that nothing would be checked
             checks, self._attached = tuple(self._checks), len(self._checks)
-        shape = tuple(self._short(extent, DEPTH_LIMIT) for extent in shape)
+        shape = tuple(self.short(extent) for extent in shape)
         tensor = Tensor(name or f"t{self._count}", dtype, shape, definition, self.label, content, checks)
         self.program.values.append(tensor)
         return tensor
 
-    def _short(self, value: Dim | int, limit: int) -> Dim | int:
+    def short(self, value: Dim | int, limit: int = DEPTH_LIMIT) -> Dim | int:
         """A name for a dim whose expression has grown deep or long: reshapes of reshapes would make it grow without end."""
         if isinstance(value, int) or (value.depth <= limit and len(value.terms) <= TERMS_LIMIT):
             return value
@@ -301,9 +301,12 @@ class Builder:
         result: list[Dim | int] = []
         for k in range(tensor.size):
             known = e.as_dim(tensor.content[k]) if tensor.content is not None else None
-            source = ElementSource(tensor, k, self.label)
-            result.append(known if known is not None else d.dim(Sym(f"{tensor.name}_{k}", source=source, signed=k in signed)))
+            result.append(known if known is not None else self.read_dim(tensor, k, k in signed))
         return result
+
+    def read_dim(self, tensor: Tensor, position: int, signed: bool = False) -> Dim:
+        """An element of an integer tensor as a dim that the run reads; a size, never negative, unless ``signed``."""
+        return d.dim(Sym(f"{tensor.name}_{position}", source=ElementSource(tensor, position, self.label), signed=signed))
 
     def from_dims(self, values: Sequence[Dim | int], dtype: DType = I64) -> Tensor:
         """A 1-d integer tensor of dims."""
@@ -344,7 +347,7 @@ class Builder:
         return tuple(content)
 
     def _short_element(self, element: Expr) -> Expr:
-        return e.dimval(self._short(element.value, CONTENT_DEPTH_LIMIT), element.dtype) if isinstance(element, e.DimVal) else element
+        return e.dimval(self.short(element.value, CONTENT_DEPTH_LIMIT), element.dtype) if isinstance(element, e.DimVal) else element
 
     def map(self, function: Callable[..., Expr], *tensors: Tensor, dtype: DType | None = None) -> Tensor:
         """Elementwise ``function`` over broadcast tensors; the result has ``dtype`` (default: that of the first)."""

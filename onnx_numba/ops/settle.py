@@ -40,11 +40,11 @@ def scalar(b: Builder, tensor: Tensor) -> Expr:
 
 
 def settle(b: Builder, values: Sequence[Expr], signed: Collection[int] = ()) -> list[Extent]:
-    """Integer scalars as dims: those that the run decides are computed into a tensor, and read from it when they are needed.
+    """Integer scalars as dims: those that the run decides are read from tensors, of which one is made for what has to be computed.
 
     They are sizes, never negative, but for those at the positions in ``signed``.
     """
-    known = [e.as_dim(v) for v in values]
+    known = [_read(b, v, k in signed) if e.as_dim(v) is None else e.as_dim(v) for k, v in enumerate(values)]
     places = [k for k, v in enumerate(known) if v is None]
     open_values = [e.cast(values[k], I64) for k in places]
     if not open_values:
@@ -55,6 +55,13 @@ def settle(b: Builder, values: Sequence[Expr], signed: Collection[int] = ()) -> 
 
     read = iter(b.dims(b.compute((len(open_values),), element, I64), [k for k, place in enumerate(places) if place in signed]))
     return [next(read) if k is None else k for k in known]
+
+
+def _read(b: Builder, value: Expr, signed: bool) -> Dim | None:
+    """An element that a tensor has as it is needed, as a dim; None for what has to be computed."""
+    if not isinstance(value, e.Load) or value.tensor.dtype is not I64 or value.tensor.rank != 1 or not isinstance(value.index[0], int):
+        return None
+    return b.read_dim(value.tensor, value.index[0], signed)
 
 
 def pick(index: Expr, values: Sequence[Expr]) -> Expr:
