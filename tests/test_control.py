@@ -82,6 +82,20 @@ def test_a_loop_counts_stops_early_and_may_not_run_at_all(jit: bool) -> None:
     check(rep, [wide, np.int64(9), np.bool_(True)], *counted(wide, 9, True))
 
 
+@pytest.mark.parametrize("extents", ["n,3", "n,m", ""])
+def test_scan_outputs_of_no_iterations_have_their_rank(extents: str) -> None:
+    """With as many dims as the body declares where nothing else tells of them."""
+    rep = prepared(f"""g (float[{extents}] x, int64 trips) => (float[{extents}] last, float[a,b,c] rows) {{
+        start = Constant<value = bool {{1}}>()
+        last, rows = Loop (trips, start, x) <body = b (int64 i, bool go, float[p,q] h) => (bool again, float[p,q] next, float[p,q] row) {{
+            again = Identity(go)  next = Identity(h)  row = Mul(h, h) }}>
+    }}""")
+    last, rows = rep.run([X, np.array(0)])
+    np.testing.assert_array_equal(last, X)
+    assert rows.ndim == 3 and rows.shape[0] == 0
+    assert rep.run([X, np.array(2)])[1].shape == (2, 2, 3)
+
+
 @WAYS
 @pytest.mark.parametrize("given", ["trips, ", ", start"])
 def test_a_loop_of_only_a_count_or_only_a_condition(jit: bool, given: str) -> None:

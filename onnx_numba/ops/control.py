@@ -86,7 +86,7 @@ def loop(b: Builder, trip: Tensor | None, condition: Tensor | None, *state: Valu
     scans = [_stacked(b, t, None) for t in lowered.outputs[1 + len(state) :]]
     return b.host(
         "loop", [trip, condition, *state, *lowered.captures], [*map(_open, types), *scans],
-        body=lowered.program, state=len(state), scans=[_empty(t) for t in scans], ranks=[len(t.shape or ()) for t in head],
+        body=lowered.program, state=len(state), scans=_empties(scans, body, [0] * len(scans)), ranks=[len(t.shape or ()) for t in head],
     )  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def scan(
     return b.host(
         "scan", [*state, *scanned, *lowered.captures], [*map(_open, types), *stacked],
         body=lowered.program, state=split, scanned=num_scan_inputs, axes=axes,
-        directions=directions, out_axes=out_axes, out_directions=out_directions, scans=[_empty(t) for t in stacked],
+        directions=directions, out_axes=out_axes, out_directions=out_directions, scans=_empties(stacked, body, out_axes),
     )  # fmt: skip
 
 
@@ -435,6 +435,16 @@ def _stacked(b: Builder, type_: ValueType, axis: int | None) -> TensorType:
     return TensorType(type_.dtype, tuple(shape))
 
 
-def _empty(type_: TensorType) -> tuple[str, tuple[int, ...]]:
-    """Element type and shape of a scan output of no iterations."""
-    return type_.dtype.name, tuple(x if isinstance(x, int) else 0 for x in type_.shape or (0,))
+def _empties(types: Sequence[TensorType], body: Graph, axes: Sequence[int]) -> list[tuple[str, tuple[int, ...]]]:
+    """What the scan outputs of a body are, which are its last, without iterations."""
+    rows = body.outputs[len(body.outputs) - len(types) :]
+    return [_empty(type_, row.type, axis) for type_, row, axis in zip(types, rows, axes, strict=True)]
+
+
+def _empty(type_: TensorType, row: ValueType | None = None, axis: int = 0) -> tuple[str, tuple[int, ...]]:
+    """Element type and shape of a scan output of no iterations; where its rank is not known, it is that of the row that a body declares."""
+    shape: Sequence[Any] = (0,) if type_.shape is None else type_.shape
+    if type_.shape is None and isinstance(row, TensorType) and row.shape is not None:
+        place = axis % (len(row.shape) + 1)
+        shape = (*row.shape[:place], None, *row.shape[place:])
+    return type_.dtype.name, tuple(x if isinstance(x, int) else 0 for x in shape)
