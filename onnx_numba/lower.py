@@ -8,7 +8,8 @@ to know more than the model says become a `Segment`, compiled when a run first r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, islice, product
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,9 @@ ATTEMPTS = 8
 
 ASSUMED = (2, 3, 1, 4, 0)
 """Ranks that are tried in turn to learn which element types a node gives where onnx cannot tell: these do not depend on ranks."""
+
+ASSUMPTIONS = 300
+"""Most sets of them, one for each input, that are tried."""
 
 
 class Choice:
@@ -311,15 +315,17 @@ class Lowering:
         return "deferred"
 
     def _assumed(self, node: Node, inputs: Mapping[str, ValueType], constants: Mapping[str, Array]) -> dict[str, ValueType]:
-        """Types of a node's outputs but for their dims, none if it cannot be lowered with one of `ASSUMED` for the unknown ranks."""
-        for rank in ASSUMED:
+        """Types of a node's outputs but for their dims, none if it cannot be lowered with some of `ASSUMED` for the unknown ranks."""
+        unknown = [name for name, kind in inputs.items() if unranked(kind) and name not in constants]
+        for ranks in islice(_assumptions(len(unknown)), ASSUMPTIONS):
+            ranked = dict(zip(unknown, ranks, strict=True))
             inner = Lowering(Program(), self.options, self.registry)
             inner.deferring = False
             for name, kind in inputs.items():
                 if name in constants:
                     inner.env[name] = inner._constant(Initializer(name, dtype_of(constants[name].dtype) or STRING, constants[name]))
                 else:
-                    inner.env[name] = inner.builder.input(name, _of_rank(kind, rank), inner.dims)
+                    inner.env[name] = inner.builder.input(name, _of_rank(kind, ranked.get(name)), inner.dims)
             try:
                 inner.node(node)
             except Exception:  # it fails in any way for a rank that is not one of its own, as in `_lowered`
@@ -396,9 +402,16 @@ def type_of(value: Value) -> ValueType:
     return TensorType(value.dtype, tuple(x if isinstance(x, int) else repr(x) for x in value.shape))
 
 
-def _of_rank(type_: ValueType, rank: int) -> ValueType:
+def _assumptions(count: int) -> Iterator[tuple[int, ...]]:
+    """Ranks for so many inputs: first the same for all, then two that differ, then three, and so on."""
+    for different in range(1, len(ASSUMED) + 1):
+        for some in combinations(ASSUMED, different):
+            yield from (ranks for ranks in product(some, repeat=count) if len(set(ranks)) == different)
+
+
+def _of_rank(type_: ValueType, rank: int | None) -> ValueType:
     """The type, with a rank where that of a tensor is unknown."""
-    return TensorType(type_.dtype, (None,) * rank) if isinstance(type_, TensorType) and type_.shape is None else type_
+    return type_ if rank is None or not isinstance(type_, TensorType) else TensorType(type_.dtype, (None,) * rank)
 
 
 def _named(error: OnnxNumbaError, node: Node) -> OnnxNumbaError:

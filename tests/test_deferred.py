@@ -390,3 +390,24 @@ def test_facts_grow_with_the_level() -> None:
     assert known.types == {"x": TensorType(F32, (None,) * 3)}
     assert known.constants["axes"].tolist() == [1, 2]
     assert len({given(inputs, each).digest() for each in every}) == 5
+
+
+@pytest.mark.parametrize(
+    ("call", "inputs"),
+    [
+        ("SkipLayerNormalization (x, s, a, b)", [CUBE, CUBE[::-1] * 2, CUBE[0, 0], CUBE[0, 1]]),
+        ("BiasGelu (x, a)", [CUBE, CUBE[0, 1]]),
+        ("FusedMatMul <transB = 1> (x, a)", [CUBE, CUBE[0]]),
+        ("FusedConv <activation = \"Relu\"> (x, s, a)", [CUBE[None], CUBE[None, :, :2, :2], CUBE[0, 0, :1]]),
+    ],
+)  # fmt: skip
+def test_operators_that_onnx_does_not_know_take_inputs_of_several_unknown_ranks(call: str, inputs: Sequence[Array]) -> None:
+    names = call[call.index("(") + 1 : -1].split(", ")
+
+    def made(ranked: bool) -> backend.BackendRep:
+        ports = [f"float[{','.join(f'{n}{k}' for k in range(x.ndim)) if ranked else ''}] {n}" for n, x in zip(names, inputs, strict=True)]
+        head = '<ir_version: 8, opset_import: ["" : 18, "com.microsoft" : 1]>'
+        text = f"{head} g ({', '.join(ports)}) => (float[] z) {{ y = com.microsoft.{call}  z = Neg(y) }}"
+        return backend.prepare(parser.parse_model(text))
+
+    check(made(False).run(inputs)[0], made(True).run(inputs)[0])
