@@ -539,3 +539,13 @@ class TestErrors:
     def test_a_value_that_depends_on_the_gradient(self) -> None:
         message = refused('g (double x) => (double d) { d = Gradient<xs=["x"], y="y">(x) y = Mul(x, d) }', ModelError)
         assert "circle" in message
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_what_has_no_length_has_a_derivative_of_0_when_it_is_normalised(p: int) -> None:
+    """It was 0 / 0, and NaN in all that it was multiplied with."""
+    text = f"""g (double[n,2] x, double[2] w) => (double[n,2] dx, double[2] dw) {{
+        y = LpNormalization<axis = 1, p = {p}>(x)  z = Mul(y, w)  dx, dw = Gradient<xs = ["x", "w"], y = "z">(x, w) }}"""
+    dx, dw = run(text, np.array([[0.0, 0.0], [3.0, 4.0]]), np.array([1.0, 2.0]))
+    assert dx[0].tolist() == [0, 0] and dx[1].all()
+    np.testing.assert_allclose(dw, np.array([3, 4]) / (7 if p == 1 else 5))

@@ -158,5 +158,7 @@ def _mean_variance_normalization(c: Call) -> Sequence[Term | None]:
 
 @composed("LpNormalization")
 def _lp_normalization(c: Call) -> Sequence[Term | None]:
+    """What has no length stays 0, and so does its derivative, which has no other value there."""
     norm = c.w("ReduceL1" if c.attribute("p") == 1 else "ReduceL2", c.xs[0], [c.attribute("axis")])
-    return [c.xs[0] / norm]
+    none = norm.equals(0)
+    return [c.w("Where", none, c.xs[0].number(0), c.xs[0] / c.w("Where", none, norm.number(1), norm))]
