@@ -101,6 +101,7 @@ def test_types_that_contradict() -> None:
 
 F32, U8 = np.float32, np.uint8
 ONE = [((), F32), ((), U8)]
+IMAGE, FILTERS = ((1, 2, 5, 5), U8), ((4, 2, 3, 3), U8)
 MISFITS = [
     ("QuantizeLinear", "zero point", [((3, 4), F32), ((), F32), ((4,), U8)]),
     ("QuantizeLinear", "zero point", [((3, 4), F32), ((4,), F32), ((), U8)]),
@@ -125,6 +126,19 @@ MISFITS = [
             ("first input", [((2,), F32), ((2,), U8)], ONE, ONE),
             ("second input", ONE, [((3,), F32), ((3,), U8)], ONE),
             ("result", ONE, ONE, [((3,), F32), ((3,), U8)]),
+        ]
+    ],
+    ("ConvInteger", "zero point of the image", [IMAGE, FILTERS, ((2,), U8)]),
+    ("ConvInteger", "zero point of the filters", [IMAGE, FILTERS, ((), U8), ((3,), U8)]),
+    ("ConvInteger", "zero point of the filters", [IMAGE, FILTERS, ((), U8), ((4, 1), U8)]),
+    *[
+        ("QLinearConv", what, [IMAGE, *image, FILTERS, *filters, *out, *bias])
+        for what, image, filters, out, bias in [
+            ("scale of the image", [((2,), F32), ((), U8)], ONE, ONE, []),
+            ("scale of the filters", ONE, [((3,), F32), ((4,), U8)], ONE, []),
+            ("scale of the result", ONE, ONE, [((4,), F32), ((), U8)], []),
+            ("zero point of the result", ONE, ONE, [((), F32), ((4,), U8)], []),
+            ("bias", ONE, ONE, ONE, [((1,), np.int32)]),
         ]
     ],
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from onnx_numba.ir.types import F32, F64, I32, U8, DType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.cast import rounded
 from onnx_numba.ops.common import MS, channel_view, normal_axis, per_position, require_broadcast, require_shape, wide
-from onnx_numba.ops.convolution import windows_of
+from onnx_numba.ops.convolution import biased, windows_of
 from onnx_numba.ops.create import dtype_by_number
 from onnx_numba.ops.dequantised import beside, dequantised, moderate, undone, value
 from onnx_numba.ops.integer import centred, integer_conv, integer_product
@@ -238,7 +238,22 @@ def conv_integer(
     view = windows_of(
         b, x, w, auto_pad=auto_pad, dilations=dilations, group=group, kernel_shape=kernel_shape, pads=pads, strides=strides
     )  # fmt: skip
-    return integer_conv(b, x, w, None if x_zero is None else b.reshape(x_zero, ()), w_zero, view, group)
+    image_zero = None if x_zero is None else _single(b, x_zero, "the zero point of the image")
+    if w_zero is not None:
+        _require_per_filter(b, w_zero, w, "the zero point of the filters")
+    return integer_conv(b, x, w, image_zero, w_zero, view, group)
+
+
+def _single(b: Builder, p: Tensor, what: str) -> Tensor:
+    """The only number of a scale or zero point."""
+    b.require_equal(p.size, 1, f"number of elements of {what}")
+    return b.reshape(p, ())
+
+
+def _require_per_filter(b: Builder, p: Tensor, w: Tensor, what: str) -> None:
+    """Demand one number, or one for each filter."""
+    if p.size != 1:
+        require_broadcast(b, p.shape, w.shape[:1], what)
 
 
 @op("QLinearConv", since=10)
@@ -253,6 +268,9 @@ def qlinear_conv(
         strides=strides,
     )  # fmt: skip
     if bias is not None:
-        sums = b.map(lambda v, c: v + c, sums, channel_view(b, bias, x.rank))
-    scales = (b.reshape(x_scale, ()), per_position(b, w_scale, x.rank, 1))
-    return _requantised(b, sums, scales, y_scale, b.reshape(y_zero, ()))
+        sums = biased(b, sums, bias)
+    _require_per_filter(b, w_scale, w, "the scale of the filters")
+    scales = (_single(b, x_scale, "the scale of the image"), per_position(b, w_scale, x.rank, 1))
+    return _requantised(
+        b, sums, scales, _single(b, y_scale, "the scale of the result"), _single(b, y_zero, "the zero point of the result")
+    )
