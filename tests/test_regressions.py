@@ -143,6 +143,14 @@ def test_code_grows_with_the_number_of_pieces_that_the_run_gives_sizes_of() -> N
         rep.run([x, np.where(np.arange(80) == 70, -1, sizes)])
 
 
+def test_a_size_that_two_operators_read_is_one_dim() -> None:
+    """They were two of one name, whose order in a product was not the same in every process."""
+    text = "(float[1,1] x, float[1,1] y, int64[2] s) => (float[a,b] p, float[a,b] q) { p = Expand(x, s)  q = Expand(y, s) }"
+    (_, p), (_, q) = lower(load(graph(text)).graph, Options()).outputs
+    assert p.shape == q.shape
+    assert results(text, *[np.ones((1, 1), np.float32)] * 2, np.array([2, 3]))[1].shape == (2, 3)
+
+
 def test_a_long_chain_of_views() -> None:
     """It was inlined by recursion as deep as the chain was long."""
     text, previous = "", "x"

@@ -101,6 +101,7 @@ class Builder:
         # Names of dims mean one thing in a scope and in those around it, where a body compares them.
         self._count: int = 0 if outer is None else outer._count
         self._names: dict[Dim, Dim] = {}
+        self._read: dict[tuple[Tensor, int, bool], Dim] = {}
 
     @contextmanager
     def at_node(self, node: str, label: str, wanted: tuple[bool, ...], opset: int = 0) -> Iterator[None]:
@@ -305,8 +306,11 @@ class Builder:
         return result
 
     def read_dim(self, tensor: Tensor, position: int, signed: bool = False) -> Dim:
-        """An element of an integer tensor as a dim that the run reads; a size, never negative, unless ``signed``."""
-        return d.dim(Sym(f"{tensor.name}_{position}", source=ElementSource(tensor, position, self.label), signed=signed))
+        """An element of an integer tensor as a dim that the run reads, the same for all; a size, never negative, unless ``signed``."""
+        if (tensor, position, signed) not in self._read:
+            source = ElementSource(tensor, position, self.label)
+            self._read[tensor, position, signed] = d.dim(Sym(f"{tensor.name}_{position}", source=source, signed=signed))
+        return self._read[tensor, position, signed]
 
     def from_dims(self, values: Sequence[Dim | int], dtype: DType = I64) -> Tensor:
         """A 1-d integer tensor of dims."""

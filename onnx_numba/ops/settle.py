@@ -44,7 +44,7 @@ def settle(b: Builder, values: Sequence[Expr], signed: Collection[int] = ()) -> 
 
     They are sizes, never negative, but for those at the positions in ``signed``.
     """
-    known = [_read(b, v, k in signed) if e.as_dim(v) is None else e.as_dim(v) for k, v in enumerate(values)]
+    known = [_known(b, v, k in signed) for k, v in enumerate(values)]
     places = [k for k, v in enumerate(known) if v is None]
     open_values = [e.cast(values[k], I64) for k in places]
     if not open_values:
@@ -57,11 +57,13 @@ def settle(b: Builder, values: Sequence[Expr], signed: Collection[int] = ()) -> 
     return [next(read) if k is None else k for k in known]
 
 
-def _read(b: Builder, value: Expr, signed: bool) -> Dim | None:
-    """An element that a tensor has as it is needed, as a dim; None for what has to be computed."""
-    if not isinstance(value, e.Load) or value.tensor.dtype is not I64 or value.tensor.rank != 1 or not isinstance(value.index[0], int):
-        return None
-    return b.read_dim(value.tensor, value.index[0], signed)
+def _known(b: Builder, value: Expr, signed: bool) -> Extent | None:
+    """A scalar as a dim, which the run may read from a tensor that has it as it is needed; None for what has to be computed."""
+    known = e.as_dim(value)
+    if known is not None or not isinstance(value, e.Load) or value.tensor.dtype is not I64 or value.tensor.rank != 1:
+        return known
+    (position,) = value.index
+    return b.read_dim(value.tensor, position, signed) if isinstance(position, int) else None
 
 
 def pick(index: Expr, values: Sequence[Expr]) -> Expr:
