@@ -218,13 +218,17 @@ def test_loops_of_few_whole_vectors_say_so():
     check(rep, [x, z], x * z)
 
 
-def test_loops_that_gather_say_that_their_rounds_are_apart():
-    """LLVM cannot compare where arrays lie whose places are only read in the loop, and would take one element at a time."""
+def test_loops_that_store_say_that_their_rounds_are_apart():
+    """LLVM cannot compare where arrays lie whose places the loop reads, or whose rows go backwards, and would take single elements."""
     rep = prepared("g (float[N,9] x, int64[5] i) => (float y) { t=Gather<axis=1>(x,i) y=Exp(t) }")
     assert "apart()" in rep.source.rpartition("for ")[2]
-    assert "apart()" not in prepared("g (float[N,9] x) => (float y) { y=Exp(x) }").source
     x, i = normal(3, 9), np.array([8, 0, 3, 3, 1])
     check(rep, [x, i], np.exp(x[:, i]))
+    rep = prepared("g (float[N,40] x) => (float y) <int64[1] a={-1}, int64[1] b={-999}, int64[1] c={0}> { t=Slice(x,a,b,c,a) y=Neg(t) }")
+    assert "apart()" in rep.source.rpartition("for ")[2]
+    x = normal(5, 40)
+    check(rep, [x], -x[::-1])
+    assert "apart()" not in prepared("g (float[N,40] x) => (float y) { y=ReduceSum(x) }").source
 
 
 def test_phases_are_put_together_without_division():

@@ -416,13 +416,8 @@ class RowWriter(GroupWriter):
         extent, lanes = self.innermost.extent, self.target.lanes
         if maps and isinstance(extent, int) and lanes <= extent <= WRITTEN_OUT and extent % lanes == 0:
             self.emitter.line("in_vectors()")
-        if any(m.kind == "map" for m in members) and self._gathers(members):
-            self.emitter.line("apart()")
-
-    def _gathers(self, members: Sequence[Member]) -> bool:
-        """Whether the innermost loop reads through indices that it reads: LLVM cannot tell, then, how far that reaches."""
-        found = (load for m in members for load in loads(self.ready(m)))
-        return any(keep.depends(v, {self.innermost}) for load in found for v in e.values_in(load.index[0]))
+        if any(m.kind == "map" for m in members):
+            self.emitter.line("apart()")  # every element of a result is written once, and nothing but itself is read of a result
 
     def _stream(self, members: Sequence[Member]) -> None:
         maps = [m for m in members if m.kind == "map"]

@@ -76,7 +76,8 @@ def apart() -> None:
     """Say that of the memory which an iteration of the innermost loop around this writes no other reads or writes anything.
 
     Else LLVM compares where every two arrays lie before it takes several elements at a time: in a step of an LSTM of 16 units there are
-    27 pairs to compare, which takes a tenth of it.
+    27 pairs to compare, which takes a tenth of it. Rows that go backwards, and places read in the loop, it cannot compare, and takes one
+    element at a time. Loops without the comparison are compiled in an eighth less time.
     """
 
 

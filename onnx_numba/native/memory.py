@@ -15,6 +15,7 @@ import numpy as np
 from onnx_numba.ir.plan import CTX_INDEX, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_STATUS
 from onnx_numba.ir.types import DTYPES
 from onnx_numba.native.emit import index_value, is_int, is_pointer, numba_type, plain, prefetch
+from onnx_numba.native.loops import apart
 from onnx_numba.native.registry import Intrinsic, Record, function, intrinsic
 
 ELEMENTS: Mapping[str, Any] = MappingProxyType({t.name: DTYPES[t.stored].numpy.type for t in DTYPES.values() if t.kind != "s"})
@@ -333,6 +334,7 @@ def move(size: Any, target: Any, source: Any, count: Any) -> None:
         memcpy(target, source, count * size)
     else:
         for i in range(count):
+            apart()
             target[i] = source[i]
 
 
