@@ -64,6 +64,30 @@ def test_what_is_a_number_in_python_alone_is_none(text: str, to: int) -> None:
         backend.run_node(cast, [np.array([text], object)], jit=False)
 
 
+@pytest.mark.parametrize(
+    ("texts", "to", "expected"),
+    [
+        (["1", "2.9", "-3e2"], TensorProto.INT64, [1, 2, -300]),  # not all as Python writes integers
+        (["1", "-128", " 7 "], TensorProto.INT8, [1, -128, 7]),
+        ([str((1 << 64) - 1), "0"], TensorProto.UINT64, [(1 << 64) - 1, 0]),
+        (["1e40", "-inf", "0.1", "-0"], TensorProto.FLOAT, [np.inf, -np.inf, np.float32(0.1), -0.0]),
+        (["true", "0", ""], TensorProto.BOOL, [True, False, False]),
+        ([], TensorProto.FLOAT, []),
+    ],
+)
+def test_texts_that_are_numbers(texts: list[str], to: int, expected: list[object]) -> None:
+    cast = helper.make_node("Cast", ["x"], ["y"], to=to)
+    got = backend.run_node(cast, [np.array(texts, object)], jit=False)[0]
+    np.testing.assert_array_equal(got, np.array(expected, got.dtype), strict=True)
+    assert np.signbit(got.astype(float)).tolist() == [np.signbit(float(v)) for v in np.array(expected, got.dtype)]
+
+
+def test_pieces_of_strings_are_filled_up() -> None:
+    split = helper.make_node("StringSplit", ["x"], ["y", "n"], delimiter=",")
+    y, n = backend.run_node(split, [np.array([["a,b,c"], ["d"], [""]], object)], jit=False)
+    assert (y.tolist(), n.tolist()) == ([[["a", "b", "c"]], [["d", "", ""]], [["", "", ""]]], [[3], [1], [1]])
+
+
 def test_words_are_no_farther_apart_than_a_row_is_long() -> None:
     node = helper.make_node(
         "TfIdfVectorizer", ["x"], ["y"], mode="TF", min_gram_length=1, max_gram_length=2, max_skip_count=(1 << 63) - 1,

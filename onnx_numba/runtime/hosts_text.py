@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from onnx_numba.ir.types import DTYPES, dtype_of
+from onnx_numba.ir.types import DTYPES, DType, dtype_of
 from onnx_numba.runtime.host import factory
 from onnx_numba.runtime.regex import compiled
 
@@ -35,19 +36,37 @@ def _text(value: Any) -> str:
 
 def string_to_numbers(params: Params, x: Array) -> tuple[Array]:
     """Text as numbers; integers may be written as floats, NaN and infinities by their usual names."""
-    dtype = DTYPES[params["dtype"]]
+    dtype, texts = DTYPES[params["dtype"]], x.reshape(-1).tolist()
+    with np.errstate(over="ignore"):  # what is too great for a float is infinite
+        numbers = _plain_numbers(dtype, texts)
+        return ((_numbers(dtype, texts) if numbers is None else numbers).reshape(x.shape),)
+
+
+def _plain_numbers(dtype: DType, texts: list[str]) -> Array | None:
+    """All texts as Python reads them, if none of them has to be looked at alone."""
+    together = "".join(texts)
+    if dtype.kind == "b" or not together.isascii() or "_" in together:
+        return None
+    read, kind = (int, dtype.numpy) if dtype.is_int else (float, np.dtype(np.float64))
+    try:
+        return np.fromiter(map(read, texts), kind, len(texts)).astype(dtype.numpy, copy=False)
+    except (OverflowError, ValueError):
+        return None
+
+
+def _numbers(dtype: DType, texts: list[str]) -> Array:
+    """The texts one by one, or an error that says which of them is no number or too great."""
     if dtype.is_int:
         convert: Callable[[str], Any] = _integer
     else:
         convert = _truth if dtype.kind == "b" else _real
-    numbers = list(map(convert, x.reshape(-1).tolist()))
+    numbers = list(map(convert, texts))
     if dtype.is_int:
         least, greatest = dtype.limits
         beyond = next((number for number in numbers if not least <= number <= greatest), None)
         if beyond is not None:
             raise ValueError(f"{beyond} is outside the range of {dtype.onnx_name}, {least} to {greatest}")
-    made = np.array(numbers, object if dtype.is_int else np.float64)
-    return (made.astype(dtype.numpy).reshape(x.shape),)
+    return np.array(numbers, object if dtype.is_int else np.float64).astype(dtype.numpy)
 
 
 def _plain(text: str) -> str:
@@ -90,10 +109,11 @@ def string_split(params: Params, x: Array) -> tuple[Array]:
     delimiter, limit = params["delimiter"] or None, -1 if params["maxsplit"] is None else params["maxsplit"]
     rows = [text.split(delimiter, limit) for text in x.reshape(-1).tolist()]
     width = max(map(len, rows), default=0)
-    result = np.full((len(rows), width), "", object)
-    for line, row in zip(result, rows, strict=True):
-        line[: len(row)] = row
-    return (result.reshape(*x.shape, width),)
+    for row in rows:
+        if len(row) < width:
+            row += [""] * (width - len(row))
+    # Not as rows: NumPy would look at every piece to find out whether it is a row in its turn.
+    return (np.fromiter(chain.from_iterable(rows), object, len(rows) * width).reshape(*x.shape, width),)
 
 
 def regex_full_match(params: Params, x: Array) -> tuple[Array]:
