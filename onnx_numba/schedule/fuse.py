@@ -89,7 +89,8 @@ def stored_tensors(program: Program, values: Sequence[Tensor | Object]) -> tuple
         consumers = [c for c in dict.fromkeys(readers[value]) if not isinstance(c.definition, Reshape)]
         consumers += [c for r in readers[value] if isinstance(r.definition, Reshape) for c in readers.get(r, ())]
         reused = len(consumers) > 1 or any(_repeats(c, value) for c in consumers)
-        if total[value] > INLINE_LIMIT or depth[value] >= INLINE_DEPTH or (reused and total[value] > INLINE_COST) or value in finished:
+        late = value in finished and not (total[value] <= INLINE_COST and len(used) == 1 and _folded(consumers))
+        if total[value] > INLINE_LIMIT or depth[value] >= INLINE_DEPTH or (reused and total[value] > INLINE_COST) or late:
             worth.add(value)
             depth[value] = 0
     return forced | worth, worth
@@ -112,6 +113,11 @@ def _finished(values: Sequence[Tensor | Object], readers: Mapping[Tensor, Sequen
                 made_of[value] = found
     inside = {p for p in made_of if p in made_of[p] and all(p in made_of.get(r, ()) for r in readers[p])}
     return {t for t, found in made_of.items() if any(p in inside and any(p not in made_of.get(r, ()) for r in readers[t]) for p in found)}
+
+
+def _folded(consumers: Iterable[Tensor]) -> bool:
+    """Whether something is folded, as by a softmax: what is cheap costs less beside that than on the way to memory and back."""
+    return any(isinstance(c.definition, Reduce) and not (c.definition.hint and c.definition.hint.tuned) for c in consumers)
 
 
 def _repeats(consumer: Tensor, used: Tensor) -> bool:
