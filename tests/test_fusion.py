@@ -231,6 +231,20 @@ def test_loops_that_store_say_that_their_rounds_are_apart():
     assert "apart()" not in prepared("g (float[N,40] x) => (float y) { y=ReduceSum(x) }").source
 
 
+def test_a_scale_in_front_of_a_softmax_is_no_epilogue():
+    """The softmax waits for memory and multiplies meanwhile; a mask it would have to read twice."""
+    rep = prepared("g (float[2,9,8] x, float[2,8,40] z) => (float y) <float c={0.125}> { p=MatMul(x,z) t=Mul(p,c) y=Softmax(t) }")
+    assert "f32(0.125)" in rep.source.rpartition("def ")[2]
+    x, z, m = normal(2, 9, 8), normal(2, 8, 40), normal(9, 40)
+    e = np.exp((x @ z) * 0.125)
+    check(rep, [x, z], e / e.sum(-1, keepdims=True))
+    masked = "g (float[2,9,8] x, float[2,8,40] z, float[9,40] m) => (float y) <float c={0.125}> "
+    rep = prepared(masked + "{ p=MatMul(x,z) t=Mul(p,c) u=Add(t,m) y=Softmax(u) }")
+    assert "f32(0.125)" not in rep.source.rpartition("def ")[2]
+    e = np.exp((x @ z) * 0.125 + m)
+    check(rep, [x, z, m], e / e.sum(-1, keepdims=True))
+
+
 def test_phases_are_put_together_without_division():
     """Transposed convolutions are convolutions by phase; a long loop over places does not ask each for its phase."""
     rep = prepared("g (float[1,3,9,10] x, float[3,1,2,2] w) => (float y) { t=ConvTranspose<strides=[2,2]>(x,w) y=Sigmoid(t) }")

@@ -33,9 +33,9 @@ FEWEST_TILES = 3
 ALIASED = 4096
 """Bytes between lines that share their few places in a first-level cache: rows so far apart, or a multiple of it, displace each other."""
 NEAR = 1 << 16
-"""Bytes of panels of B that a row of tiles goes through before the next one does, and one panel at least. Of shallow sums C is what takes the
-time: a row of tiles then writes kilobytes of each of its rows at a time. The products of 1024 queries and keys of 64 float32 take 3.65 ms
-in place of 4.75."""
+"""Bytes of panels of B that a row of tiles goes through before the next one does, and one panel at least. Of shallow sums C is what takes
+the time: a row of tiles then writes kilobytes of each of its rows at a time. The products of 1024 queries and keys of 64 float32 take 3.65
+ms in place of 4.75."""
 FEW_PANELS = 4
 """Panels of B that do not pay for packing rows of A, even such: for one of 64 columns that takes a third as long again."""
 ELEMENT_BYTES = {"f32": 4, "f64": 8, "i32": 4}
