@@ -17,6 +17,7 @@ from onnx_numba.schedule.layout import across, in_reading_order
 from onnx_numba.schedule.planner import Planner, storage
 from onnx_numba.schedule.pooled import in_planes, pooled
 from onnx_numba.schedule.prologue import with_prologues
+from onnx_numba.schedule.short import write_out
 from onnx_numba.schedule.steps import CallStep, Group, Step
 from onnx_numba.schedule.tabulate import tabulate
 from onnx_numba.schedule.tune import tune
@@ -45,6 +46,7 @@ def schedule(
             tune(program, target)
             tabulate(program, target)
         fold(program, evaluate)
+    write_out(program)
     in_reading_order(program)
     fused, places = fuse(program)
     steps = in_blocks(fused)
