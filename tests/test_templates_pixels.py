@@ -136,6 +136,8 @@ def test_units_are_shared_evenly():
         ((1, 1), 1024, 256, (1, 196), 12, (64, 1, 70)),
         ((1, 1), 512, 2048, (1, 49), 16, (128, 1, 50)),
         ((3, 3), 8, 20, (3, 5), 1, (32, 3, 5)),
+        ((3, 3), 128, 32, (7, 7), 2, (32, 4, 7)),
+        ((3, 3), 128, 32, (14, 14), 4, (32, 4, 14)),
     ]:
         conv = PixelConv("f32", pixel_tile(WIDE, "f32", size[1]), kernel, (1, 1))
         dims = conv.dims(1, 1, channels, filters, size, size, [k // 2 for k in kernel])
