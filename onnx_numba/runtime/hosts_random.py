@@ -22,6 +22,13 @@ def _generator(params: Params) -> np.random.RandomState | np.random.Generator:
     return np.random.Generator(np.random.SFC64()) if seed is None else np.random.RandomState(int(seed) & 0xFFFFFFFF)
 
 
+def _fractions(params: Params, shape: tuple[int, ...]) -> Array:
+    """Numbers from 0 up to 1, evenly distributed."""
+    generator = _generator(params)
+    draw = generator.random_sample if isinstance(generator, np.random.RandomState) else generator.random
+    return np.asarray(draw(shape))
+
+
 def _as(values: Any, params: Params) -> Array:
     return np.asarray(values).astype(DTYPES[params["dtype"]].numpy)
 
@@ -40,16 +47,14 @@ def random_uniform(params: Params, like: Array | None = None) -> tuple[Array]:
 
 def bernoulli(params: Params, probability: Array) -> tuple[Array]:
     """1 with the given probabilities, else 0."""
-    draws = _generator(params).uniform(0.0, 1.0, probability.shape)
-    return (_as(draws < probability.astype(np.float64), params),)
+    return (_as(_fractions(params, probability.shape) < probability.astype(np.float64), params),)
 
 
 def multinomial(params: Params, scores: Array) -> tuple[Array]:
     """Classes drawn with probabilities of which the rows hold logarithms, up to a constant."""
-    generator = _generator(params)
     weights = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True).astype(np.float64))
     bounds = np.cumsum(weights, axis=1)
-    draws = generator.uniform(0.0, 1.0, (len(scores), params["samples"])) * bounds[:, -1:]
+    draws = _fractions(params, (len(scores), params["samples"])) * bounds[:, -1:]
     return (_as(np.minimum(_passed(bounds, draws), scores.shape[1] - 1), params),)
 
 
@@ -75,7 +80,7 @@ def dropout(params: Params, x: Array, ratio: Array | None, training: Array | Non
     rate = 0.5 if ratio is None else float(ratio.reshape(-1)[0])
     if training is None or not bool(training.reshape(-1)[0]) or rate == 0:
         return x.copy(), np.ones(x.shape, np.bool_)
-    kept = np.asarray(_generator(params).uniform(0.0, 1.0, x.shape) >= rate)
+    kept = _fractions(params, x.shape) >= rate
     scale = 1 / (1 - rate) if rate < 1 else 0.0
     return (kept * x.astype(np.float64) * scale).astype(x.dtype), kept
 
