@@ -60,7 +60,7 @@ def _reads(step: Step) -> Iterator[Tensor]:
         yield from (root(t) for t in step.call.inputs if isinstance(t, Tensor))
         return
     for m in step.members:
-        yield from (load.tensor for load in loads(m.expr)) if m.hint is None else m.hint.operands
+        yield from m.hint.operands if m.hint is not None and m.hint.tuned else (load.tensor for load in loads(m.expr))
 
 
 def _with_prologue(group: Group, maker: Group) -> Group | None:
