@@ -53,11 +53,13 @@ def test_read_in_another_order():
     check(text, normal(2, 40, 70, 2), kernels=1)
 
 
-@pytest.mark.parametrize("kind", ["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL2", "ReduceLogSumExp"])
-@pytest.mark.parametrize("dtype", ["float", "double", "float16", "int32"])
+FOLDS = ["ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd"]
+OF_FLOATS = [*FOLDS, "ReduceMean", "ReduceL2", "ReduceLogSumExp"]
+KINDS = [(kind, "int32") for kind in FOLDS] + [(kind, dtype) for kind in OF_FLOATS for dtype in ("float", "double", "float16")]
+
+
+@pytest.mark.parametrize(("kind", "dtype"), KINDS)
 def test_kinds_and_types(kind, dtype):
-    if dtype == "int32" and kind in ("ReduceMean", "ReduceL2", "ReduceLogSumExp"):
-        pytest.skip("of whole numbers the reference gives others")
     numpy_type = {"float": np.float32, "double": np.float64, "float16": np.float16, "int32": np.int32}[dtype]
     x = (4 * normal(3, 2, 50, 3)).astype(numpy_type)
     for axes in ("1", "3", "1, 3"):
