@@ -142,31 +142,28 @@ def test_the_better_way_is_taken(compiled):
     assert 0 < sum(run(50, 2) for _ in range(5000)) < 40
 
 
-def test_an_interruption_does_not_change_the_way(compiled):
+def ways(compiled, runs, nanoseconds):
+    """How each of so many runs is done, by a pool or alone, where ``nanoseconds(number, way)`` is how long it takes."""
     session = Session(chain(grain=1), [], compiled, Options(num_threads=2))
     state = session._program.new_frame()
     words, code = state._state, state._code
     taken = []
-    for number in range(200):
+    for number in range(runs):
         code.choose(state.address)
         words[S_CHUNKS] = 10
         taken.append(int(words[S_MODE]))
-        slow = number in (5, 20, 21, 60)
-        code.judge(state.address, 5_000_000 * (10 if slow else 1) * (2 - taken[-1]))
+        code.judge(state.address, nanoseconds(number, taken[-1]))
+    return taken
+
+
+def test_an_interruption_does_not_change_the_way(compiled):
+    taken = ways(compiled, 200, lambda number, way: 5_000_000 * (10 if number in (5, 20, 21, 60) else 1) * (2 - way))
     assert taken[:5] == [1, 1, 0, 1, 0]
     assert sum(taken) > 180
 
 
 def test_what_disturbed_the_first_runs_is_forgotten(compiled):
-    session = Session(chain(grain=1), [], compiled, Options(num_threads=2))
-    state = session._program.new_frame()
-    words, code = state._state, state._code
-    taken = []
-    for number in range(60):
-        code.choose(state.address)
-        words[S_CHUNKS] = 10
-        taken.append(int(words[S_MODE]))
-        code.judge(state.address, 1_000_000 * ((40 if number < 6 else 10) if taken[-1] else 20))
+    taken = ways(compiled, 60, lambda number, way: 1_000_000 * ((40 if number < 6 else 10) if way else 20))
     assert sum(taken[:8]) <= 4
     assert sum(taken[40:]) > 17
 
