@@ -2,8 +2,8 @@
 
 ``python tests/schema_sweep.py -n 2`` runs all cases in two processes and writes ``data/schema_sweep.txt``, a line for each version, and
 ``data/schema_sweep_expected_failures.txt``. Read the difference before you commit it: a case that passed before is a regression.
-Names of operators as further arguments take those alone and write nothing. ``--plain`` runs the generated modules as plain Python, which
-takes minutes where compiling takes half an hour; the written table says so.
+Names of operators as further arguments take those alone and write nothing. Compiling all takes three to ten minutes; ``--plain`` runs the
+generated modules as plain Python, and the written table says so.
 """
 
 from __future__ import annotations
