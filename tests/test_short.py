@@ -108,3 +108,10 @@ def test_distances_of_points(depth):
         " { a=Sub(x,z) b=Mul(a,a) s=ReduceSum<keepdims=0>(b,axes) y=Sqrt(s) }"
     )
     check(text, normal(30, 1, depth), normal(1, 70, depth)[:, ::-1].copy(), kernels=1)
+
+
+def test_a_result_that_is_read_in_many_ways():
+    """Each gate doubles the ways from the sum to the end, of which none is gone twice."""
+    gates = " ".join(f"s{k}=Sigmoid(v{k}) v{k + 1}=Mul(v{k},s{k})" for k in range(24))
+    text = f"g (float[N,2] x) => (float[N] v24) {AXIS % -1} {{ v0=ReduceSum<keepdims=0>(x,axes) {gates} }}"
+    check(text, normal(5, 2))

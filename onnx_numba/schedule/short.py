@@ -64,12 +64,13 @@ def _few(tensor: Tensor, reduce: Reduce) -> bool:
 
 def _read_again(tensor: Tensor, readers: dict[int, list[Tensor | Object]]) -> bool:
     """Whether what is made of a tensor, element by element, is read more than once for some element of it."""
-    stack = [tensor]
+    stack, seen = [tensor], {tensor}
     while stack:
         for reader in readers[id(stack.pop())]:
             definition = reader.definition
-            if not isinstance(reader, Tensor) or not isinstance(definition, (Map, Reduce, Reshape)):
+            if not isinstance(reader, Tensor) or reader in seen or not isinstance(definition, (Map, Reduce, Reshape)):
                 continue
+            seen.add(reader)
             loops = definition.order if isinstance(definition, Reduce) else ()
             domain = d.product(v.extent for v in loops if v.extent is not None) if loops else reader.size
             if not d.at_least_zero(tensor.size - domain):
