@@ -83,6 +83,11 @@ class Target:
         return 8 if {"avx2", "fma"} <= self.enabled else 4
 
     @property
+    def masks(self) -> bool:
+        """Whether any instruction may leave out elements of a vector: without, masks are for loads and stores of few types alone."""
+        return self.lanes == 16
+
+    @property
     def has_fma(self) -> bool:
         """Whether a fused multiply-add is one instruction."""
         return self.arch == "aarch64" or self.lanes > 4 or "fma" in self.enabled

@@ -114,14 +114,19 @@ class Emitter:
         return f"{prefix}{self._count - 1}"
 
     @contextmanager
-    def block(self, head: str, variables: Iterable[Sym] = ()) -> Iterator[None]:
+    def block(self, head: str, variables: Iterable[Sym] = ()) -> Iterator[Block]:
         """An indented block below ``head``, in which ``variables`` are defined."""
-        outer = self.blocks[-1]
-        self.blocks.append(Block(outer.indent + 1, variables, "    " * outer.indent + head))
-        self.deepest = max(self.deepest, sum(block.head.lstrip().startswith("for ") for block in self.blocks))
-        yield
-        closed = self.blocks.pop()
-        outer.lines += [closed.head, *closed.lines]
+        inner = Block(self.blocks[-1].indent + 1, variables, head)
+        self.blocks.append(inner)
+        self.deepest = max(self.deepest, sum(block.head.startswith("for ") for block in self.blocks))
+        yield inner
+        self.blocks.pop()
+        self.again(head, inner.lines)
+
+    def again(self, head: str, lines: Iterable[str]) -> None:
+        """A block's lines, which are indented already, below ``head``."""
+        block = self.blocks[-1]
+        block.lines += ["    " * block.indent + head, *lines]
 
     @contextmanager
     def branch(self, test: str) -> Iterator[None]:
@@ -198,8 +203,10 @@ class Emitter:
 
     def parameter(self, value: Dim | int) -> str:
         """A number known when the kernel is called."""
-        if isinstance(value, int) and abs(value) <= LITERAL_LIMIT:
-            return str(value)
+        return str(value) if isinstance(value, int) and abs(value) <= LITERAL_LIMIT else self.number(value)
+
+    def number(self, value: Dim | int) -> str:
+        """The same, which the code does not know however small it is."""
         if value not in self.dims:
             self.dims.append(value)
         return f"s{self.dims.index(value)}"

@@ -27,7 +27,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
-from onnx_numba.codegen import keep
+from onnx_numba.codegen import keep, rests
 from onnx_numba.codegen.emitter import LITERAL_LIMIT, Emitter, Var, infix, literal
 from onnx_numba.codegen.pieces import Stretch, reads_before, stretch
 from onnx_numba.ir import dims as d
@@ -105,7 +105,7 @@ class GroupWriter:
 
     def _open_last(self, loops: ExitStack, variable: Sym, number: int) -> Dim | int:
         """The innermost loop of maps; answers its length."""
-        loops.enter_context(self.emitter.loop(variable, f"i{number}"))
+        loops.enter_context(self._along_row(variable, f"i{number}", [m for m in self.group.members if m.stored]))
         assert variable.extent is not None
         return variable.extent
 
@@ -181,10 +181,10 @@ class GroupWriter:
                 for m in reductions:
                     self._start(m)
         self._prepare([self.ready(m) for m in inside])
-        with self._reduced_loops(), self._row():
+        with self._reduced_loops(inside), self._row():
             waits = [keep.replace(kept, self.replaced)] if kept else []
             self.emitter.count_uses([*(self.ready(m) for m in inside), *waits])
-            self._side_by_side(inside)
+            self._side_by_side(inside, bool(waits))
             if not waits and not any(self.room and self.room.tensor is m.target for m in inside):
                 self._stream(inside)
             for m in sorted(inside, key=lambda m: m is self.host):
@@ -198,8 +198,8 @@ class GroupWriter:
                 for m in finished:
                     self.emitter.store(m.target, m.position, self.values[m.tensor])
 
-    def _side_by_side(self, members: Sequence[Member]) -> None:
-        """Say in the innermost loop that iterations of it may go on side by side, if they may."""
+    def _side_by_side(self, members: Sequence[Member], waits: bool) -> None:
+        """Say in the innermost loop, which also stores a value that ``waits``, that iterations may go on side by side, if they may."""
 
     def _stream(self, members: Sequence[Member]) -> None:
         """Say in the innermost loop that what it stores, which nothing here reads, may go around the caches."""
@@ -240,11 +240,16 @@ class GroupWriter:
         """Compute what a sweep needs of a row before it begins; in a row's own block that comes about by itself."""
 
     @contextmanager
-    def _reduced_loops(self) -> Iterator[None]:
+    def _reduced_loops(self, members: Sequence[Member]) -> Iterator[None]:
         with ExitStack() as loops:
             for k, v in enumerate(self.group.rvars):
-                loops.enter_context(self.emitter.loop(v, f"r{k}"))
+                loop = self._along_row(v, f"r{k}", members) if v is self.innermost else self.emitter.loop(v, f"r{k}")
+                loops.enter_context(loop)
             yield
+
+    def _along_row(self, variable: Sym, name: str, members: Sequence[Member]) -> AbstractContextManager[None]:
+        """The innermost loop, in which these members are computed."""
+        return self.emitter.loop(variable, name)
 
     def resolved(self, member: Member) -> Expr:
         """The member's expression with other members' elements in place of loads from them."""
@@ -406,7 +411,19 @@ class RowWriter(GroupWriter):
             return super()._room(host)
         return Flat(self.emitter.local(host.target, extent), (d.dim(along),))
 
-    def _side_by_side(self, members: Sequence[Member]) -> None:
+    def _along_row(self, variable: Sym, name: str, members: Sequence[Member]) -> AbstractContextManager[None]:
+        lanes = 0
+        if self.target.masks and not _unrolled(variable) and not any(m in self.positions for m in members):
+            lanes = rests.width([(m, self.ready(m)) for m in members], variable, self.target.lanes)
+        if not lanes or rests.is_whole(variable, lanes):
+            return super()._along_row(variable, name, members)
+        return rests.in_parts(self.emitter, variable, name, lanes, [self._fold(m) for m in members if m.kind != "map"])
+
+    def _fold(self, member: Member) -> rests.Fold:
+        fold = self.folds[member]
+        return rests.Fold(fold.text, literal(identity(member.kind, fold.dtype)), functools.partial(self._combine, member.kind, fold))
+
+    def _side_by_side(self, members: Sequence[Member], waits: bool) -> None:
         if not self.group.pvars and not self.group.rvars:
             return
         maps = all(m.kind == "map" for m in members)
@@ -416,7 +433,7 @@ class RowWriter(GroupWriter):
         extent, lanes = self.innermost.extent, self.target.lanes
         if maps and isinstance(extent, int) and lanes <= extent <= WRITTEN_OUT and extent % lanes == 0:
             self.emitter.line("in_vectors()")
-        if any(m.kind == "map" for m in members):
+        if waits or any(m.kind == "map" for m in members):
             self.emitter.line("apart()")  # every element of a result is written once, and nothing but itself is read of a result
 
     def _stream(self, members: Sequence[Member]) -> None:

@@ -41,7 +41,7 @@ from onnx_numba.compile.hints import gathered, side_by_side
 from onnx_numba.compile.llvm import KERNEL_SIGNATURE, emit, isolate, optimise, parse_signature, target_machine, wrapper_text
 from onnx_numba.compile.objects import check_symbols
 from onnx_numba.compile.streaming import is_marked, with_streaming
-from onnx_numba.native.loops import DOMAIN, FETCHED, STREAMED, apart, fetches, in_vectors, interleave, streams, through_indices
+from onnx_numba.native.loops import DOMAIN, FETCHED, STREAMED, apart, fetches, in_vectors, interleave, masked, streams, through_indices
 from onnx_numba.native.registry import Function, Intrinsic, Overloaded, Preferred
 from onnx_numba.target import Target
 
@@ -340,8 +340,8 @@ _BUILTINS: dict[Any, Any] = {min: _min, max: _max}
 class _Lower(lowering.Lower):
     """numba's, and what the functions of `onnx_numba.native.loops` say of the innermost loop around them.
 
-    Of `interleave`, `through_indices`, `in_vectors` and `apart` LLVM reads from the jump back; `streams` marks what the loop stores,
-    `fetches` what it loads, `apart` both:
+    Of `interleave`, `through_indices`, `in_vectors`, `masked` and `apart` LLVM reads from the jump back; `streams` marks what the loop
+    stores, `fetches` what it loads, `apart` both:
 
     store float %".51", float* %".52", !alias.scope !2
     br label %B22, !llvm.loop !0
@@ -354,6 +354,7 @@ class _Lower(lowering.Lower):
 
     _hints: tuple[tuple[str, int], ...] = ()
     _said: tuple[Any, ...] = ()
+    _masked: int = 0
 
     def alloca_lltype(self, name: str, lltype: Any, datamodel: Any = None) -> Any:
         # numba has LLVM parse a module for the size of each variable, to describe it to debuggers.
@@ -369,31 +370,39 @@ class _Lower(lowering.Lower):
             self._read_hint(inst.value)
         elif isinstance(inst, numba_ir.Jump) and self.blkmap[inst.target].is_terminated:
             target = self.context.compiled_for
+            if self._masked:  # and nothing else that is said of a loop is worth its while in one vector
+                self._hints = (("vectorize.predicate.enable", True), ("vectorize.width", self._masked), ("interleave.count", 1))
+                self._said = tuple(said for said in self._said if said is apart)
             if streams in self._said and target.streams:
                 self._mark("alias.scope", self._scope(STREAMED), llvm_ir.StoreInstr)
             if fetches in self._said and target.fetches:
                 self._mark("alias.scope", self._scope(FETCHED), llvm_ir.LoadInstr)
             if self._hints or apart in self._said or in_vectors in self._said:
                 self._describe_loop()
-            self._hints, self._said = (), ()
+            self._hints, self._said, self._masked = (), (), 0
 
     def _read_hint(self, call: Any) -> None:
         source = getattr(self.typeof(call.func.name), "source", None)
         if source is interleave:
             count = side_by_side(self.context.compiled_for, find_const(self.func_ir, call.args[0]))
             self._hints += (("interleave.count", count),) if count else ()
+        elif source is masked:
+            self._masked = find_const(self.func_ir, call.args[0])
         elif source is through_indices:
             self._hints += gathered(self.context.compiled_for)
         elif source in (streams, fetches, apart, in_vectors):
             self._said += (source,)
 
     def _describe_loop(self) -> None:
-        hints = [self.module.add_metadata([f"llvm.loop.{name}", llvm_ir.IntType(32)(value)]) for name, value in self._hints]
+        hints = [
+            self.module.add_metadata([f"llvm.loop.{name}", llvm_ir.IntType(1 if isinstance(value, bool) else 32)(value)])
+            for name, value in self._hints
+        ]
         if apart in self._said:
             group = _AccessGroup(self.module, (), str(len(self.module.metadata)))
             self._mark("llvm.access.group", group, llvm_ir.LoadInstr, llvm_ir.StoreInstr)
             hints.append(self.module.add_metadata(["llvm.loop.parallel_accesses", group]))
-        if in_vectors in self._said:
+        if in_vectors in self._said or self._masked:
             hints.append(self.module.add_metadata(["llvm.loop.unroll.disable"]))
         loop = llvm_ir.MDValue(self.module, hints, str(len(self.module.metadata)))
         loop.operands = (loop, *hints)  # which makes it this loop's own

@@ -17,6 +17,7 @@ from onnx_numba.native import (
     logarithm,
     loops,
     memory,
+    order,
     pack,
     plane,
     product,
@@ -35,7 +36,7 @@ from onnx_numba.native.registry import Function, Intrinsic, Record
 
 _MODULES = (
     scalar, integer, small, memory, around, loops, exponential, logarithm, trigonometric, error, tile, pack, plane, windows, transpose,
-    product, words, activation, recurrence, forest, characters, translate, quotient,
+    product, words, activation, recurrence, forest, characters, translate, quotient, order,
 )  # fmt: skip
 
 RECORDS: Mapping[str, Record] = MappingProxyType({record.name: record for module in _MODULES for record in module.RECORDS})

@@ -225,6 +225,12 @@ def ior(a: Any, b: Any) -> Any:
     return a | b
 
 
+@intrinsic(same(is_int, 2), _emit_binary("xor"))
+def ixor(a: Any, b: Any) -> Any:
+    """``a ^ b`` in the type of both."""
+    return a ^ b
+
+
 def _emit_trailing_zeros(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     from llvmlite import ir
 
@@ -259,5 +265,5 @@ def ipow(a: Any, b: Any) -> Any:
 
 
 RECORDS: tuple[Record, ...] = (
-    idiv, irem, floordiv, imod, udiv, urem, shl, shr, iadd, isub, imul, iand, ior, trailing_zeros, ipow,
+    idiv, irem, floordiv, imod, udiv, urem, shl, shr, iadd, isub, imul, iand, ior, ixor, trailing_zeros, ipow,
 )  # fmt: skip

@@ -55,6 +55,13 @@ def in_vectors() -> None:
     """
 
 
+@intrinsic(_typing(1), _emit_nothing)
+def masked(lanes: int) -> None:
+    """Say that the innermost loop around this has few iterations, and is to be made of vectors of ``lanes`` elements, a literal, of which
+    the last is under a mask: what `onnx_numba.codegen.rests` writes.
+    """
+
+
 @intrinsic(_typing(0), _emit_nothing)
 def streams() -> None:
     """Say that the innermost loop around this writes elements side by side, which nothing in the kernel reads.
@@ -81,4 +88,4 @@ def apart() -> None:
     """
 
 
-RECORDS: tuple[Record, ...] = (interleave, through_indices, in_vectors, streams, fetches, apart)
+RECORDS: tuple[Record, ...] = (interleave, through_indices, in_vectors, masked, streams, fetches, apart)

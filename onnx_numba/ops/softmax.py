@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.types import F64, I32, I64
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import flatten_2d, normal_axis, wide
 from onnx_numba.ops.registry import op
 
 
+def top_of(b: Builder, x: Tensor, axes: Sequence[int]) -> Tensor:
+    """The greatest elements over axes, where all are used besides, so that a NaN is not missed: of NaN alone it need not be one."""
+    kind = wide(x.dtype)
+    return b.map(e.of_order, b.reduce("max", x, axes, True, I64 if kind is F64 else I32, function=e.order), dtype=kind)
+
+
 def softmax_over(b: Builder, x: Tensor, axes: range) -> Tensor:
     """Exponentials divided by their sum over the axes."""
     kind = wide(x.dtype)
-    top = b.reduce("max", x, axes, True, kind)
+    top = top_of(b, x, axes)
     terms = b.map(lambda v, m: e.unary("exp_decay", v - m), x, top, dtype=kind)
     total = b.reduce("sum", terms, axes, True)
     # The sum is at least 1, unless there is a NaN, so that its reciprocal loses nothing; a division per element costs several times more.
@@ -22,7 +31,7 @@ def softmax_over(b: Builder, x: Tensor, axes: range) -> Tensor:
 def log_softmax_over(b: Builder, x: Tensor, axes: range) -> Tensor:
     """The logarithm of `softmax_over`, without computing it."""
     kind = wide(x.dtype)
-    top = b.reduce("max", x, axes, True, kind)
+    top = top_of(b, x, axes)
     total = b.reduce("sum", b.map(lambda v, m: e.unary("exp_decay", v - m), x, top, dtype=kind), axes, True)
     return b.map(lambda v, m, s: v - m - e.unary("log", s), x, top, total)
 
