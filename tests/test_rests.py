@@ -1,4 +1,4 @@
-"""Rows that are no whole vectors, of lengths on either side of what vectors take: against NumPy in float64, compiled and as plain Python."""
+"""Rows that are no whole vectors, of lengths around what vectors take: against NumPy in float64, compiled and as plain Python."""
 
 from __future__ import annotations
 
