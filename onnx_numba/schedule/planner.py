@@ -37,7 +37,7 @@ from onnx_numba.ir.types import U8, DType, Extent, TensorType, ValueType
 from onnx_numba.schedule.control import Control
 from onnx_numba.schedule.expand import view_checks
 from onnx_numba.schedule.place import Places, wholes
-from onnx_numba.schedule.steps import CallStep, Group, Step
+from onnx_numba.schedule.steps import CallStep, Group, Slices, Work
 from onnx_numba.schedule.uses import dim_tensors, updated
 
 NEGATIVE = "a size of {a}"
@@ -59,7 +59,7 @@ class Planner:
     """Collects the tables of a `Plan`."""
 
     def __init__(
-        self, program: Program, steps: Sequence[Step], kernels: Mapping[int, Sequence[KernelSource]],
+        self, program: Program, steps: Sequence[Work], kernels: Mapping[int, Sequence[KernelSource]],
         bodies: Mapping[int, Sequence[Plan]], places: Places, embedded: bool,
     ) -> None:  # fmt: skip
         self.program = program
@@ -300,14 +300,14 @@ class Planner:
             if base in written and base not in self._outputs and (early or value is base):
                 self._outputs[base] = number
 
-    def _writes(self, step: Step) -> list[Tensor]:
-        if isinstance(step, Group):
+    def _writes(self, step: Work) -> list[Tensor]:
+        if isinstance(step, (Group, Slices)):
             return step.writes
         if isinstance(step.call, (TemplateCall, KernelCall)):
             return [t for t in step.outputs if isinstance(t, Tensor) and storage(t) is t]
         return []
 
-    def _reads(self, step: Step) -> Iterable[Tensor]:
+    def _reads(self, step: Work) -> Iterable[Tensor]:
         if isinstance(step, CallStep):
             for t in (*step.call.inputs, *step.outputs):
                 if isinstance(t, Tensor):
@@ -363,7 +363,7 @@ class Planner:
         if isinstance(value, Tensor):
             self._check(view_checks(value))
 
-    def _step(self, step: Step) -> None:
+    def _step(self, step: Work) -> None:
         self._check(step.checks)
         if isinstance(step, CallStep):
             for value in step.call.inputs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from onnx_numba.codegen import contraction, cpu, cuda, template
+from onnx_numba.codegen import contraction, cpu, cuda, sliced, template
 from onnx_numba.codegen.kernel import KernelSource
 from onnx_numba.ir.loop import HostCall, KernelCall, Program, Result, TemplateCall, Tensor, bodies_of
 from onnx_numba.ir.plan import Plan
@@ -18,7 +18,8 @@ from onnx_numba.schedule.planner import Planner, storage
 from onnx_numba.schedule.pooled import in_planes, pooled
 from onnx_numba.schedule.prologue import with_prologues
 from onnx_numba.schedule.short import write_out
-from onnx_numba.schedule.steps import CallStep, Group, Step
+from onnx_numba.schedule.slices import in_slices
+from onnx_numba.schedule.steps import CallStep, Group, Slices, Step, Work
 from onnx_numba.schedule.tabulate import tabulate
 from onnx_numba.schedule.tune import tune
 from onnx_numba.target import Target
@@ -49,9 +50,10 @@ def schedule(
     write_out(program)
     in_reading_order(program)
     fused, places = fuse(program)
-    steps = in_blocks(fused)
+    parts = in_blocks(fused)
     if device == "CPU":
-        steps = with_prologues(pooled(in_planes(across(steps, program.weights), target), program, places), program, places)
+        parts = with_prologues(pooled(in_planes(across(parts, program.weights), target), program, places), program, places)
+    steps: list[Work] = in_slices(parts, program, places) if device == "CPU" else [*parts]
     kernels: list[tuple[KernelSource, list[str]]] = []
     sources: dict[int, list[KernelSource]] = {}
     bodies: dict[int, list[Plan]] = {}
@@ -65,7 +67,7 @@ def schedule(
             params = _with_plans(step.call.params, target, evaluate, kernels, device)
             steps[position] = CallStep(replace(step.call, params=params), step.outputs, step.checks, step.origins)
             continue
-        made = [_cuda_kernel(step) if device == "CUDA" else _kernel(step, target)]
+        made = [_kernel(step, target) if device == "CPU" or isinstance(step, Slices) else _cuda_kernel(step)]
         sources[id(step)] = made
         kernels += [(kernel, step.origins) for kernel in made]
     plan = Planner(program, steps, sources, bodies, places, embedded).build()
@@ -76,7 +78,9 @@ def schedule(
     return Scheduled(plan, tuple(kernels))
 
 
-def _kernel(step: Step, target: Target) -> KernelSource:
+def _kernel(step: Work, target: Target) -> KernelSource:
+    if isinstance(step, Slices):
+        return sliced.generate(step, [_kernel(part, target) for part in step.parts])
     if isinstance(step, Group):
         hint = step.members[0].hint
         return contraction.generate(step) if hint is not None and hint.tuned else cpu.generate(step, target)

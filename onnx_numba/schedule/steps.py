@@ -69,3 +69,30 @@ class Group:
 
 
 Step = Group | CallStep
+
+
+@dataclass(eq=False)
+class Slices:
+    """Groups that run one after the other for every slice of their tensors: ``each`` of the ``rows`` of a matrix, of several.
+
+    ``parts`` are groups of the first slice. There are ``blocks`` slices of a matrix; the last ends where the matrix does. ``strides`` says
+    how many elements further on a tensor's next matrix lies, and its next row, be it 0; a slice's ``own`` tensors are of its size.
+    """
+
+    parts: list[Group]
+    matrices: Dim | int
+    blocks: int
+    rows: int
+    each: int
+    strides: dict[Tensor, tuple[Dim | int, Dim | int]]
+    own: list[Tensor]
+    checks: list[Check] = field(default_factory=list)
+    origins: list[str] = field(default_factory=list)
+
+    @property
+    def writes(self) -> list[Tensor]:
+        """Tensors whose memory the kernel writes."""
+        return self.parts[-1].writes
+
+
+Work = Step | Slices

@@ -1,0 +1,282 @@
+"""Products and what is made of them, a few rows at a time.
+
+Attention computes ``softmax(q k) v`` of every head. Step by step it writes the scores of all heads, and reads them again when no near cache
+holds them any more. Where those are large, all steps are done for some rows of one head, then for the next,
+
+    for unit in range(6 * 9):                               # 6 heads, 9 times 168 rows of 1500
+        rows = from min(unit % 9 * 168, 1500 - 168) on
+        scores = q[unit // 9, rows] k[unit // 9]            # 168 x 1500
+        weights = softmax(scores)
+        y[unit // 9, rows] = weights v[unit // 9]
+
+so that scores and weights are those of a slice, in the worker's own memory, and no worker waits for another in between. Kernels are those
+of a matrix with as few rows as a slice. All slices have as many: some rows are computed twice, with the same bits, where the last slice
+overlaps the one before. (T. Dao et al., "FlashAttention", 2022, also cut keys in blocks, which rows of scores that fit in a second-level
+cache do not need.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
+
+from onnx_numba.codegen import keep
+from onnx_numba.ir import dims as d
+from onnx_numba.ir import expr as e
+from onnx_numba.ir.dims import Dim, Sym
+from onnx_numba.ir.expr import Expr, Flat, Load
+from onnx_numba.ir.loop import Contraction, KernelCall, Program, Tensor
+from onnx_numba.schedule.domain import coefficient
+from onnx_numba.schedule.expand import loads, root
+from onnx_numba.schedule.steps import CallStep, Group, Member, Slices, Step, Work
+from onnx_numba.schedule.tune import Body
+from onnx_numba.templates.gemm import Gemm, packed_size
+
+LEAST, MOST = 1 << 16, 1 << 21
+"""Bytes of a slice's own tensors: of fewer, what is packed and begun for each slice takes too long, and more are in no near cache."""
+ENOUGH = 1 << 20
+"""Bytes of all slices' own tensors below which a cache holds them in any case."""
+OPERAND = 1 << 20
+"""Bytes of a right operand, which every slice reads, at most."""
+FEWEST = 6
+"""Slices that there are at least, if that is known, so that threads can share them."""
+REACH = 8
+"""Steps among which those that belong together are."""
+
+
+def in_slices(steps: Sequence[Step], program: Program, kept: Container[Tensor]) -> list[Work]:
+    """The steps, with chains that begin and end by a product made slice by slice; what is ``kept`` stays whole."""
+    given = {root(v) for _, v in program.outputs if isinstance(v, Tensor)}
+    readers: dict[Tensor, set[int]] = {}
+    for position, step in enumerate(steps):
+        for tensor in _reads(step):
+            readers.setdefault(tensor, set()).add(position)
+    result: list[Work] = []
+    done: set[int] = set()
+    for start, step in enumerate(steps):
+        if start in done:
+            continue
+        chain = _chain(steps, start, readers)
+        groups = [g for p in chain if isinstance(g := steps[p], Group)]
+        inner = [t for g in groups[:-1] for t in g.writes]
+        alone = not any(t in given or t in kept or not t.dtype.is_float for t in inner)
+        found = _sliced(groups, inner) if chain and alone and done.isdisjoint(range(start, chain[-1] + 1)) else None
+        if found is None:
+            result.append(step)
+            continue
+        between = [p for p in range(start, chain[-1]) if p not in chain]  # they need nothing of the chain
+        result += [*(steps[p] for p in between), found]
+        done.update([*between, *chain])
+    return result
+
+
+def _reads(step: Step) -> Iterator[Tensor]:
+    if isinstance(step, CallStep):
+        yield from (root(t) for t in step.call.inputs if isinstance(t, Tensor))
+    elif isinstance(step, Group):
+        for group in (step, step.prologue):
+            for m in group.members if group else ():
+                yield from (*(m.hint.operands if m.hint else ()), *(load.tensor for load in loads(m.expr)))
+        if step.pool is not None:
+            yield from _reads(step.pool)
+
+
+def _chain(steps: Sequence[Step], start: int, readers: dict[Tensor, set[int]]) -> list[int]:
+    """Positions of a product, of what is made of its result, and of another product of that, which alone is read elsewhere.
+
+    Two products with nothing between gain nothing: each reads a matrix of weights for every slice.
+    """
+    first = steps[start]
+    if not isinstance(first, Group) or _gemm(first) is None:
+        return []
+    chain, written = [start], {*first.writes}
+    for position in range(start + 1, min(start + REACH, len(steps))):
+        step = steps[position]
+        if written.isdisjoint(_reads(step)):
+            if isinstance(step, CallStep) and not isinstance(step.call, KernelCall):
+                return []  # it might change in place what the chain reads
+            continue
+        chain.append(position)
+        if not isinstance(step, Group) or step.pool is not None or step.prologue is not None:
+            return []
+        if _gemm(step) is not None:
+            return chain if len(chain) > 2 and all(readers[t] <= {*chain} for t in written) else []
+        written.update(step.writes)
+    return []
+
+
+def _gemm(group: Group) -> Body | None:
+    """The product that a group computes, if its right operand is small."""
+    hint = group.members[0].hint if group.pool is None and group.prologue is None else None
+    if hint is None or not hint.tuned or len(hint.operands) != 2:
+        return None
+    body: Body = hint.params["body"]
+    if not isinstance(body.spec, Gemm) or body.spec.tile.dot is not None:
+        return None
+    return body if d.compare("le", _packed(body) * hint.operands[1].dtype.size, OPERAND) == 1 else None
+
+
+def _packed(body: Body) -> Dim | int:
+    """Elements of one packed matrix of the right operand."""
+    assert isinstance(body.spec, Gemm)
+    _, n, k, *_ = body.dims
+    return packed_size(n, k, body.spec.tile)
+
+
+def _sliced(groups: Sequence[Group], inner: Sequence[Tensor]) -> Slices | None:
+    """The steps for the first slice, and where the others lie; None where that follows no rule, or does not pay."""
+    body = _gemm(groups[0])
+    assert body is not None and isinstance(body.spec, Gemm)
+    variables, rows = groups[0].pvars, body.dims[0]
+    matrices = d.product(v.extent for v in variables[: body.batch + body.rows - 1] if v.extent is not None)
+    whole = d.total(t.size * t.dtype.size for t in inner)
+    if d.compare("lt", whole, ENOUGH) == 1 or not isinstance(rows, int):
+        return None
+    tile = math.lcm(*(b.spec.tile.rows for b in map(_gemm, groups) if b is not None and isinstance(b.spec, Gemm)))
+    for each in _rows(rows, d.floordiv(whole, matrices * rows), tile):
+        slicer = _Slicer(matrices, rows, each)
+        parts = [slicer.part(g, g is groups[-1]) for g in groups]
+        if not slicer.failed and d.compare("lt", matrices * slicer.blocks, FEWEST) != 1:
+            strides = {t: at for t, at in slicer.strides.items() if t not in inner}
+            checks = list(dict.fromkeys(c for g in groups for c in g.checks))
+            origins = list(dict.fromkeys(o for g in groups for o in g.origins))
+            own = [slicer.new[t] for t in inner]
+            return Slices(parts, matrices, slicer.blocks, rows, each, strides, own, checks, origins)
+    return None
+
+
+def _rows(rows: int, size: Dim | int, tile: int) -> list[int]:
+    """How many rows a slice may have, each with ``size`` bytes of its own: such that as few are computed as can be, or all of a matrix.
+
+    Where slices overlap they are whole tiles, so that what is computed of a row twice is computed in the same order.
+    """
+    if not isinstance(size, int) or size * rows < LEAST:
+        return []
+    most = MOST // max(size, 1)
+
+    def work(n: int) -> int:
+        """Rows that are computed, those included that fill a tile, and for what each slice begins anew a tile more."""
+        return _ceildiv(rows, n) * (_ceildiv(n, tile) + 1) * tile
+
+    able = [n for n in (*range(tile, min(most, rows - 1) + 1, tile), rows) if n <= most]
+    best = sorted(able, key=lambda n: (work(n), n))[:1]
+    return list(dict.fromkeys([*best, *(n for n in able if n == rows)]))
+
+
+class _Slicer:
+    """Makes groups those of the first slice.
+
+    Attributes
+    ----------
+    strides : dict of Tensor to (Dim or int, Dim or int)
+        Elements from one matrix to the next, and from one row to the next.
+    new : dict of Tensor to Tensor
+        What the groups make for each other, and what a slice has of it.
+    failed : bool
+        Whether some group follows no rule.
+    """
+
+    def __init__(self, matrices: Dim | int, rows: int, each: int) -> None:
+        self.matrices, self.rows, self.each = matrices, rows, each
+        self.blocks = _ceildiv(rows, each)
+        self.strides: dict[Tensor, tuple[Dim | int, Dim | int]] = {}
+        self.new: dict[Tensor, Tensor] = {}
+        self.failed = matrices * self.blocks == 1
+
+    def part(self, group: Group, last: bool) -> Group:
+        """A group's first slice; the last group's results stay as they are."""
+        outer = self._outermost(group)
+        if self.failed:
+            return group
+        row = group.pvars[len(outer)]
+        within = Sym(row.name, extent=self.each)
+        table: dict[Sym, Dim | int] = {**dict.fromkeys(outer, 0), row: d.dim(within)}
+        if not last:
+            for m in group.members:
+                self._own(m, len(outer))
+        members = [self._member(m, outer, row, table) for m in group.members]
+        order, pvars = (tuple(within if v is row else v for v in some if v not in outer) for some in (group.order, group.pvars))
+        return replace(group, pvars=pvars, order=order, members=members)
+
+    def _outermost(self, group: Group) -> tuple[Sym, ...]:
+        """The variables that count matrices; those that count rows follow."""
+        below: Dim | int = 1
+        for number, v in enumerate(group.pvars):
+            if below == self.matrices and v.extent == self.rows:
+                return group.pvars[:number]
+            assert v.extent is not None
+            below = below * v.extent
+        self.failed = True
+        return ()
+
+    def _own(self, member: Member, axes: int) -> None:
+        """A tensor of which a slice is all that there is."""
+        t = member.tensor
+        self.failed |= member.target is not t or t.shape[axes : axes + 1] != (self.rows,) or d.product(t.shape[:axes]) != self.matrices
+        self.new[t] = Tensor(t.name, t.dtype, (self.each, *t.shape[axes + 1 :]), t.definition, t.origin)
+
+    def _member(self, member: Member, outer: Sequence[Sym], row: Sym, table: dict[Sym, Dim | int]) -> Member:
+        hint = self._hint(member.hint, len(outer)) if member.hint is not None else None
+        for node in e.walk(member.expr) if hint is None else ():
+            self._check(node, outer, row)
+        if member.stored:
+            self._stride(member.target, member.position, outer, row)
+        tensor, target = (self.new.get(t, t) for t in (member.tensor, member.target))
+        value = e.rewrite(e.substitute(member.expr, table), self._leaf, {})
+        return replace(member, tensor=tensor, target=target, expr=value, position=d.substitute(member.position, table), hint=hint)
+
+    def _leaf(self, node: Expr, again: object) -> Expr | None:
+        return Flat(self.new[node.tensor], node.index) if isinstance(node, Load) and node.tensor in self.new else None
+
+    def _check(self, node: Expr, outer: Sequence[Sym], row: Sym) -> None:
+        """That a value does not depend on which slice it is in, but for what it reads."""
+        moving = {*outer, row} if self.blocks != 1 else {*outer}
+        if isinstance(node, Load):
+            self._stride(node.tensor, node.index[0], outer, row)
+            self.failed |= any(keep.depends(value, moving) for value in e.values_in(node.index[0]))
+        elif isinstance(node, e.DimVal):
+            self.failed |= not d.symbols(node.value).isdisjoint(moving)
+        elif isinstance(node, e.Op) and node.name == "check_index":
+            self.failed = True  # it would tell of the place in the slice
+
+    def _stride(self, tensor: Tensor, position: Dim | int, outer: Sequence[Sym], row: Sym) -> None:
+        far = _flat([(v.extent, coefficient(position, v)) for v in outer if v.extent is not None])
+        self._found(tensor, far, coefficient(position, row))
+
+    def _found(self, tensor: Tensor, far: Dim | int | None, near: Dim | int | None) -> None:
+        if far is None or near is None or self.strides.setdefault(tensor, (far, near)) != (far, near):
+            self.failed = True
+
+    def _hint(self, hint: Contraction, axes: int) -> Contraction:
+        """The product for a slice: of a single matrix, with its rows."""
+        body: Body = hint.params["body"]
+        spec, (m, n, k, a_row, a_col) = body.spec, body.dims[:5]
+        assert isinstance(spec, Gemm)
+        self.failed |= axes != body.batch + body.rows - 1 or m != self.rows
+        batch = [body.dims[6 + 3 * axis : 9 + 3 * axis] for axis in range(spec.batch_rank)]
+        left, right = hint.operands
+        self._found(left, _flat([(extent, step) for extent, step, _ in batch]), a_row)
+        far = _flat([(extent, step) for extent, _, step in batch])
+        self._found(right, far if far is None else far * _packed(body), 0)
+        single = replace(spec, batch_rank=0)
+        dims = single.dims(self.each, n, k, a_row, a_col)
+        body = replace(body, spec=single, dims=dims, units=single.work_units(dims), unit_work=single.unit_work(dims), batch=0, rows=1)
+        return replace(hint, operands=(self.new.get(left, left), self.new.get(right, right)), params={"body": body})
+
+
+def _ceildiv(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _flat(steps: Sequence[tuple[Dim | int, Dim | int | None]]) -> Dim | int | None:
+    """How far elements are apart along axes taken as one, given extents and steps, outermost first; None if not always as far."""
+    found: Dim | int | None = None
+    below: Dim | int = 1
+    for extent, step in reversed(steps):
+        if extent == 1:
+            continue
+        if step is None or (found is not None and step != found * below):
+            return None
+        found, below = step if found is None else found, below * extent
+    return 0 if found is None else found

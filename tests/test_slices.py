@@ -1,0 +1,168 @@
+"""Attention a slice at a time: against NumPy in float64, compiled and as plain Python, and what is left as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import numpy_helper, parser
+
+from onnx_numba import backend
+
+Array = np.ndarray[Any, Any]
+HEAD = '<ir_version: 10, opset_import: ["" : 23]>\n'
+RANDOM = np.random.default_rng(6)
+BOTH = pytest.mark.parametrize("jit", [True, False], ids=["compiled", "interpreted"])
+
+
+def prepared(text: str, weights: dict[str, Array] | None = None, **options: Any) -> Any:
+    model = parser.parse_model(HEAD + text)
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in (weights or {}).items())
+    return backend.prepare(model, **options)
+
+
+def normal(*shape: int, dtype: str = "float32") -> Array:
+    return RANDOM.standard_normal(shape).astype(dtype)
+
+
+def attention(q: Array, k: Array, v: Array, mask: Any = 0.0) -> Array:
+    """Of ``k`` turned already."""
+    scores = q.astype(np.float64) @ k.astype(np.float64) * 0.125 + mask
+    with np.errstate(invalid="ignore"):
+        terms = np.exp(scores - scores.max(-1, keepdims=True))
+    return terms / terms.sum(-1, keepdims=True) @ v.astype(np.float64)
+
+
+def text_of(lead: str, rows: int, size: int = 64, mask: str = "", kind: str = "float", outputs: str = "y") -> str:
+    """A model of ``MatMul``, scale, perhaps a mask, ``Softmax`` and ``MatMul``."""
+    inputs = f"{kind}[{lead},{rows},{size}] q, {kind}[{lead},{size},{rows}] k, {kind}[{lead},{rows},{size}] v"
+    inputs += f", {kind}[{mask}] m" if mask else ""
+    return (
+        f"g ({inputs}) => ({', '.join(f'{kind} {name}' for name in outputs.split())}) {{ c0=Constant<value_float=0.125>() c=CastLike(c0,q) "
+        f"p=MatMul(q,k) t=Mul(p,c) {'u=Add(t,m) w=Softmax(u)' if mask else 'w=Softmax(t)'} y=MatMul(w,v) }}"
+    )
+
+
+def is_sliced(rep: Any) -> bool:
+    return "row = min((unit - matrix * blocks) * each, last)" in rep.source
+
+
+def check(rep: Any, inputs: list[Array], expected: Array, within: float = 1e-5) -> None:
+    copies = [v.copy() for v in inputs]
+    (got,) = rep.run(inputs)
+    np.testing.assert_allclose(got, expected, rtol=within, atol=within)
+    for value, copy in zip(inputs, copies, strict=True):
+        np.testing.assert_array_equal(value, copy)
+
+
+@BOTH
+def test_whole_matrices_are_slices(jit: bool) -> None:
+    rep = prepared(text_of("1,8", 160), jit=jit)
+    assert is_sliced(rep)
+    q, k, v = normal(1, 8, 160, 64), normal(1, 8, 64, 160), normal(1, 8, 160, 64)
+    check(rep, [q, k, v], attention(q, k, v))
+
+
+@pytest.mark.parametrize("rows", [601, 1024])
+def test_rows_of_matrices_are_slices_the_last_of_which_overlaps_another(rows: int) -> None:
+    rep = prepared(text_of("3", rows, 16))
+    assert is_sliced(rep)
+    q, k, v = normal(3, rows, 16), normal(3, 16, rows), normal(3, rows, 16)
+    check(rep, [q, k, v], attention(q, k, v))
+    bits = [prepared(text_of("3", rows, 16), num_threads=n).run([q, k, v])[0] for n in (1, 2, 3)]
+    np.testing.assert_array_equal(bits[0], bits[1])
+    np.testing.assert_array_equal(bits[0], bits[2])
+
+
+def test_a_single_matrix() -> None:
+    rep = prepared(text_of("1,1", 1500, 8))
+    assert is_sliced(rep)
+    q, k, v = normal(1, 1, 1500, 8), normal(1, 1, 8, 1500), normal(1, 1, 1500, 8)
+    check(rep, [q, k, v], attention(q, k, v))
+
+
+def test_matrices_that_only_the_run_counts() -> None:
+    rep = prepared(text_of("N,8", 160))
+    assert is_sliced(rep)
+    for count in (0, 1, 3):
+        q, k, v = normal(count, 8, 160, 64), normal(count, 8, 64, 160), normal(count, 8, 160, 64)
+        check(rep, [q, k, v], attention(q, k, v) if count else q)
+
+
+@pytest.mark.parametrize("mask", ["1,1,160,160", "1,8,160,160", "160", "2,8,160,160", "1,1,160,1"])
+def test_masks_that_follow_a_rule(mask: str) -> None:
+    rep = prepared(text_of("2,8", 160, mask=mask))
+    assert is_sliced(rep) == (mask != "1,8,160,160")  # of which two batches read the same
+    q, k, v, m = normal(2, 8, 160, 64), normal(2, 8, 64, 160), normal(2, 8, 160, 64), normal(*map(int, mask.split(",")))
+    check(rep, [q, k, v, m], attention(q, k, v, m))
+
+
+def test_masks_of_batches_are_left_to_whole_steps() -> None:
+    rep = prepared(text_of("2,8", 160, mask="2,1,1,160"))
+    assert not is_sliced(rep)
+    q, k, v, m = normal(2, 8, 160, 64), normal(2, 8, 64, 160), normal(2, 8, 160, 64), normal(2, 1, 1, 160)
+    check(rep, [q, k, v, m], attention(q, k, v, m))
+
+
+def test_what_others_read_is_made_as_a_whole() -> None:
+    for outputs in ("y p", "y w"):
+        rep = prepared(text_of("1,8", 160, outputs=outputs))
+        assert not is_sliced(rep)
+        q, k, v = normal(1, 8, 160, 64), normal(1, 8, 64, 160), normal(1, 8, 160, 64)
+        got, other = rep.run([q, k, v])
+        np.testing.assert_allclose(got, attention(q, k, v), rtol=1e-5, atol=1e-5)
+        assert other.shape == (1, 8, 160, 160)
+
+
+def test_small_matrices_and_products_alone_are_left_as_they_are() -> None:
+    assert not is_sliced(prepared(text_of("1,8", 32)))
+    text = "g (float[4096,64] x) => (float y) { p=MatMul(x,a) r=Relu(p) y=MatMul(r,b) }"
+    assert not is_sliced(prepared(text, {"a": normal(64, 128), "b": normal(128, 64)}))
+
+
+@BOTH
+def test_positions_of_rows_are_those_of_the_matrix(jit: bool) -> None:
+    """A causal mask compares positions, so that slices are whole matrices or none."""
+    for heads, rows in ((8, 160), (2, 700)):
+        shape = f"float[1,{heads},{rows},16]"
+        rep = prepared(f"g ({shape} q, {shape} k, {shape} v) => (float y) {{ y=Attention<is_causal=1,scale=0.125>(q,k,v) }}", jit=jit)
+        assert is_sliced(rep) == (heads == 8)
+        q, k, v = (normal(1, heads, rows, 16) for _ in range(3))
+        check(rep, [q, k, v], attention(q, k.swapaxes(2, 3), v, np.where(np.tri(rows, dtype=bool), 0.0, -np.inf)))
+
+
+def test_heads_that_lie_between_others() -> None:
+    """As they do between a projection's reshape and transpose: nothing is copied for it."""
+    shape, lead = "float[1,200,512]", "a=Constant<value_ints=[0,0,8,64]>() b=Constant<value_ints=[0,0,512]>()"
+    rep = prepared(
+        f"g ({shape} x, {shape} y, {shape} z) => (float o) <float c={{0.125}}> {{ {lead} q0=Reshape(x,a) k0=Reshape(y,a) v0=Reshape(z,a) "
+        "q=Transpose<perm=[0,2,1,3]>(q0) k=Transpose<perm=[0,2,3,1]>(k0) v=Transpose<perm=[0,2,1,3]>(v0) "
+        "p=MatMul(q,k) t=Mul(p,c) w=Softmax(t) r=MatMul(w,v) s=Transpose<perm=[0,2,1,3]>(r) o=Reshape(s,b) }"
+    )
+    assert is_sliced(rep)
+    x, y, z = (normal(1, 200, 512) for _ in range(3))
+    q, k, v = (m.reshape(1, 200, 8, 64).swapaxes(1, 2) for m in (x, y, z))
+    check(rep, [x, y, z], attention(q, k.swapaxes(2, 3), v).swapaxes(1, 2).reshape(1, 200, 512))
+
+
+@pytest.mark.parametrize("kind", ["float16", "double"])
+def test_every_type_of_float(kind: str) -> None:
+    rep = prepared(text_of("1,8", 200, 32, kind=kind))
+    assert is_sliced(rep)
+    q, k, v = (normal(*shape, dtype={"double": "float64"}.get(kind, kind)) for shape in ((1, 8, 200, 32), (1, 8, 32, 200), (1, 8, 200, 32)))
+    check(rep, [q, k, v], attention(q, k, v), 1e-12 if kind == "double" else 5e-3)
+
+
+def test_nan_stays_in_its_row() -> None:
+    q, k, v = normal(1, 8, 160, 64), normal(1, 8, 64, 160), normal(1, 8, 160, 64)
+    q[0, 3, 7, 0], q[0, 5, 9, 1] = np.nan, np.inf
+    with np.errstate(invalid="ignore"):
+        check(prepared(text_of("1,8", 160)), [q, k, v], attention(q, k, v))
+
+
+def test_other_targets_do_so_too() -> None:
+    rep = prepared(text_of("1,8", 160), cpu="generic")
+    assert is_sliced(rep)
+    q, k, v = normal(1, 8, 160, 64), normal(1, 8, 64, 160), normal(1, 8, 160, 64)
+    check(rep, [q, k, v], attention(q, k, v))
