@@ -33,6 +33,9 @@ _SCALARS: dict[str, type] = {"bool": np.bool_, "f32": np.float32, "f64": np.floa
 
 # ---- casts
 
+_PRECISION = {"f32": 24, "f64": 53}
+"""Bits of the integers that a float has all of."""
+
 
 def _int_twin(name: str) -> Callable[[Any], Any]:
     scalar = _NUMPY[name]
@@ -99,15 +102,25 @@ def cast_value(context: Any, builder: Any, value: Any, source: Any, target: Any)
 def saturating(builder: Any, value: Any, signed: bool, result: Any) -> Any:
     """A float as an LLVM integer, toward zero, with NaN as 0 and what is out of range as the nearest limit.
 
-    LLVM's own ``fptosi.sat`` says the same, but is one lane at a time where no instruction does it, and NVVM has none.
+    LLVM's own ``fptosi.sat`` says the same, but is one lane at a time where no instruction does it, and NVVM has none. A float that has
+    both limits is limited before it is converted, by way of 32 bits: where masks are as wide as elements, as with AVX2, those of floats
+    would have to become masks of bytes.
     """
     bits = result.width - signed
     low, high = (-(1 << bits) if signed else 0), (1 << bits) - 1
+    unordered = builder.fcmp_unordered("uno", value, value)
+    if bits < 32 and bits <= _PRECISION[suffix(value.type)]:
+        limited = builder.select(unordered, value.type(0.0), value)
+        for name, limit in ((">", low), ("<", high)):
+            bound = value.type(float(limit))
+            limited = builder.select(builder.fcmp_ordered(name, limited, bound), limited, bound)
+        number = builder.fptosi(limited, result.__class__(32))
+        return builder.trunc(number, result) if result.width < 32 else number
     number = (builder.fptosi if signed else builder.fptoui)(value, result)  # undefined where the limits take its place
     above = builder.fcmp_ordered(">=", value, value.type(float(high + 1)))
     below = builder.fcmp_ordered("<=", value, value.type(float(low)))
     number = builder.select(above, result(high), builder.select(below, result(low), number))
-    return builder.select(builder.fcmp_unordered("uno", value, value), result(0), number)
+    return builder.select(unordered, result(0), number)
 
 
 CASTS = tuple(_cast(name) for name in _CAST_TWINS)
