@@ -173,5 +173,5 @@ class ColumnWriter(RowWriter):
         best, position = self.folds[member], self.positions[member].text
         test = self.emitter.fresh("t")
         self.emitter.line(f"{test} = " + better(member.kind, best, value, "&", "|"))
-        self.emitter.line(f"{position} = select({test}, {self._position()}, {position})")
+        self.emitter.line(f"{position} = select({test}, {self._position(member)}, {position})")
         self.emitter.line(f"{best.text} = select({test}, {value}, {best.text})")

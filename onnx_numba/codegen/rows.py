@@ -30,12 +30,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from onnx_numba.codegen import keep, rests
 from onnx_numba.codegen.emitter import LITERAL_LIMIT, Emitter, Var, infix, literal
 from onnx_numba.codegen.pieces import Stretch, reads_before, stretch
+from onnx_numba.codegen.positions import position_type
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.expr import Expr, Flat, Load
 from onnx_numba.ir.loop import Tensor
-from onnx_numba.ir.types import BOOL, DTYPES, I64, DType
+from onnx_numba.ir.types import BOOL, DTYPES, DType
 from onnx_numba.native.memory import LONG
 from onnx_numba.schedule.domain import coefficient
 from onnx_numba.schedule.expand import cost, loads
@@ -291,14 +292,14 @@ class GroupWriter:
         dtype = member.expr.dtype if positional else DTYPES[member.tensor.dtype.compute]
         self.values[member.tensor] = self.folds[member] = self._accumulator(name, dtype)
         if positional:
-            self.positions[member] = self._accumulator(f"k{name}", I64)
+            self.positions[member] = self._accumulator(f"k{name}", position_type(member.expr.dtype, self.group.rvars))
             self.values[member.tensor] = e.cast(self.positions[member], member.tensor.dtype)
 
     def _start(self, member: Member) -> None:
         fold = self.folds[member]
         self.emitter.line(f"{fold.text} = {literal(identity(member.kind, fold.dtype))}")
         if member in self.positions:
-            self.emitter.line(f"{self.positions[member].text} = i64(0)")
+            self.emitter.line(f"{self.positions[member].text} = {self.positions[member].dtype.name}(0)")
 
     def _accumulator(self, name: str, dtype: DType) -> Var:
         """A place that a reduction's steps change."""
@@ -331,10 +332,10 @@ class GroupWriter:
         best = self.folds[member]
         with self.emitter.block(f"if {better(member.kind, best, value)}:"):
             self.emitter.line(f"{best.text} = {value}")
-            self.emitter.line(f"{self.positions[member].text} = {self._position()}")
+            self.emitter.line(f"{self.positions[member].text} = {self._position(member)}")
 
-    def _position(self) -> str:
-        return f"i64({self.emitter.names[self.group.rvars[0]] if self.group.rvars else 0})"
+    def _position(self, member: Member) -> str:
+        return f"{self.positions[member].dtype.name}({self.emitter.names[self.group.rvars[0]] if self.group.rvars else 0})"
 
 
 def better(kind: str, best: Var, value: str, both: str = "and", either: str = "or") -> str:
