@@ -103,6 +103,13 @@ class Target:
         return self.cpu.startswith("znver")
 
     @property
+    def gathers(self) -> bool:
+        """Whether LLVM has what lies at a vector of indices loaded by one instruction: with AVX2 it does so for Intel's from Skylake on,
+        not for levels."""
+        loads = self.zen or (self.lanes == 8 and (self.cpu in LEVELS or self.cpu in ("haswell", "broadwell")))
+        return self.arch == "x86_64" and self.lanes >= 8 and not loads
+
+    @property
     def streams(self) -> bool:
         """Whether there are stores that go around the caches, and they pay: others than x86-64 see for themselves that lines are written
         as a whole."""

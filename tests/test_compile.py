@@ -134,6 +134,21 @@ def test_long_loops_take_as_many_vectors_as_they_have(lanes: int, length: int, v
     assert side_by_side(Target("x86_64-unknown-linux-gnu", "x86-64", features[lanes]), length) == vectors
 
 
+@pytest.mark.parametrize(
+    ("cpu", "features", "width"),
+    [
+        ("x86-64", "", None), ("x86-64-v3", "+avx2,+fma", 2), ("znver3", "+avx2,+fma", 2), ("haswell", "+avx2,+fma", 2),
+        ("alderlake", "+avx2,+fma", None), ("x86-64-v4", "+avx512f,+avx512vl", None), ("znver4", "+avx512f,+avx512vl", 4),
+    ],
+)  # fmt: skip
+def test_loops_through_indices_load_few_elements_where_nothing_gathers(cpu: str, features: str, width: int | None) -> None:
+    from onnx_numba.compile.hints import gathered
+
+    target = Target("x86_64-unknown-linux-gnu", cpu, features)
+    assert dict(gathered(target)).get("vectorize.width") == width
+    assert target.gathers == (target.lanes >= 8 and width is None)
+
+
 def build(target: Target, store: Store | None = None, **more: object) -> dict[str, bytes]:
     return compile_module(KERNELS, DIGESTS, target, store, signatures=SIGNATURES, **more)  # type: ignore[arg-type]
 
