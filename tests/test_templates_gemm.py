@@ -249,7 +249,8 @@ def byte_tiles(left, right):
     """The host's own tile, and those of targets without an instruction for bytes, which run anywhere."""
     yield byte_tile(host_target(), left, right)
     for vectors, lanes in ((2, 4), (2, 8), (1, 16)):
-        yield Tile(4, vectors, lanes, dot=Dot("pairs", left, right))
+        for kind in ("pairs", "halves"):
+            yield Tile(4, vectors, lanes, dot=Dot(kind, left, right))
 
 
 def some_bytes(shape, kind, seed=0):

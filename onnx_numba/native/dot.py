@@ -7,6 +7,8 @@ target multiplies two words, and of which bytes:
 * ``neon``: AArch64's sdot and udot, of bytes both of which have a sign or have none; newer processors have usdot for others;
 * ``pairs``: on all other targets. The even and the odd bytes of both words become 16-bit numbers, of which two neighbouring products
   are added up in 32 bits (pmaddwd on x86; what LLVM has elsewhere). That is exact; pmaddubsw, which saturates, is not.
+* ``halves``: the same of left operands that have been spread before: each word is two, of the 16-bit numbers. A tile takes a word apart for
+  every row of it and every panel; `onnx_numba.native.pack.spread_words` does it once.
 
 Where an instruction does not take the two kinds of bytes, the left ones have their highest bits *flipped*: that adds 128 to bytes with a
 sign, which then have none, and takes 128 from others. A sum is then too large by what flipped zeros give, which depends on the right
@@ -29,7 +31,7 @@ BYTES = 4
 """Bytes of a word."""
 FLIP = np.int32(-0x7F7F7F80)
 """The highest bits of the bytes of a word."""
-KINDS = ("pairs", "vnni", "neon")
+KINDS = ("pairs", "vnni", "neon", "halves")
 _OTHER = {"u8": "i8", "i8": "u8"}
 FIRST_NUMBER = 2
 """Smaller numbers say how floats are multiplied and added."""
@@ -60,6 +62,11 @@ class Dot:
         return _OTHER[self.left] if self.flips else self.left
 
     @property
+    def spreads(self) -> bool:
+        """Whether words on the left are spread."""
+        return self.kind == "halves"
+
+    @property
     def number(self) -> int:
         """The kind and the bytes as a literal for kernels."""
         return FIRST_NUMBER + 4 * KINDS.index(self.kind) + 2 * (self.left == "i8") + (self.right == "i8")
@@ -71,7 +78,7 @@ class Dot:
         """
         same = self.left == self.right or self.kind == "vnni" or "i8mm" in target.enabled
         there = self.kind == _kind(target) and lanes == target.lanes and same
-        return self if self.kind == "pairs" or there else replace(self, kind="pairs")
+        return self if self.kind in ("pairs", "halves") or there else replace(self, kind="pairs")
 
     @classmethod
     def numbered(cls, number: int) -> Dot:
@@ -113,6 +120,11 @@ def dot_add(dot: Dot, left: Any, right: Any, sums: Any) -> Any:
     return sums + (a * b).sum(-1, dtype=np.int32)
 
 
+def joined(even: Any, odd: Any) -> Any:
+    """The word that has been spread to two."""
+    return (even & np.int32(0xFF00FF)) | (odd & np.int32(0xFF00FF)) << np.int32(8)
+
+
 class DotEmitter:
     """LLVM of `dot_add` over vectors of words."""
 
@@ -122,9 +134,12 @@ class DotEmitter:
         self.halves = ir.VectorType(ir.IntType(16), 2 * vectors.lanes)
         self.bytes = ir.VectorType(ir.IntType(8), 4 * vectors.lanes)
 
-    def left(self, words: Any) -> Any:
-        """A left operand in the form in which it is multiplied."""
-        return self._factor(words, self.dot.left)
+    def left(self, words: list[Any]) -> Any:
+        """A left operand, of one word or of two, in the form in which it is multiplied."""
+        if self.dot.spreads:
+            return tuple(self.builder.bitcast(word, self.halves) for word in words)
+        (word,) = words
+        return self._factor(word, self.dot.left)
 
     def right(self, words: Any) -> Any:
         """A right operand likewise."""
@@ -147,7 +162,7 @@ class DotEmitter:
 
     def _factor(self, words: Any, kind: str) -> Any:
         """For pairs the even and the odd bytes, as numbers of 16 bits."""
-        if self.dot.kind != "pairs":
+        if self.dot.kind not in ("pairs", "halves"):
             return words
         builder, eight = self.builder, self.vectors.ir.Constant(self.halves, [8] * self.halves.count)
         halves = builder.bitcast(words, self.halves)

@@ -1,6 +1,7 @@
 """Packing: operands of register tiles in panels, in which the summed axis is the outer one.
 
-``pack_panel`` lays out elements, ``pack_words`` bytes as words of four along the summed axis, see `onnx_numba.native.dot`.
+``pack_panel`` lays out elements, ``pack_words`` bytes as words of four along the summed axis, and ``spread_words`` makes two of a word, see
+`onnx_numba.native.dot`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_numba.native.dot import BYTES, FLIP
+from onnx_numba.native.dot import BYTES, FLIP, Dot, DotEmitter
 from onnx_numba.native.registry import Intrinsic
 from onnx_numba.native.vector import VectorEmitter, outlined, pointer_typing
 
@@ -32,6 +33,16 @@ def _pack_words(width: int, lanes: int, flips: int, target: Any, source: Any, va
             for t in range(min(BYTES, depth - q * BYTES)):
                 word[t] = source[min(r, valid - 1) * across + (q * BYTES + t) * along].astype(np.uint8)
             target[q * width + r] = word.view(np.int32)[0] ^ (FLIP if flips else np.int32(0))
+
+
+def _spread_words(signed: int, lanes: int, target: Any, source: Any, count: int) -> None:
+    """``target[2 * q]`` are the even bytes of the word ``source[q]`` as two numbers of 16 bits, ``target[2 * q + 1]`` the odd ones.
+
+    The source may be the second half of the target.
+    """
+    for q in range(count):
+        numbers = source[q : q + 1].view(np.int8 if signed else np.uint8).astype(np.int16)
+        target[2 * q : 2 * q + 2] = np.concatenate([numbers[::2], numbers[1::2]]).view(np.int32)
 
 
 class _PackEmitter(VectorEmitter):
@@ -190,6 +201,23 @@ def _build_words(builder: Any, literals: list[int], args: Any) -> None:
     _WordEmitter(builder, literals, args).emit_words()
 
 
+def _build_spread(builder: Any, literals: list[int], args: Any) -> None:
+    signed, lanes = literals
+    target, source, count = args
+    reached = VectorEmitter(builder, target.type.pointee, lanes).number(0)
+    for size in (lanes, 1):
+        emitter = VectorEmitter(builder, target.type.pointee, size)
+        dot = DotEmitter(emitter, Dot("pairs", "i8" if signed else "u8", "i8"))
+
+        def step(q: Any, values: list[Any], emitter: VectorEmitter = emitter, dot: DotEmitter = dot) -> list[Any]:
+            even, odd = (builder.bitcast(half, emitter.vector) for half in dot.left([emitter.load(emitter.shift(source, q))]))
+            lanes = [lane for pair in zip(range(emitter.lanes), range(emitter.lanes, 2 * emitter.lanes), strict=True) for lane in pair]
+            emitter.store(emitter.shuffle(even, odd, lanes), emitter.shift(target, builder.mul(q, emitter.number(2))))
+            return values
+
+        reached, _ = emitter.loop(reached, count, size, [], step)
+
+
 def _word_typing(*args: Any) -> Any:
     """As `pack_panel`, from bytes to words."""
     from numba import types
@@ -202,5 +230,6 @@ def _word_typing(*args: Any) -> Any:
 
 pack_panel = Intrinsic("pack_panel", _pack_panel, pointer_typing(2, (2, 3), None, 8), outlined("pack_panel", 2, _build_panel))
 pack_words = Intrinsic("pack_words", _pack_words, _word_typing, outlined("pack_words", 3, _build_words))
+spread_words = Intrinsic("spread_words", _spread_words, pointer_typing(2, (2, 3), None, 5), outlined("spread_words", 2, _build_spread))
 
-RECORDS = (pack_panel, pack_words)
+RECORDS = (pack_panel, pack_words, spread_words)

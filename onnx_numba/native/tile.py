@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_numba.native.dot import FIRST_NUMBER, Dot, DotEmitter, dot_add, dot_for, plain_dot_for
+from onnx_numba.native.dot import FIRST_NUMBER, Dot, DotEmitter, dot_add, dot_for, joined, plain_dot_for
 from onnx_numba.native.emit import prefetch
 from onnx_numba.native.memory import LINE
 from onnx_numba.native.registry import Intrinsic
@@ -65,7 +65,12 @@ class Tile:
     @property
     def parts(self) -> int:
         """Registers that a vector of an operand takes."""
-        return 2 if self.dot is not None and self.dot.kind == "pairs" else 1
+        return 2 if self.dot is not None and self.dot.kind in ("pairs", "halves") else 1
+
+    @property
+    def left_words(self) -> int:
+        """Elements that one of the left operand takes where it is packed: two words if it is spread."""
+        return 2 if self.dot is not None and self.dot.spreads else 1
 
     def fits(self, rows: int, vectors: int) -> bool:
         """Whether the sums of so large a tile fit registers, and beside them what is multiplied; B's vectors stay for further rows."""
@@ -134,9 +139,10 @@ def word_tile(target: Target) -> Tile:
 
 
 def _of_words(tile: Tile, dot: Dot) -> Tile:
-    """A tile of floats for words instead, of fewer rows where their operands take more registers."""
-    rows = {14: 12, 6: 4}.get(tile.rows, tile.rows) if dot.kind == "pairs" else tile.rows
-    return replace(tile, rows=rows, dot=dot)
+    """A tile of floats for words instead, of fewer rows where their operands take more registers, and spread before."""
+    if dot.kind != "pairs":
+        return replace(tile, dot=dot)
+    return replace(tile, rows={14: 12, 6: 4}.get(tile.rows, tile.rows), dot=replace(dot, kind="halves"))
 
 
 def _twin(step: int, keep: int, left: Callable[[int, int], Any], right: Callable[[int], Any], c: Any, c_row: int,
@@ -150,6 +156,12 @@ def _twin(step: int, keep: int, left: Callable[[int, int], Any], right: Callable
         for i in range(valid_rows):
             place = slice(i * c_row, i * c_row + valid_columns)
             c[place] = c[place] + sums[i] if keep else sums[i]
+
+
+def _of_left(step: int, a: Any) -> Callable[[int], Any]:
+    """An element of the left operand by its number."""
+    spread = step >= FIRST_NUMBER and Dot.numbered(step).spreads
+    return lambda at: joined(a[2 * at], a[2 * at + 1]) if spread else a[at]
 
 
 def _gemm_tile(
@@ -174,27 +186,27 @@ def _gemm_tile(
     """``c[i * c_row + j] (+)= sum over k of a[i * a_row + k * a_k] * b[panel(j) * b_panel + k * b_k + j % width]``.
 
     All of A's ``rows`` are read, and of every panel of B with a valid column the whole width; only the valid part of C is
-    touched.
+    touched. Words of A that are spread count as one.
     """
-    width = vectors * lanes
+    width, left = vectors * lanes, _of_left(step, a)
     used = -(-valid_columns // width)
 
     def right(k: int) -> Any:
         return np.concatenate([b[p * b_panel + k * b_k : p * b_panel + k * b_k + width] for p in range(used)])
 
     columns = min(panels * width, valid_columns)
-    _twin(step, keep, lambda i, k: a[i * a_row + k * a_k], right, c, c_row, min(rows, valid_rows), columns, depth)
+    _twin(step, keep, lambda i, k: left(i * a_row + k * a_k), right, c, c_row, min(rows, valid_rows), columns, depth)
 
 
 def _gemm_tile_at(rows: int, vectors: int, lanes: int, panels: int, step: int, keep: int, a: Any, a_row: int, a_k: int,
                   b: Any, offsets: Any, c: Any, c_row: int, valid_rows: int, valid_columns: int, depth: int) -> None:  # fmt: skip
     """``c[i * c_row + j] (+)= sum over k of a[i * a_row + k * a_k] * b[offsets[k] + j]``."""
-    columns = min(panels * vectors * lanes, valid_columns)
+    columns, left = min(panels * vectors * lanes, valid_columns), _of_left(step, a)
 
     def right(k: int) -> Any:
         return b[int(offsets[k]) : int(offsets[k]) + columns]
 
-    _twin(step, keep, lambda i, k: a[i * a_row + k * a_k], right, c, c_row, min(rows, valid_rows), columns, depth)
+    _twin(step, keep, lambda i, k: left(i * a_row + k * a_k), right, c, c_row, min(rows, valid_rows), columns, depth)
 
 
 def _gemm_tile_from(rows: int, vectors: int, lanes: int, panels: int, step: int, keep: int, a: Any, offsets: Any, a_row: int,
@@ -221,6 +233,7 @@ class TileEmitter(VectorEmitter):
         self.masks = has_masks(target)
         self.dot = None if step < FIRST_NUMBER else DotEmitter(self, Dot.numbered(step).on(target, lanes))
         self.plus = builder.fadd if self.dot is None else builder.add
+        self.left_words = 2 if self.dot is not None and self.dot.dot.spreads else 1
 
     def sums(self, left: Callable[[Any], Any], a_row: Any, right: Callable[[Any, int], Any], depth: Any, stream: str = "") -> list[Any]:
         """The sums of the tile, row by row; the operand that is one ``stream``, ``left`` or ``right`` if one is, is fetched ahead.
@@ -241,8 +254,10 @@ class TileEmitter(VectorEmitter):
                     self.fetch(start, self.vectors * self.lanes)
             new = []
             for i in range(self.rows):
-                one = self.splat(builder.load(self.shift(column, builder.mul(a_row, self.number(i))), align=self.align))
-                one = one if self.dot is None else self.dot.left(one)
+                place = self.shift(column, builder.mul(a_row, self.number(self.left_words * i)))
+                places = [self.shift(place, self.number(part)) for part in range(self.left_words)]
+                ones = [self.splat(builder.load(place, align=self.align)) for place in places]
+                one = ones[0] if self.dot is None else self.dot.left(ones)
                 new += [add(one, value, sums[i * self.across + j]) for j, value in enumerate(rights)]
             return new
 
@@ -251,7 +266,7 @@ class TileEmitter(VectorEmitter):
 
     def columns_at(self, a: Any, a_k: Any) -> Callable[[Any], Any]:
         """The columns of A that begin ``a_k`` elements apart, for `sums`."""
-        return lambda k: self.shift(a, self.builder.mul(k, a_k))
+        return lambda k: self.shift(a, self.builder.mul(k, self.builder.mul(a_k, self.number(self.left_words))))
 
     def fetch(self, start: Any, elements: int) -> None:
         """Begin to load so many elements, `AHEAD` of these."""

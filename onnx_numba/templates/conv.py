@@ -25,7 +25,7 @@ from onnx_numba.ir.dims import ceildiv, compare, dmax, dmin, floordiv, product
 from onnx_numba.native.tile import Tile, tile_shape, word_tile
 from onnx_numba.record import record
 from onnx_numba.target import Target
-from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue, packing_source
+from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue, packing_source, spread, times
 from onnx_numba.templates.patch import MOST_STRIDE, lay_out, patch_offsets
 from onnx_numba.templates.strips import begin_strip, end_strip, multiply_strip
 
@@ -196,8 +196,8 @@ class Conv:
         return self.rank > 1 and self.strides[-1] > MOST_STRIDE
 
     def packed_size(self, groups: int, filters: Extent, channels: Extent) -> Extent:
-        """Elements of the packed filters: ``groups * ceil(filters / tile.rows) * tile.rows * channels * taps``."""
-        return groups * ceildiv(filters, self.tile.rows) * self.tile.rows * channels * self.taps
+        """Elements of the packed filters: ``groups * ceil(filters / tile.rows) * tile.rows * channels * taps``, twice as many if spread."""
+        return groups * ceildiv(filters, self.tile.rows) * self.tile.rows * channels * self.taps * self.tile.left_words
 
     def dims(
         self, images: Extent, groups: int, channels: Extent, filters: Extent, size: Sequence[Extent], out: Sequence[Extent],
@@ -362,15 +362,20 @@ def pack_filters_source(name: str, conv: Conv) -> str:
     Buffers: filters, packed filters. Dims: filters of a group, K = channels * taps, 1, K, groups, filters * K. A work unit is
     one panel: there are ``groups * ceil(filters / tile.rows)``.
     """
-    rows, laid_out = conv.tile.rows, conv.patch_channels * conv.taps
+    rows, laid_out, words = conv.tile.rows, conv.patch_channels * conv.taps, conv.tile.left_words
+    size = times("depth", rows)
+    pack = [f"pack_panel({rows}, {conv.tile.lanes}, target, strip, n - j0, b_col, b_row, depth)"]
+    if words == 2:
+        given = f"i32_at(target, {size}), strip, n - j0, b_col, b_row, depth"
+        pack = [f"pack_panel({rows}, {conv.tile.lanes}, {given})", spread(conv.tile, "target", size)]
     lines = f"""\
 first = matrix * panels * {rows} * k
 for start in range(0, k, {laid_out}):
     for k0 in range(start, min(start + {laid_out}, k), {conv.depth}):
         depth = min({conv.depth}, min(start + {laid_out}, k) - k0)
-        target = {conv.dtype}_at(packed, first + k0 * panels * {rows} + j0 * depth)
+        target = {conv.dtype}_at(packed, {times(f"first + k0 * panels * {rows} + j0 * depth", words)})
         strip = {conv.dtype}_at(source, k0 * b_row)
-        pack_panel({rows}, {conv.tile.lanes}, target, strip, n - j0, b_col, b_row, depth)""".splitlines()
+{indent(pack, 2)}""".splitlines()
     return packing_source(name, conv.dtype, conv.dtype, rows, 1, lines)
 
 
@@ -426,7 +431,7 @@ def {name}(ctx, bufs, dims, lo, hi):
                         table = i64_at(offsets, q0)
 {indent(_edge(conv), 6)}
                         for i in range(r0, r1, {tile.rows}):
-                            panel = {t}_at(weights, k0 * padded + (first_row + i) * depth)
+                            panel = {t}_at(weights, {times("k0 * padded + (first_row + i) * depth", tile.left_words)})
                             place = {t}_at(sums, i * pitch + j)
 {indent(multiply_strip(conv), 7)}
 {indent(end_strip(conv), 6)}
@@ -507,7 +512,7 @@ first_row = (rest - outer * row_units) * unit_rows
 rows = min(unit_rows, filters - first_row)
 batch = udiv(outer, groups)
 group = outer - batch * groups
-weights = {t}_at(w, group * padded * k)
+weights = {t}_at(w, group * padded * {times("k", conv.tile.left_words)})
 first_filter = group * filters + first_row""".splitlines()
     if conv.in_scratch:
         laid, lanes = conv.depth * conv.tile.columns if conv.plain else f"{conv.patch_channels} * held", conv.tile.lanes

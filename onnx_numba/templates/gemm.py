@@ -127,7 +127,7 @@ class Gemm:
 
     def scratch_bytes(self, dims: Sequence[Extent]) -> int:
         """Bytes of scratch that every worker needs, whatever the kernel's dims."""
-        elements = self.block_rows * self.block_depth
+        elements = self.block_rows * self.block_depth * self.tile.left_words
         if self.in_scratch:
             elements += self.block_rows * self.block_columns
         return elements * ELEMENT_BYTES[self.dtype]
@@ -371,7 +371,7 @@ def _locate(gemm: Gemm) -> list[str]:
         ]
     lines += [f"left = {gemm.left}_at(a, a_start)", f"right = {t}_at(b, b_start)"]
     if gemm.in_scratch:
-        offset = gemm.block_rows * gemm.block_depth * ELEMENT_BYTES[t]
+        offset = gemm.block_rows * gemm.block_depth * gemm.tile.left_words * ELEMENT_BYTES[t]
         return lines + [f"block = {t}_scratch(ctx, {offset})", f"pitch = {gemm.block_columns}"]
     return lines + [f"block = {t}_at(c, (batch * m + i0) * n + j0)", "pitch = n"]
 
@@ -401,10 +401,11 @@ def _whole(gemm: Gemm) -> list[str]:
 def _tiles(gemm: Gemm) -> list[str]:
     """Rows in full tiles, the last one padded if it is nearly full; full ones from A itself where that is read well."""
     t, tile, width = gemm.dtype, gemm.tile, gemm.tile.columns
-    pack = f"pack_panel({tile.rows}, {tile.lanes}, panel, strip, rows - i, a_row, a_col, depth)"
+    pack = [f"pack_panel({tile.rows}, {tile.lanes}, panel, strip, rows - i, a_row, a_col, depth)"]
     if tile.dot:
         pack = _pack_words(gemm, tile.rows)
-    whole, panel, row, step = "0", [f"panel = {t}_at(packed, i * depth)"], "1", str(tile.rows)
+    place = f"panel = {t}_at(packed, i * {times('depth', tile.left_words)})"
+    whole, panel, row, step = "0", [place], "1", str(tile.rows)
     if gemm.in_place:
         whole = "whole"
         panel = [
@@ -413,7 +414,7 @@ def _tiles(gemm: Gemm) -> list[str]:
             "    row = a_row",
             "    step = 1",
             "else:",
-            f"    panel = {t}_at(packed, i * depth)",
+            f"    {place}",
             "    row = 1",
             f"    step = {tile.rows}",
         ]
@@ -425,9 +426,9 @@ def _tiles(gemm: Gemm) -> list[str]:
         calls = [f"if columns - j <= {tile.lanes}:", f"    gemm_tile({half.literals()}, {given})", "else:", *(f"    {c}" for c in calls)]
     return f"""\
 for i in range({whole}, tiled, {tile.rows}):
-    panel = {t}_at(packed, i * depth)
+    {place}
     strip = {gemm.left}_at(source, i * a_row)
-    {pack}
+{indent(pack, 1)}
 span = max(udiv({NEAR}, depth * {width * ELEMENT_BYTES[t]}), 1) * {width}
 for start in range(0, columns, span):
     for i in range(0, tiled, {tile.rows}):
@@ -439,10 +440,24 @@ for start in range(0, columns, span):
 """.splitlines()
 
 
-def _pack_words(gemm: Gemm, rows: int) -> str:
-    """The call that packs rows of A from i on as words, for the current block of K."""
-    literals = f"{rows}, {gemm.tile.lanes}, {int(gemm.starts)}"
-    return f"pack_words({literals}, panel, strip, rows - i, a_row, a_col, min(bytes - k0 * {BYTES}, depth * {BYTES}))"
+def _pack_words(gemm: Gemm, rows: int) -> list[str]:
+    """The calls that pack rows of A from i on as words, for the current block of K."""
+    literals, size = f"{rows}, {gemm.tile.lanes}, {int(gemm.starts)}", times("depth", rows)
+    given = f"strip, rows - i, a_row, a_col, min(bytes - k0 * {BYTES}, depth * {BYTES})"
+    if gemm.tile.left_words == 1:
+        return [f"pack_words({literals}, panel, {given})"]
+    return [f"pack_words({literals}, i32_at(panel, {size}), {given})", spread(gemm.tile, "panel", size)]
+
+
+def spread(tile: Tile, target: str, size: str) -> str:
+    """The call that spreads words of the left operand: so many, which lie behind as much room at the target."""
+    assert tile.dot is not None
+    return f"spread_words({int(tile.dot.left == 'i8')}, {tile.lanes}, {target}, i32_at({target}, {size}), {size})"
+
+
+def times(value: str, factor: int) -> str:
+    """The text of a value times a number, if that is not 1."""
+    return value if factor == 1 else f"({value}) * {factor}" if " " in value else f"{value} * {factor}"
 
 
 def _last_rows(gemm: Gemm) -> list[str]:
@@ -451,12 +466,13 @@ def _last_rows(gemm: Gemm) -> list[str]:
     lines = ["first = min(tiled, rows)"]
     row, a_row, a_k = f"{t}_at(source, i * a_row)", "a_row", "a_col"
     if gemm.tile.dot:
-        row, a_row, a_k = "i32_at(packed, i * depth)", "depth", "1"
+        place = f"i32_at(packed, i * {times('depth', gemm.tile.left_words)})"
+        row, a_row, a_k = place, "depth", "1"
         lines += [
             "for i in range(first, rows):",
-            "    panel = i32_at(packed, i * depth)",
+            f"    panel = {place}",
             f"    strip = {gemm.left}_at(source, i * a_row)",
-            f"    {_pack_words(gemm, 1)}",
+            *indent(_pack_words(gemm, 1), 1).splitlines(),
         ]
     for rows, panels in gemm.low:
         literals, step = gemm.tile.literals(rows, panels), panels * width
