@@ -24,7 +24,7 @@ at hand to store to."""
 TOGETHER = 4
 """Rows of the output that are summed side by side: as many sums hide how long a multiply-add takes, and what a row of the image adds to
 all of them is loaded once. On Zen 4 filters of 7 x 7 take 0.56 of the time of a row after the other, those of 3 x 3 0.8."""
-_WIDE = 512
+WIDE = 512
 """Bits of registers of which there are 32. Of shorter ones there are 16: with the weights in them no room is left for several rows."""
 
 
@@ -153,7 +153,7 @@ class _Depthwise(PlaneEmitter):
         count = self.kernel[0] * self.kernel[1]
         self.held = [self._weight(t) for t in range(count)] if count <= HOISTED else None
         self.added = self.splat(self.bias)
-        crowded = self.held is not None and self.lanes * 8 * self.align < _WIDE
+        crowded = self.held is not None and self.lanes * 8 * self.align < WIDE
         self.together = 1 if self.kernel[0] == 1 or crowded else TOGETHER
 
     def emit(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from onnx_numba.native.emit import call, suffix
-from onnx_numba.native.plane import PlaneEmitter, numbers_typing
+from onnx_numba.native.plane import WIDE, PlaneEmitter, numbers_typing
 from onnx_numba.native.registry import Intrinsic
 from onnx_numba.native.vector import outlined
 
@@ -61,9 +61,20 @@ class _Windows(PlaneEmitter):
     def _fold(self, a: Any, b: Any) -> Any:
         if not self.greatest:
             return self.builder.fadd(a, b)
+        if self.lanes * 8 * self.align < WIDE:
+            return self._greater(a, b)
         value = call(self.builder, f"llvm.maximum.v{self.lanes}{suffix(self.element)}", self.vector, [a, b])
         value.fastmath.add("nsz")
         return value
+
+    def _greater(self, a: Any, b: Any) -> Any:
+        """The greater, or a NaN, which all bits set are, where either is NaN. Where masks are vectors, as with AVX2, that takes one step in
+        place of the three of a blend."""
+        ir, builder = self.ir, self.builder
+        bits = ir.VectorType(ir.IntType(8 * self.align), self.lanes)
+        greater = builder.bitcast(builder.select(builder.fcmp_ordered(">", a, b), a, b), bits)
+        either = builder.sext(builder.fcmp_unordered("uno", a, b), bits)
+        return builder.bitcast(builder.or_(greater, either), self.vector)
 
     def _column(self, column: Any, values: list[Any]) -> list[Any]:
         builder, number = self.builder, self.number
