@@ -333,6 +333,7 @@ INSTRUCTIONS = {
     "vpdpbusd.256": Target("x86_64-unknown-linux-gnu", "x86-64-v3", f"{LEVELS['x86-64-v3']},+avxvnni"),
     "sdot": Target("aarch64-unknown-linux-gnu", "generic", "+dotprod"),
     "pmaddwd": Target("x86_64-unknown-linux-gnu", "x86-64"),
+    "addp": Target("aarch64-unknown-linux-gnu", "generic"),
 }
 
 

@@ -172,9 +172,13 @@ class DotEmitter:
         return builder.lshr(low, eight), builder.lshr(halves, eight)
 
     def _paired(self, a: Any, b: Any) -> Any:
-        """Sums of two neighbouring products each: LLVM knows the instruction by this."""
+        """Sums of two neighbouring products each: LLVM knows x86's instruction by this. AArch64's has to be named, lest the sums come in
+        another order, of which LLVM knows none."""
         builder, vectors, lanes = self.builder, self.vectors, self.vectors.lanes
         wide = vectors.ir.VectorType(vectors.ir.IntType(32), 2 * lanes)
         products = builder.mul(builder.sext(a, wide), builder.sext(b, wide))
+        if builder.module.triple.startswith("aarch64") and lanes == 4:
+            halves = [vectors.shuffle(products, products, list(range(k, k + lanes))) for k in (0, lanes)]
+            return call(builder, "llvm.aarch64.neon.addp.v4i32", vectors.vector, halves)
         even, odd = (vectors.shuffle(products, products, list(range(k, 2 * lanes, 2))) for k in (0, 1))
         return builder.add(even, odd)
