@@ -549,3 +549,14 @@ def test_what_has_no_length_has_a_derivative_of_0_when_it_is_normalised(p: int) 
     dx, dw = run(text, np.array([[0.0, 0.0], [3.0, 4.0]]), np.array([1.0, 2.0]))
     assert dx[0].tolist() == [0, 0] and dx[1].all()
     np.testing.assert_allclose(dw, np.array([3, 4]) / (7 if p == 1 else 5))
+
+
+def test_equal_elements_that_are_normalised_by_mean_and_variance() -> None:
+    """Their derivative was NaN: that of the root of a variance of 0. What is divided is 0 there, so the divisor is as good as fixed."""
+    text = """g (double[2,3] x, double[3] w) => (double[2,3] dx, double[3] dw) {
+        y = MeanVarianceNormalization<axes = [1]>(x)  z = Mul(y, w)  dx, dw = Gradient<xs = ["x", "w"], y = "z">(x, w) }"""
+    x, w = np.array([[2.0, 2.0, 2.0], [1.0, 2.0, 3.0]]), np.array([1.0, 2.0, 6.0])
+    dx, dw = run(text, x, w)
+    np.testing.assert_allclose(dx[0], (w - w.mean()) * 1e9)
+    assert np.isfinite(dx[1]).all()
+    np.testing.assert_allclose(dw, (x[1] - 2) / x[1].std(), atol=1e-7)

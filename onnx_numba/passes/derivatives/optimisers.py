@@ -25,7 +25,8 @@ def _steps(c: Call) -> Sequence[Term | None]:
 
 def _functions(w: Writer) -> Functions:
     return Functions(
-        lambda x: _root(x),
+        # Constant at 0: as long as there were no gradients, the tensors' derivatives are finite.
+        lambda x: x.root(),
         lambda base, x: w("Pow", x.number(base), x),
         lambda condition, a, b: w("Where", condition, _number(w, a), _number(w, b)),
     )
@@ -33,9 +34,3 @@ def _functions(w: Writer) -> Functions:
 
 def _number(w: Writer, value: Any) -> Term:
     return value if isinstance(value, Term) else w.constant(np.array(value, np.float64))
-
-
-def _root(x: Term) -> Term:
-    """The square root, constant at 0: as long as there were no gradients, the tensors' derivatives are finite."""
-    w, none = x.writer, x.equals(0)
-    return w("Sqrt", w("Where", none, x.number(1), x)).at(w("Not", none))

@@ -151,9 +151,12 @@ def _layer_normalization(c: Call) -> Sequence[Term | None]:
 
 @composed("MeanVarianceNormalization")
 def _mean_variance_normalization(c: Call) -> Sequence[Term | None]:
-    """As onnx's own body, which is for float32 only."""
+    """As onnx's own body, which is for float32 only.
+
+    Where all elements are equal what is divided is 0, so the derivative is that of the dividend alone, however the divisor changes.
+    """
     mean, variance = _moments(c, c.xs[0], c.attribute("axes", (0, 2, 3)))
-    return [(c.xs[0] - mean) / (c.w("Sqrt", variance) + 1e-9)]
+    return [(c.xs[0] - mean) / (variance.root() + 1e-9)]
 
 
 @composed("LpNormalization")

@@ -103,6 +103,11 @@ class Term:
         """A number of this value's element type."""
         return self.writer("CastLike", np.array(value, np.float64), self)
 
+    def root(self) -> Term:
+        """The square root, constant at 0, where it has no derivative."""
+        none = self.equals(0)
+        return self.writer("Sqrt", self.writer("Where", none, self.number(1), self)).at(self.writer("Not", none))
+
     def cast_like(self, other: Term) -> Term:
         """The value in another's element type."""
         return self.writer("CastLike", self, other)
