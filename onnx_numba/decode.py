@@ -66,7 +66,7 @@ class ExternalData:
     def _locate(self, location: str, what: str) -> Path:
         """The data file, which must be a plain file of the model's own directory."""
         if self._base is None:
-            hint = "load it from its path, or give directory="
+            hint = "pass the model's path, or load the data into it with onnx.load_external_data_for_model"
             raise ModelError(f"{what}: its data is in file {location!r}, but the model came from memory; {hint}")
         try:
             path = (self._base / location).resolve()

@@ -53,7 +53,7 @@ class Options:
             raise OptionError(f"accuracy: expected 'fast' or 'strict', got {self.accuracy!r}")
         if not isinstance(self.jit, bool):
             raise OptionError(f"jit: expected True or False, got {self.jit!r}")
-        if not (self.cache is None or self.cache is False or isinstance(self.cache, str | os.PathLike)):
+        if not (self.cache is None or self.cache is False or isinstance(self.cache, str | os.PathLike)) or self.cache == "":
             raise OptionError(f"cache: expected a directory, None (the default one) or False (no cache), got {self.cache!r}")
 
     @classmethod

@@ -139,6 +139,8 @@ def test_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         (["run", "MODEL", "--input", "x=file.txt"], "file.txt is none of .npy, .npz, .pb, .csv"),
         (["run", "MODEL", "--input", "file.npy"], "--input name=file.npy"),
         (["run", "MODEL", "--dim", "n"], "expected NAME=NUMBER"),
+        (["run", "MODEL", "--dim", "k=3"], "--dim k: no input has a dim of that name; the names are ['n', 'm']"),
+        (["run", "MODEL", "--seed", "-1"], "--seed -1: expected a number of at least 0"),
         (["run", "MODEL", "--device", "TPU"], "'TPU'"),
     ],
 )
@@ -244,6 +246,22 @@ def test_npz_with_something_unknown(tmp_path: Path) -> None:
     ports = (Port("a", TensorType(F32)), Port("b", TensorType(F32)))
     with pytest.raises(InputError, match=r"holds \['q'\].*\['a', 'b'\]"):
         values.read_inputs([str(tmp_path / "in.npz")], ports)
+
+
+@pytest.mark.parametrize("spec", ["{}", "a={}"])
+@pytest.mark.parametrize("data", [b"", b"nope", b"PK nope"])
+def test_npz_that_is_none(spec: str, data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "in.npz"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"in\.npz is no \.npz that can be read"):
+        values.read_inputs([spec.format(path)], (Port("a", TensorType(F32)), Port("b", TensorType(F32))))
+
+
+def test_one_input_from_two_files(tmp_path: Path) -> None:
+    """The last one was taken without a word."""
+    np.save(tmp_path / "x.npy", X)
+    with pytest.raises(InputError, match=r"input 'a' was given before"):
+        values.read_inputs([str(tmp_path / "x.npy")] * 2, (Port("a", TensorType(F32)),))
 
 
 def test_random_values() -> None:

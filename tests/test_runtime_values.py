@@ -76,6 +76,7 @@ def test_every_element_type(dtype, array):
         (F32, [[1], [2, 3]], "expected numbers of one shape"),
         (F32, np.ma.masked_array([1.0], [True]), "masked arrays"),
         (STRING, np.ones(2), "expected strings"),
+        (STRING, [b"a", b"\xff"], r"expected strings, got bytes that are no UTF-8: b'\\xff'"),
     ],
 )
 def test_wrong_types(dtype, value, message):
@@ -92,6 +93,30 @@ def test_python_values_are_converted():
     assert conform(np.float32(2), tensor(F32, 0)).shape == ()
     with pytest.raises(InputTypeError):
         conform(np.float64(2), tensor(F32, 0))
+
+
+class Exporting:
+    """An array of a library that has nothing but the exchange protocol."""
+
+    def __init__(self, array, here=True):
+        self._array, self._here = array, here
+
+    def __dlpack__(self, **options):
+        if not self._here:
+            raise BufferError("it lies on a GPU")
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return (1, 0)
+
+
+def test_arrays_of_other_libraries():
+    assert conform(Exporting(values(3)), tensor()).tolist() == values(3).tolist()
+    assert conform(Exporting(values(6)[::2]), tensor()).flags.c_contiguous
+    with pytest.raises(InputTypeError, match=r"expected float32 \(float\), got float64"):
+        conform(Exporting(np.ones(3)), tensor())
+    with pytest.raises(InputTypeError, match=r"input 'x': NumPy cannot read this Exporting \(it lies on a GPU\)"):
+        conform(Exporting(values(3), here=False), tensor())
 
 
 def test_data_frames():
@@ -237,7 +262,7 @@ def test_options():
         Options.parse(num_thread=1)
     with pytest.raises(OptionError, match="known options are"):
         Options.parse({"zzz": 1})
-    for wrong in ({"num_threads": 0}, {"num_threads": True}, {"cpu": ""}, {"accuracy": "exact"}, {"jit": 1}, {"cache": 3}):
+    for wrong in ({"num_threads": 0}, {"num_threads": True}, {"cpu": ""}, {"accuracy": "exact"}, {"jit": 1}, {"cache": 3}, {"cache": ""}):
         with pytest.raises(OptionError, match=next(iter(wrong))):
             Options.parse(wrong)
     with pytest.raises(OptionError, match="expected Options or a mapping"):

@@ -172,10 +172,12 @@ def test_damage_is_a_miss_with_one_warning_and_heals(store, damage):
 
 
 @pytest.mark.parametrize("gone", ["object", "meta.json"])
-def test_files_removed_under_way_are_a_silent_miss(store, gone):
+def test_files_removed_under_way_are_a_silent_miss_and_the_entry_heals(store, gone):
     store.put("kernel", KEY, FILES)
     (entry_directory(store) / gone).unlink()
     assert store.get("kernel", KEY) is None
+    assert store.put("kernel", KEY, FILES)
+    assert contents(store.get("kernel", KEY)) == FILES
 
 
 def test_one_warning_only(store):

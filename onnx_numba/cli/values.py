@@ -15,10 +15,11 @@ import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
-from onnx_numba.errors import InputError, InputTypeError
+from onnx_numba.errors import InputError, InputTypeError, OptionError
 from onnx_numba.ir.formats import FORMATS
 from onnx_numba.ir.plan import Port
 from onnx_numba.ir.types import DTYPES, DType, MapType, OptionalType, SequenceType, TensorType, ValueType, dtype_of
@@ -96,7 +97,10 @@ def read_inputs(specs: Iterable[str], ports: tuple[Port, ...]) -> dict[str, Any]
         name, _, file = spec.rpartition("=")
         if name and name not in by_name:
             raise InputError(f"--input {spec}: the model has no input {name!r}; it has {list(by_name)}")
-        feed.update({name: _read_one(Path(file), by_name[name])} if name else _read_all(Path(file), by_name))
+        found = {name: _read_one(Path(file), by_name[name])} if name else _read_all(Path(file), by_name)
+        if twice := [each for each in found if each in feed]:
+            raise InputError(f"--input {spec}: input {twice[0]!r} was given before")
+        feed.update(found)
     return feed
 
 
@@ -114,8 +118,7 @@ def _read_one(path: Path, port: Port) -> Any:
 
 def _read_all(path: Path, ports: Mapping[str, Port]) -> dict[str, Any]:
     if path.suffix == ".npz":
-        with np.load(path) as archive:
-            arrays = dict(archive)
+        arrays = _archived(path)
         values = {name: unpacked(arrays, name) for name in ports}
         known = {key for name, value in values.items() for key in packed(name, value)}
         if unknown := sorted(set(arrays) - known):
@@ -142,14 +145,21 @@ def _read_npy(path: Path, port: Port) -> np.ndarray:
 
 
 def _read_npz(path: Path, port: Port) -> Any:
-    with np.load(path) as archive:
-        arrays = dict(archive)
+    arrays = _archived(path)
     value = unpacked(arrays, port.name)
     if value is None and len(arrays) == 1:
         (value,) = arrays.values()
     if value is None:
         raise InputError(f"input {port.name!r}: {path} holds {sorted(arrays)}, none of that name")
     return value
+
+
+def _archived(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as archive:
+            return dict(archive)
+    except (AttributeError, BadZipFile, EOFError, TypeError, ValueError) as error:  # what it raises for files that are no archives
+        raise InputError(f"{path} is no .npz that can be read: {error}") from error
 
 
 def _read_pb(path: Path, port: Port) -> Any:
@@ -260,9 +270,20 @@ def random_inputs(ports: tuple[Port, ...], dims: Mapping[str, int], seed: int = 
     seed : int
         Seed of the generator.
     """
+    named = dict.fromkeys(name for port in ports for name in _named_dims(port.type, shape_of(port)))
+    if unknown := [name for name in dims if name not in named]:
+        raise OptionError(f"--dim {unknown[0]}: no input has a dim of that name; the names are {list(named)}")
+    if seed < 0:
+        raise OptionError(f"--seed {seed}: expected a number of at least 0")
     generator = np.random.default_rng(seed)
     needed = [port for port in ports if not isinstance(port.type, OptionalType)]
     return {port.name: _random(port.name, port.type, shape_of(port), dims, generator) for port in needed}
+
+
+def _named_dims(kind: ValueType, shape: Shape) -> list[str]:
+    if isinstance(kind, SequenceType):
+        return _named_dims(kind.element, shape_of_type(kind.element))
+    return [dim for dim in shape or () if isinstance(dim, str)]
 
 
 def _random(name: str, kind: ValueType, shape: Shape, dims: Mapping[str, int], generator: np.random.Generator) -> Any:

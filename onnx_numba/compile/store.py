@@ -109,7 +109,9 @@ class Store:
             return None
         try:
             return self._load(directory, key)
-        except FileNotFoundError:  # removed by another process in the meantime
+        except FileNotFoundError:  # removed by another process in the meantime, or by someone in part
+            if directory.is_dir():
+                self._remove(directory)
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, _Damaged) as error:
             self._warn(f"entry {key[:16]} in {self.path} cannot be used and is made anew: {error}")

@@ -102,7 +102,17 @@ def _tensor(value: Any, dtype: DType, what: str) -> Array:
         return _strings(array, what) if dtype.kind == "s" else _exact(array, dtype, what)
     if hasattr(value, "to_numpy"):
         value = value.to_numpy()
+    elif hasattr(value, "__dlpack__"):
+        return _exact(_exported(value, what), dtype, what)
     return _converted(value, dtype, what)
+
+
+def _exported(value: Any, what: str) -> Array:
+    """What another library's array exports, which has a type of its own as an array has."""
+    try:
+        return np.from_dlpack(value)
+    except Exception as error:  # whatever the other library raises
+        raise InputTypeError(f"{what}: NumPy cannot read this {type(value).__name__} ({error}); pass it as an array on the CPU") from error
 
 
 def _exact(array: Array, dtype: DType, what: str) -> Array:
@@ -152,7 +162,10 @@ def _strings(array: Array, what: str) -> Array:
         return array.astype(object)
     if array.dtype.kind == "S" or (array.dtype.kind == "O" and any(isinstance(item, bytes) for item in array.flat)):
         decode = np.frompyfunc(lambda item: item.decode() if isinstance(item, bytes) else item, 1, 1)
-        array = np.asarray(decode(array.astype(object)), object)
+        try:
+            array = np.asarray(decode(array.astype(object)), object)
+        except UnicodeDecodeError as error:
+            raise InputTypeError(f"{what}: expected strings, got bytes that are no UTF-8: {error.object[:40]!r}") from error
     if array.dtype.kind == "O" and all(isinstance(item, str) for item in array.flat):
         return array
     if array.size == 0:
