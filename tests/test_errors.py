@@ -82,7 +82,7 @@ def test_sequence_inputs(jit: bool) -> None:
         ("g (float[n,m] x, int64[k] s) => (float[n,m] y) { y = ReverseSequence<batch_axis=0, time_axis=1>(x, s) }",
          [X, np.array([2])], ["ReverseSequence", "shapes"]),
         ("g (float[n,3] x, float[n,3] z) => (float[n,3] y) { y = Add(x, z) }", [X, X[:1].repeat(5, 0)], ["'z'", "shapes", "5", "2"]),
-        ("g (float[a] x, float[b] z) => (float[c] y) { y = Mul(x, z) }", [X[0], X[0].repeat(2)], ["Mul", "broadcast"]),
+        ("g (float[a] x, float[b] z) => (float[c] y) { y = Mul(x, z) }", [X[0], X[0].repeat(2)], ["Mul", "broadcast", "3", "6"]),
         ("g (float[a,b] x, float[c,d] z) => (float[a,d] y) { y = MatMul(x, z) }", [X, X], ["MatMul"]),
         ("g (float[n] x, int64[2] s) => (float[a,b] y) { y = Reshape(x, s) }", [X[0], np.array([2, 2])], ["shapes"]),
         ("g (float[n] x, int64[2] s) => (float[a,b] y) { y = Reshape(x, s) }", [X[0], np.array([-1, 2])], ["shapes"]),

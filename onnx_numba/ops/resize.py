@@ -266,7 +266,7 @@ def _coordinate(b: Builder, i: Extent, axis: Axis, rules: Rules) -> Expr:
     if rules.coordinates == "tf_half_pixel_for_nn":
         return (place + 0.5) / axis.scale
     if rules.coordinates == "half_pixel_symmetric":
-        return before / 2.0 * (1.0 - _f64(axis.after) / width) + centred
+        return before / 2.0 * (1.0 - _f64(axis.after) / width) + (place + 0.5) / axis.scale - 0.5
     single = e.eq(width, 1.0)
     ratio = e.where(single, e.lit(1.0, F64), width - 1.0)
     if rules.coordinates == "align_corners":

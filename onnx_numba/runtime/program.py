@@ -264,6 +264,8 @@ class Program:
         code, index, instruction = frame.failure()
         text = STATUS_TEXT.get(code, f"status {code}")
         words = self.plan.code[instruction]
+        if words[0] == "bcast":
+            text += f": one axis is {frame.slot(words[2])} in one and {frame.slot(words[3])} in another"
         if words[0] == "check":
             reason = self.plan.reasons[words[4]]
             text += f": {reason.text.replace('{a}', str(frame.slot(words[1]))).replace('{b}', str(frame.slot(words[2])))}"
