@@ -181,6 +181,18 @@ def test_fused_with_its_neighbours(text, reference):
         np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize(("kind", "dtype"), [("float", np.float32), ("double", np.float64), ("int8", np.int8)])
+@pytest.mark.parametrize("columns", [7, 9, 16, 17, 40, 64, 65])
+def test_few_columns_of_rows_without_a_number(kind, dtype, columns):
+    """Blocks were as long as all of up to 64 columns where rows were too many to be one block: beyond the local array they are laid out in."""
+    text = f"g ({kind}[N,{columns}] x, {kind}[{columns}] b) => ({kind}[{columns},N] y) {{ s=Add(x,b) y=Transpose(s) }}"
+    rep = backend.prepare(parser.parse_model(HEAD + text), jit=False)
+    b = np.arange(columns).astype(dtype)
+    for rows in (1, 60, 256, 700):
+        x = RANDOM.integers(-50, 50, (rows, columns)).astype(dtype)
+        np.testing.assert_array_equal(rep.run([x, b])[0], (x + b).T)
+
+
 def test_what_a_condition_guards_is_not_read_ahead():
     text = "g (float[N,M] x) => (float[P,Q] y) <int64[4] pads = {3, 5, 2, 1}> { t=Transpose(x) y=Pad(t,pads) }"
     rep = backend.prepare(parser.parse_model(HEAD + text))

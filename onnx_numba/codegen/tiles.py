@@ -179,15 +179,16 @@ def in_tiles(group: Group, across: Sym, moves: bool, written: Dim | int) -> Tile
     line = LINE // element
     wide: Dim | int = WIDE
     width = d.dmin(WIDE, last.extent)
-    length = d.dmax(line, d.floordiv(line * WIDE, d.dmax(width, 1)))
+    shortest, narrowest = line, WIDE
     if moves:
-        length = d.dmax(STRETCH // element, length)
+        shortest, narrowest = STRETCH // element, NARROWER
         wide = d.dmin(WIDE, NARROWER * d.dmax(1, d.floordiv(written, AROUND * NARROWER // WIDE)))
+    length = d.dmax(shortest, d.floordiv(line * WIDE, d.dmax(width, 1)))
     numbers: dict[Sym, Sym] = {}
     places, table = [], {}
-    for variable, size in ((across, length), (last, wide)):
+    for variable, size, least in ((across, length, shortest), (last, wide, narrowest)):
         assert variable.extent is not None
-        if isinstance(variable.extent, int) and variable.extent <= (size if isinstance(size, int) else NARROWER):
+        if isinstance(variable.extent, int) and variable.extent <= (size if isinstance(size, int) else least):
             places.append(variable)
             continue
         number = Sym(variable.name + "b", extent=d.ceildiv(variable.extent, size))
