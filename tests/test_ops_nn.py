@@ -103,7 +103,7 @@ CASES = [
     *resized(13, f32(1, 1, 4, 4), None, i64(1, 1, 3, 7), coordinate_transformation_mode="pytorch_half_pixel", **LINEAR),
     *resized(13, f32(1, 1, 4, 4), None, i64(1, 1, 9, 7), nearest_mode="ceil", coordinate_transformation_mode="asymmetric"),
     # Of three terms, of which the order decides which side of an element this is on.
-    *resized(19, f32(1, 1, 5, 3), floats(1, 1, 0.5, 1.5), None, nearest_mode="floor", coordinate_transformation_mode="half_pixel_symmetric"),
+    *resized(19, f32(1, 5, 3), floats(1, 0.5, 1.5), None, nearest_mode="floor", coordinate_transformation_mode="half_pixel_symmetric"),
     *resized(18, f32(1, 1, 9, 8), floats(1, 1, 0.6, 0.5), None, antialias=1, **LINEAR),
     *resized(18, f32(1, 1, 9, 8), None, i64(6, 4), axes=[2, 3], keep_aspect_ratio_policy="not_larger", **LINEAR),
     Case("GridSample", 16, [f32(1, 2, 4, 5), f32(1, 3, 3, 2)], {"mode": "bilinear", "padding_mode": "reflection"}),

@@ -184,7 +184,7 @@ def test_fused_with_its_neighbours(text, reference):
 @pytest.mark.parametrize(("kind", "dtype"), [("float", np.float32), ("double", np.float64), ("int8", np.int8)])
 @pytest.mark.parametrize("columns", [7, 9, 16, 17, 40, 64, 65])
 def test_few_columns_of_rows_without_a_number(kind, dtype, columns):
-    """Blocks were as long as all of up to 64 columns where rows were too many to be one block: beyond the local array they are laid out in."""
+    """Blocks were as long as up to 64 columns, however many rows they had: too long for the local array that they are laid out in."""
     text = f"g ({kind}[N,{columns}] x, {kind}[{columns}] b) => ({kind}[{columns},N] y) {{ s=Add(x,b) y=Transpose(s) }}"
     rep = backend.prepare(parser.parse_model(HEAD + text), jit=False)
     b = np.arange(columns).astype(dtype)
