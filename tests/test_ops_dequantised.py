@@ -176,6 +176,49 @@ def test_general_products(number: int) -> None:
     check("Gemm", x, w, scales, (left, right), 1 - trans_b, bias, transA=trans_a, transB=trans_b, **more)
 
 
+WEIGHTS = [
+    ("i8", 0, 3, None, False), ("i8", 0, 1, 300, True), ("u8", 128, 1, None, False), ("u8", 0, 5, 300, False), ("u8", 7, 2, 300, True),
+    ("i8", 50, 50, None, False), ("i8", 50, 1, 300, False), ("u8", 255, 12, 300, True),
+]  # fmt: skip
+"""Of what kind, the first zero point (others, if there are any, are others), rows, scales, whether it is given transposed."""
+
+
+@pytest.mark.parametrize("symbolic", [False, True])
+@pytest.mark.parametrize(("kind", "zero", "rows", "count", "turned"), WEIGHTS)
+def test_weights_stay_integers(kind: str, zero: int, rows: int, count: int | None, turned: bool, symbolic: bool) -> None:
+    """A product of floats with a weight that was quantised reads it as it is in the model."""
+    w = some_bytes((300, 256) if turned else (256, 300), kind, 1)
+    given = {**parameters("w", kind, count, 4), "w": w}
+    if zero == 0:
+        given["w_zero"] = np.zeros_like(given["w_zero"])
+    given["w_zero"][... if count is None else 0] = zero
+    x = np.random.default_rng(5).standard_normal((rows, 256)).astype(np.float32)
+    axis = 0 if turned else 1
+    product = helper.make_node("Gemm", ["x", "w_f"], ["y"], transB=1) if turned else helper.make_node("MatMul", ["x", "w_f"], ["y"])
+    model = model_of([dequantised("w", axis), product], {"x": x}, given, symbolic)
+    found, weight = run(model, {"x": x}), value(w, given, "w", axis)
+    weight = weight.T if turned else weight
+    wanted = x.astype(np.float64) @ weight
+    assert found.dtype == np.float32
+    assert (np.abs(found - wanted) <= 2.0**-20 * (np.abs(x) @ np.abs(weight))).all()
+    assert ("gemm_tile_" in backend.prepare(model).source) == (symbolic or rows < 40)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16], ids=lambda dtype: np.dtype(dtype).name)
+def test_weights_of_16_bits(dtype: Any) -> None:
+    """They are read as they are, whether they are converted by a node or are of the type of the product."""
+    w = np.random.default_rng(1).standard_normal((256, 300)).astype(dtype)
+    x = np.random.default_rng(2).standard_normal((2, 256)).astype(dtype)
+    wanted = x.astype(np.float64) @ w.astype(np.float64)
+    size = np.abs(x.astype(np.float64)) @ np.abs(w.astype(np.float64))
+    cast = [helper.make_node("Cast", ["w"], ["w_f"], to=onnx.TensorProto.FLOAT), helper.make_node("MatMul", ["x", "w_f"], ["y"])]
+    for nodes, left, close in ((cast, x.astype(np.float32), 2.0**-20), (cast[1:], x, float(ml_dtypes.finfo(dtype).eps))):
+        names = {"w_f": w} if len(nodes) == 1 else {"w": w}
+        model = model_of(nodes, {"x": left}, names)
+        assert (np.abs(run(model, {"x": left}).astype(np.float64) - wanted) <= close * size).all()
+        assert f"gemm_tile_{'f16' if dtype is np.float16 else 'bf16'}(" in backend.prepare(model).source
+
+
 def test_two_results_multiply() -> None:
     """Attention: both sides come from a run, and are moved and reshaped before."""
     x, w = some_bytes((2, 5, 24), "u8", 0), some_bytes((2, 5, 24), "i8", 1)

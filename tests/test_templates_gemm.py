@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from template_kernels import check_guards, guarded, run, splits
 
+from onnx_numba.ir.dims import Sym
+from onnx_numba.ir.types import DTYPES
 from onnx_numba.native.dot import Dot
-from onnx_numba.native.tile import Tile, byte_tile, tile_shape
+from onnx_numba.native.tile import NARROW, Tile, byte_tile, tile_shape
 from onnx_numba.target import LEVELS, TARGETS, Target, host_target, level
 from onnx_numba.templates.gemm import Gemm, gemm_source, pack_b_source, packed_size
 
@@ -49,7 +51,7 @@ def pack(gemm, b, python=False):
     memory, packed = guarded((packed_size(n, k, gemm.tile, count),), np.int32 if gemm.tile.dot else b.dtype)
     *outer, row, col = element_strides(b)
     dims = [n, k, row, col, *(x for pair in zip(batch, outer, strict=True) for x in pair)]
-    source = pack_b_source("kernel", gemm.dtype, gemm.tile, len(batch))
+    source = pack_b_source("kernel", gemm.right, gemm.tile, len(batch))
     run(source, [b, packed], dims, splits(count * -(-n // gemm.tile.columns)), python=python)
     check_guards(memory)
     return packed
@@ -170,6 +172,34 @@ def test_rows_in_place_and_known_columns(dtype):
             assert (multiply(reads, held, b) == multiply(packs, a, b)).all()
             assert (multiply(reads, a, b) == multiply(packs, a, b)).all()
             check_guards(memory)
+
+
+NARROW_TILES = [tile_shape(host_target(), "f32"), Tile(6, 2, 8), Tile(8, 2, 4), Tile(4, 2, 4, False)]
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_right_operand_of_fewer_bits(name):
+    """The bits are those of the product with the same numbers in float32, of few rows and of many."""
+    kind = DTYPES[name].numpy
+    for tile in NARROW_TILES:
+        plain = Gemm("f32", tile, **SMALL)
+        for m, n, k in [(1, 1, 1), (1, 200, 40), (3, 33, 17), (10, 70, 33), (17, 45, 20), (29, 64, 37), (70, 130, 40)]:
+            narrow = plain.with_narrow(name, m) if m < 20 else plain.with_narrow(name, Sym("m"))
+            assert narrow.few == (4 * m <= 3 * tile.rows)
+            a, b = numbers((m, k), "f4"), (numbers((k, n), "f4", 1) * 40).astype(kind)
+            if DTYPES[name].is_float:
+                b[0, 0], b[-1, -1] = np.inf, np.nan
+            wide, wanted = b.astype(np.float32), None
+            for right in (b, b.T.copy().T):
+                stored = right.view(f"u{kind.itemsize}") if DTYPES[name].is_float else right
+                found = multiply(narrow, a, stored)
+                wanted = multiply(plain, a, wide) if wanted is None else wanted
+                np.testing.assert_array_equal(found, wanted)
+    tile = Tile(3, 2, 2)
+    a, b = numbers((11, 21), "f4"), np.arange(21 * 7).reshape(21, 7).astype(kind)
+    stored = b.view(f"u{kind.itemsize}") if DTYPES[name].is_float else b
+    python = multiply(Gemm("f32", tile, **SMALL).with_narrow(name, 11), a, stored, python=True)
+    close(python, a, b.astype(np.float32), 2e-5)
 
 
 def test_batches_broadcast():

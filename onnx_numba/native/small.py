@@ -111,7 +111,8 @@ def _general(form: Format) -> tuple[Function, Function]:
     return bits, value
 
 
-def _has_half(target: Any) -> bool:
+def has_half(target: Any) -> bool:
+    """Whether the processor converts float16."""
     return target.arch == "aarch64" or "f16c" in target.enabled
 
 
@@ -158,7 +159,7 @@ def _converted(form: Format) -> tuple[Preferred, Preferred]:
     def bits(x: Any) -> Any:
         return _half_bits(_odd(x))
 
-    return Preferred("bits", _has_half, bits, portable), Preferred("value", _has_half, _half_value, value)
+    return Preferred("bits", has_half, bits, portable), Preferred("value", has_half, _half_value, value)
 
 
 def _truncated(form: Format) -> tuple[Function, Function]:

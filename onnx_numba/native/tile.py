@@ -9,6 +9,9 @@ Every element is one chain of multiply-adds over k, from zero, whatever the shap
 is then added to C or stored there. So the bits of a product do not depend on tiles, edges or threads, as long as the blocks
 of K are the same.
 
+``gemm_tile_i8`` and its like read B as numbers of fewer bits, of which each is exactly a float32, and convert them in registers: a product
+of a few rows takes as long as it takes to read B. Their bits are those of ``gemm_tile`` on the float32.
+
 Products of bytes are the same with words of four of them in place of elements, see `onnx_numba.native.dot`; their sums are exact.
 
 The twins run the same chain in NumPy. For float32 they form each multiply-add in float64 and round once more to float32; that
@@ -25,8 +28,9 @@ from typing import Any
 
 import numpy as np
 
+from onnx_numba.ir.types import DTYPES, F16, DType
 from onnx_numba.native.dot import FIRST_NUMBER, Dot, DotEmitter, dot_add, dot_for, joined, plain_dot_for
-from onnx_numba.native.emit import prefetch
+from onnx_numba.native.emit import numba_type, prefetch
 from onnx_numba.native.memory import LINE
 from onnx_numba.native.registry import Intrinsic
 from onnx_numba.native.vector import VectorEmitter, has_masks, multiply_add, outlined, pointer_typing
@@ -37,6 +41,8 @@ AHEAD = 2048
 """Bytes of a packed operand that are fetched before they are multiplied. In a large network weights come from beyond the caches, and what
 the processor foresees ends with every page. With 1 KB to 4 KB layers of ResNet-50 of 14 x 14 or 7 x 7 pixels take 0.92 of the time on
 Zen 4, and a product of 1024 x 1024 matrices on Emerald Rapids 0.95."""
+NARROW = ("i8", "u8", "i16", "u16", "f16", "bf16")
+"""Types that B may have in memory in place of float32."""
 FEW_ROWS = 4
 """Rows of a tile up to which nothing is fetched ahead: it loads nearly as often as it multiplies."""
 
@@ -224,9 +230,9 @@ def _gemm_tile_from(rows: int, vectors: int, lanes: int, panels: int, step: int,
 
 
 class TileEmitter(VectorEmitter):
-    """One tile; ``right(k, panel)`` gives the pointer to a panel's part of B's row k."""
+    """One tile; ``right(k, panel)`` gives the pointer to a panel's part of B's row k, of numbers of type ``narrow`` where that is given."""
 
-    def __init__(self, target: Target, builder: Any, literals: list[int], element: Any) -> None:
+    def __init__(self, target: Target, builder: Any, literals: list[int], element: Any, narrow: DType | None = None) -> None:
         self.rows, self.vectors, lanes, self.panels, step = literals
         super().__init__(builder, element, lanes, bool(step))
         self.across = self.panels * self.vectors
@@ -234,6 +240,22 @@ class TileEmitter(VectorEmitter):
         self.dot = None if step < FIRST_NUMBER else DotEmitter(self, Dot.numbered(step).on(target, lanes))
         self.plus = builder.fadd if self.dot is None else builder.add
         self.left_words = 2 if self.dot is not None and self.dot.dot.spreads else 1
+        self.narrow = narrow
+
+    def right(self, place: Any) -> Any:
+        """A vector of B as what is multiplied."""
+        ir, builder, narrow = self.ir, self.builder, self.narrow
+        if narrow is None:
+            vector = self.load(place)
+            return vector if self.dot is None else self.dot.right(vector)
+        source, wide = (ir.VectorType(kind, self.lanes) for kind in (place.type.pointee, ir.IntType(32)))
+        stored = builder.load(builder.bitcast(place, source.as_pointer()), align=narrow.size)
+        if narrow is F16:
+            return builder.fpext(builder.bitcast(stored, ir.VectorType(ir.HalfType(), self.lanes)), self.vector)
+        whole = builder.sext(stored, wide) if narrow.kind == "i" else builder.zext(stored, wide)
+        if narrow.is_int:
+            return builder.sitofp(whole, self.vector)
+        return builder.bitcast(builder.shl(whole, ir.Constant(wide, [16] * self.lanes)), self.vector)
 
     def sums(self, left: Callable[[Any], Any], a_row: Any, right: Callable[[Any, int], Any], depth: Any, stream: str = "") -> list[Any]:
         """The sums of the tile, row by row; the operand that is one ``stream``, ``left`` or ``right`` if one is, is fetched ahead.
@@ -244,8 +266,7 @@ class TileEmitter(VectorEmitter):
 
         def step(k: Any, sums: list[Any]) -> list[Any]:
             starts = [right(k, p) for p in range(self.panels)]
-            vectors = [self.load(self.shift(p, self.number(j * self.lanes))) for p in starts for j in range(self.vectors)]
-            rights = vectors if self.dot is None else [self.dot.right(v) for v in vectors]
+            rights = [self.right(self.shift(p, self.number(j * self.lanes))) for p in starts for j in range(self.vectors)]
             column = left(k)
             if stream == "left":
                 self.fetch(column, 1)
@@ -341,9 +362,9 @@ class TileEmitter(VectorEmitter):
         self.loop(self.number(0), rows, 1, [], copy_row)
 
 
-def _build_tile(target: Target, builder: Any, literals: list[int], args: Any) -> None:
+def _build_tile(target: Target, builder: Any, literals: list[int], args: Any, narrow: DType | None = None) -> None:
     keep, a, a_row, a_k, b, b_panel, b_k, c, c_row, rows, columns, depth = args
-    emitter = TileEmitter(target, builder, literals, a.type.pointee)
+    emitter = TileEmitter(target, builder, literals, a.type.pointee, narrow)
     number, width = emitter.number, emitter.vectors * emitter.lanes
     panels = [b]
     for p in range(1, emitter.panels):  # a panel without a valid column may not exist: the one before is read again
@@ -397,4 +418,28 @@ gemm_tile = Intrinsic("gemm_tile", _gemm_tile, pointer_typing(5, (6, 9, 12), Non
 gemm_tile_at = Intrinsic("gemm_tile_at", _gemm_tile_at, pointer_typing(5, (6, 9, 11), 10, 16), _emit_tile_at)
 gemm_tile_from = Intrinsic("gemm_tile_from", _gemm_tile_from, pointer_typing(5, (6, 9, 11, 14), 7, 16), _emit_tile_from)
 
-RECORDS = (gemm_tile, gemm_tile_at, gemm_tile_from)
+
+
+def _tile_of(narrow: DType) -> Intrinsic:
+    """`gemm_tile` of float32 whose B is of a type of fewer bits."""
+    name, same = f"gemm_tile_{narrow.name}", pointer_typing(5, (6, 12), None, 17)
+
+    def twin(*args: Any) -> Any:
+        return _gemm_tile(*args[:9], args[9].view(narrow.numpy).astype(np.float32), *args[10:])  # type: ignore[call-arg]
+
+    def typing(*args: Any) -> Any:
+        from numba import types
+
+        made = same(*args)
+        if made is None or args[6] != types.CPointer(types.float32) or args[9] != types.CPointer(numba_type(narrow.stored)):
+            return None
+        return made.replace(args=(*made.args[:9], args[9], *made.args[10:]))
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        build = partial(_build_tile, context.compiled_for, narrow=narrow)
+        return outlined(name, 5, build)(context, builder, signature, args)
+
+    return Intrinsic(name, twin, typing, emit)
+
+
+RECORDS = (gemm_tile, gemm_tile_at, gemm_tile_from, *(_tile_of(DTYPES[name]) for name in NARROW))

@@ -21,7 +21,7 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Dequantised, Map, Reshape, Tensor
-from onnx_numba.ir.types import F16, F32, F64, I32, DType
+from onnx_numba.ir.types import F16, F32, F64, I8, I16, I32, U8, DType
 from onnx_numba.ops.builder import Array, Builder
 from onnx_numba.ops.common import per_position, wide
 
@@ -110,6 +110,44 @@ def factors(b: Builder, x: Tensor, y: Tensor, axis: int | None, depth: Dim | int
     if left is None or right is None or left.axis is not None or right.axis not in (None, axis):
         return None
     return (left, right) if _moderate(b, left) and _moderate(b, right) else None
+
+
+def weight_of(b: Builder, x: Tensor, axis: int) -> Dequantised | None:
+    """What a weight is made of whose product with floats may be that of its integers, times the scales afterwards; else None.
+
+    Kernels then read it from memory as it is in the model. It may have scales and zero points for the positions of ``axis``.
+    """
+    if b.options.accuracy == "strict" or wide(x.dtype) is not F32:
+        return None
+    found = made_of(b, x)
+    if found is None or found.axis not in (None, axis) or not _fixed(b, found.integers) or not _moderate(b, found):
+        return None
+    return found if found.zero is None or b.constant(found.zero) is not None else None
+
+
+def _fixed(b: Builder, x: Tensor) -> bool:
+    """Whether the model fixes a tensor's elements, which are perhaps moved."""
+    while b.constant(x) is None:
+        if isinstance(x.definition, Reshape):
+            x = x.definition.source
+        elif isinstance(x.definition, Map) and isinstance(x.definition.expr, e.Load):
+            x = x.definition.expr.tensor
+        else:
+            return False
+    return True
+
+
+def less_zero(b: Builder, weight: Dequantised) -> Tensor:
+    """The integers of a weight less its zero points, of as few bits as any of the kind take."""
+    integers, zero = weight.integers, weight.zero
+    zeros = np.zeros(1, int) if zero is None else b.constant(zero)
+    assert zeros is not None
+    if zero is None or not zeros.any():
+        return integers
+    least, most = (limit - int(z) for limit, z in zip(integers.dtype.limits, (zeros.max(), zeros.min()), strict=True))
+    dtype = next(t for t in (I8, U8, I16) if t.limits[0] <= least and most <= t.limits[1])
+    axis = weight.axis or 0
+    return b.map(lambda v, z: e.cast(less(v, z), dtype), integers, per_position(b, zero, integers.rank, axis), dtype=dtype)
 
 
 def _moderate(b: Builder, x: Dequantised) -> bool:

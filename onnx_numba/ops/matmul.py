@@ -5,9 +5,10 @@ from __future__ import annotations
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Dequantised, Tensor
+from onnx_numba.ir.types import F32
 from onnx_numba.ops.builder import Builder
-from onnx_numba.ops.common import require_broadcast
-from onnx_numba.ops.dequantised import factors, rescaled, zero_of
+from onnx_numba.ops.common import per_position, require_broadcast
+from onnx_numba.ops.dequantised import factors, less_zero, rescaled, weight_of, zero_of
 from onnx_numba.ops.integer import integer_product
 from onnx_numba.ops.product import contract, product, transposed_product, without_vectors
 from onnx_numba.ops.registry import op
@@ -20,9 +21,21 @@ def matmul(b: Builder, x: Tensor, y: Tensor) -> Tensor:
         b.fail("a scalar cannot be multiplied as a matrix")
     left = x if x.rank > 1 else b.reshape(x, (1, *x.shape))
     right = y if y.rank > 1 else b.reshape(y, (*y.shape, 1))
+    result = _of_dequantised(b, left, right)
+    return without_vectors(b, product(b, left, right) if result is None else result, x, y)
+
+
+def _of_dequantised(b: Builder, left: Tensor, right: Tensor) -> Tensor | None:
+    """The product of the integers that both matrices are made of, or that the right one is as a weight; None if it is not made of any."""
     sides = factors(b, left, right, right.rank - 1, right.shape[-2])
-    result = product(b, left, right) if sides is None else _of_integers(b, sides)
-    return without_vectors(b, result, x, y)
+    if sides is not None:
+        return _of_integers(b, sides)
+    weight = weight_of(b, right, right.rank - 1)
+    if weight is None:
+        return None
+    sums = product(b, b.compute(left.shape, lambda *i: left[i], F32), b.cast(less_zero(b, weight), F32))
+    scale = per_position(b, b.as_data(weight.scale), sums.rank, sums.rank - 1)
+    return b.map(lambda v, s: v * e.cast(s, F32), sums, scale, dtype=left.dtype)
 
 
 def _of_integers(b: Builder, sides: tuple[Dequantised, Dequantised]) -> Tensor:
@@ -47,11 +60,9 @@ def gemm(
     if x.rank != 2 or y.rank != 2:
         b.fail(f"two matrices are expected, inputs of rank {x.rank} and {y.rank} came")
     left, right = (b.transpose(t, (1, 0)) if turned else t for t, turned in ((x, transA), (y, transB)))
-    sides = factors(b, left, right, 1, right.shape[0])
-    if sides is None:
+    result = _of_dequantised(b, left, right)
+    if result is None:
         result = contract(b, x, y, lambda v, w: transposed_product(b, v, w, bool(transA), bool(transB)))
-    else:
-        result = _of_integers(b, sides)
     if alpha != 1:
         result = b.map(lambda v: _scaled(v, alpha), result)
     if c is not None:

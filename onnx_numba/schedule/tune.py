@@ -21,10 +21,11 @@ from functools import partial
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Opaque, Sym
-from onnx_numba.ir.expr import Flat, Load
+from onnx_numba.ir.expr import Expr, Flat, Load
 from onnx_numba.ir.loop import Check, Contraction, KernelCall, Map, Object, Program, Reduce, Reshape, Result, Shape, Tensor, Weight
-from onnx_numba.ir.types import I32, DType
-from onnx_numba.native.tile import Tile, byte_tile, tile_shape
+from onnx_numba.ir.types import F32, I32, DType
+from onnx_numba.native.small import has_half
+from onnx_numba.native.tile import NARROW, Tile, byte_tile, tile_shape
 from onnx_numba.native.vector import has_masks
 from onnx_numba.record import record
 from onnx_numba.schedule.expand import linear, loads, root, unravel, view_checks
@@ -43,6 +44,10 @@ SINGLE_PLANE = 1 << 14
 """The same where the plane has at most so many elements: products read a larger one once for all filters, while it is in cache."""
 LIKELY_EXTENT = 40
 """What an axis of an image may have where only the run knows: few, and no multiple of a tile's columns."""
+LEAST_NARROW = 1 << 16
+"""Elements from which a weight of fewer bits than float32 stays as it is: what the first caches hold is read as fast as it is converted."""
+MOST_ROWS = 40
+"""Rows up to which it does where their number is known: of more, it is better spread to float32 once, while preparing."""
 FEW_ROWS = 3
 """So few rows are not worth packing the right operand, unless that is done while preparing."""
 
@@ -143,6 +148,8 @@ class _Tuner:
 
     def _matmul(self, tensor: Tensor, reduce: Reduce, hint: Contraction) -> tuple[Body, tuple[Tensor, ...], list[Check]]:
         left, right = (strided(t) for t in hint.operands)
+        fewer = self._narrow(tensor, hint.operands[1])
+        right = fewer or right
         a_shape, a_strides = _matrix(hint.operands[0].shape, left.strides, bool(hint.params.get("trans_a")))
         b_shape, b_strides = _matrix(hint.operands[1].shape, right.strides, bool(hint.params.get("trans_b")))
         if any(s == 0 and x != 1 for s, x in zip(a_strides[-2:], a_shape[-2:], strict=True)):
@@ -163,10 +170,24 @@ class _Tuner:
             axes = [(x, s, t) for x, s, t in zip(batch, a_batch, b_batch, strict=True) if x != 1]
         in_place = self.target.broadcasts and tile.dot is None
         spec = Gemm(tensor.dtype.name, tile, len(axes), in_place=in_place, columns=n if isinstance(n, int) else None)
+        if fewer is not None:
+            spec = spec.with_narrow(fewer.tensor.dtype.name, m)
         dims = spec.dims(m, n, k, a_row, a_strides[-1], axes)
         rows = len(batch) + 1 if folded is not None else 1
         body = Body(spec, dims, spec.work_units(dims), spec.unit_work(dims), len(batch) + 1 - rows, rows)
         return body, (left.tensor, packed), [*left.checks, *right.checks]
+
+    def _narrow(self, tensor: Tensor, right: Tensor) -> View | None:
+        """A weight as elements of fewer bits than float32, where it is of such and to read it takes longer than to convert it."""
+        rows = d.product(tensor.shape[:-1]) if right.rank == 2 else tensor.shape[-2]
+        if tensor.dtype is not F32 or not isinstance(right.size, int) or right.size < LEAST_NARROW or not _constant(right):
+            return None
+        if isinstance(rows, int) and rows > MOST_ROWS:
+            return None
+        found = strided(right, converted=True)
+        name = found.tensor.dtype.name
+        by_hand = name == "f16" and not has_half(self.target)
+        return found if name in NARROW and not by_hand else None
 
     def _tile(self, dtype: DType, left: DType, right: DType, columns: int | None) -> Tile:
         if dtype.is_float:
@@ -286,8 +307,8 @@ def _constant(tensor: Tensor) -> bool:
     return isinstance(base.definition, Weight)
 
 
-def strided(tensor: Tensor) -> View:
-    """A tensor as elements of a stored one: views that only permute and merge axes are looked through."""
+def strided(tensor: Tensor, converted: bool = False) -> View:
+    """A tensor as elements of a stored one: views that only permute and merge axes are looked through, and those that convert if asked."""
     variables = tuple(Sym(f"v{k}", extent=x) for k, x in enumerate(tensor.shape))
     index: tuple[Extent, ...] = tuple(d.dim(v) for v in variables)
     base, checks = tensor, list(tensor.checks)
@@ -296,10 +317,10 @@ def strided(tensor: Tensor) -> View:
         if isinstance(definition, Reshape):
             source = definition.source
             following = unravel(linear(index, base.shape), source.shape)
-        elif isinstance(definition, Map) and isinstance(definition.expr, Load) and definition.expr.tensor.dtype is base.dtype:
-            source = definition.expr.tensor
+        elif isinstance(definition, Map) and (load := _loaded(definition.expr, base.dtype, converted)) is not None:
+            source = load.tensor
             table = dict(zip(definition.vars, index, strict=True))
-            following = tuple(d.substitute(i, table) for i in definition.expr.index)
+            following = tuple(d.substitute(i, table) for i in load.index)
         else:
             break
         if _strides(linear(following, source.shape), variables) is None:
@@ -310,6 +331,13 @@ def strided(tensor: Tensor) -> View:
     assert strides is not None
     natural = _row_major(tensor.shape)
     return View(root(base), tuple(n if x == 1 else s for s, n, x in zip(strides, natural, tensor.shape, strict=True)), tuple(checks))
+
+
+def _loaded(value: Expr, dtype: DType, converted: bool) -> Load | None:
+    """The element that a value is, or is converted from if that will do."""
+    if converted and isinstance(value, e.Op) and value.name == "cast":
+        value = value.args[0]
+    return value if isinstance(value, Load) and (converted or value.tensor.dtype is dtype) else None
 
 
 def _strides(position: Extent, variables: Sequence[Sym]) -> tuple[Extent, ...] | None:

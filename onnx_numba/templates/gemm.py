@@ -12,6 +12,8 @@ of B and K.
 Bytes are multiplied as words of four along K, with sums in int32, which wrap; see `onnx_numba.native.dot`. B is packed as words. A is
 packed too, block by block and every row. Where bytes of A have to be flipped, what that adds to each column lies behind the panels of its
 matrix, with the other sign, and C starts from it.
+
+A weight that is of fewer bits in the model is packed as it is, see `Gemm.narrow`: a few rows take as long as it takes to read it.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from onnx_numba.ir.dims import Dim, ceildiv, compare, dmax, dmin, floordiv, product
+from onnx_numba.ir.types import DTYPES
 from onnx_numba.native.dot import BYTES, FLIP
 from onnx_numba.native.tile import Tile
 from onnx_numba.record import record
@@ -61,6 +64,11 @@ class Gemm:
         Whether a full tile reads rows of A where they are, unless these displace each other from the first-level cache.
     columns : int, optional
         N, where it is known: no tile is then wider than what there is.
+    narrow : str, optional
+        The type that packed B has in place of float32, one of `onnx_numba.native.tile.NARROW`. Full tiles read what they share of it from
+        the worker's scratch, where it is spread to float32, if they are many; others convert it in registers.
+    few : bool
+        Whether rows are known never to fill a tile: what only full tiles need is left out.
     block_depth, row_tiles, column_panels : int
         Depth of a block of K, in words for bytes; tiles and panels along one block of C.
 
@@ -78,9 +86,16 @@ class Gemm:
     in_scratch: bool = False
     in_place: bool = False
     columns: int | None = None
+    narrow: str | None = None
+    few: bool = False
     block_depth: int = 256
     row_tiles: int = 8
     column_panels: int = 16
+
+    def with_narrow(self, dtype: str, rows: Extent) -> Gemm:
+        """The same of packed B of a narrower type, where C has so many rows: in high and narrow blocks, for each spreads its part of B."""
+        few = isinstance(rows, int) and 4 * rows <= 3 * self.tile.rows
+        return replace(self, narrow=dtype, few=few, row_tiles=2 * self.row_tiles, column_panels=FEW_PANELS)
 
     @property
     def left(self) -> str:
@@ -93,7 +108,12 @@ class Gemm:
         return self.tile.dot is not None and self.tile.dot.flips
 
     @property
-    def narrow(self) -> bool:
+    def right(self) -> str:
+        """The type of packed B."""
+        return self.narrow or self.dtype
+
+    @property
+    def half(self) -> bool:
         """Whether the last panel has columns for half of its vectors only."""
         return self.columns is not None and self.tile.vectors == 2 and 0 < self.columns % self.tile.columns <= self.tile.lanes
 
@@ -127,6 +147,12 @@ class Gemm:
 
     def scratch_bytes(self, dims: Sequence[Extent]) -> int:
         """Bytes of scratch that every worker needs, whatever the kernel's dims."""
+        spread = 0 if self.narrow is None else max(NEAR, self.block_depth * self.tile.columns * ELEMENT_BYTES[self.dtype])
+        return self.spread_at + spread
+
+    @property
+    def spread_at(self) -> int:
+        """Where in scratch what is spread of packed B lies."""
         elements = self.block_rows * self.block_depth * self.tile.left_words
         if self.in_scratch:
             elements += self.block_rows * self.block_columns
@@ -147,6 +173,8 @@ class Gemm:
 
     def unit_rows(self, n: Extent, k: Extent) -> Extent:
         """Rows of C in one work unit of so many columns and so deep a sum, at most."""
+        if self.narrow:
+            return self.block_rows
         work = dmax(self.tile.rows * self.row_work(n, k), 1)
         return dmin(self.row_tiles, dmax(FEWEST_TILES, floordiv(UNIT_WORK, work))) * self.tile.rows
 
@@ -317,10 +345,7 @@ def {name}(ctx, bufs, dims, lo, hi):
     for unit in range(lo, hi):
 {indent(_locate(gemm), 2)}
 {indent(_start(gemm), 2)}
-        tiled = rows - urem(rows, {tile.rows})
-{indent(_whole(gemm), 2)}
-        if 4 * (rows - tiled) > {3 * tile.rows}:
-            tiled += {tile.rows}
+{indent(_tiled(gemm), 2)}
         for k0 in range(0, k, {gemm.block_depth}):
             depth = min({gemm.block_depth}, k - k0)
             keep = {1 if gemm.bias or gemm.starts else "k0"}
@@ -334,7 +359,7 @@ def {name}(ctx, bufs, dims, lo, hi):
 
 def _arguments(gemm: Gemm) -> list[str]:
     t = gemm.dtype
-    lines = [f"a = {gemm.left}_p(bufs, 0)", f"b = {t}_p(bufs, 1)"]
+    lines = [f"a = {gemm.left}_p(bufs, 0)", f"b = {gemm.right}_p(bufs, 1)"]
     if not gemm.in_scratch:
         lines.append(f"c = {t}_p(bufs, 2)")
     if gemm.bias:
@@ -369,7 +394,7 @@ def _locate(gemm: Gemm) -> list[str]:
             f"b_start += index * dims[{extent + 2}] * matrix_size",
             "index = outer",
         ]
-    lines += [f"left = {gemm.left}_at(a, a_start)", f"right = {t}_at(b, b_start)"]
+    lines += [f"left = {gemm.left}_at(a, a_start)", f"right = {gemm.right}_at(b, b_start)"]
     if gemm.in_scratch:
         offset = gemm.block_rows * gemm.block_depth * gemm.tile.left_words * ELEMENT_BYTES[t]
         return lines + [f"block = {t}_scratch(ctx, {offset})", f"pitch = {gemm.block_columns}"]
@@ -390,16 +415,22 @@ def _start(gemm: Gemm) -> list[str]:
     ]
 
 
-def _whole(gemm: Gemm) -> list[str]:
-    """How many rows are taken from A itself in full tiles."""
-    if not gemm.in_place:
-        return []
-    good = f"columns <= {FEW_PANELS * gemm.tile.columns} or urem(a_row, {ALIASED // ELEMENT_BYTES[gemm.dtype]}) != 0"
-    return [f"whole = tiled if a_col == 1 and ({good}) else 0"]
+def _tiled(gemm: Gemm) -> list[str]:
+    """How many rows are done in full tiles, and how many of them are taken from A itself."""
+    rows = gemm.tile.rows
+    if gemm.few:
+        return ["tiled = 0"]
+    lines = [f"tiled = rows - urem(rows, {rows})"]
+    if gemm.in_place:
+        good = f"columns <= {FEW_PANELS * gemm.tile.columns} or urem(a_row, {ALIASED // ELEMENT_BYTES[gemm.dtype]}) != 0"
+        lines.append(f"whole = tiled if a_col == 1 and ({good}) else 0")
+    return [*lines, f"if 4 * (rows - tiled) > {3 * rows}:", f"    tiled += {rows}"]
 
 
 def _tiles(gemm: Gemm) -> list[str]:
     """Rows in full tiles, the last one padded if it is nearly full; full ones from A itself where that is read well."""
+    if gemm.few:
+        return []
     t, tile, width = gemm.dtype, gemm.tile, gemm.tile.columns
     pack = [f"pack_panel({tile.rows}, {tile.lanes}, panel, strip, rows - i, a_row, a_col, depth)"]
     if tile.dot:
@@ -419,11 +450,22 @@ def _tiles(gemm: Gemm) -> list[str]:
             f"    step = {tile.rows}",
         ]
         row, step = "row", "step"
-    given = f"keep, panel, {row}, {step}, strip, 0, {width}, place, pitch, rows - i, columns - j, depth"
-    calls = [f"gemm_tile({tile.literals()}, {given})"]
-    if gemm.narrow:
+
+    def multiply(tile: Tile, name: str = "gemm_tile", strip: str = "strip") -> str:
+        columns = f"{strip}, 0, {width}, place, pitch, rows - i, columns - j, depth"
+        return f"{name}({tile.literals()}, keep, panel, {row}, {step}, {columns})"
+
+    calls = [multiply(tile)]
+    if gemm.half:
         half = replace(tile, vectors=1)
-        calls = [f"if columns - j <= {tile.lanes}:", f"    gemm_tile({half.literals()}, {given})", "else:", *(f"    {c}" for c in calls)]
+        calls = [f"if columns - j <= {tile.lanes}:", f"    {multiply(half)}", "else:", *(f"    {c}" for c in calls)]
+    stored, spreading = f"{gemm.right}_at(right, j * k + k0 * {width})", list[str]()
+    strip = stored
+    if gemm.narrow:
+        strip = f"{t}_at(wide, (j - start) * depth)"
+        few = multiply(tile, f"gemm_tile_{gemm.narrow}", stored)
+        calls = [f"if rows <= {gemm.few_rows}:", f"    {few}", "else:", *(f"    {c}" for c in calls)]
+        spreading = _spread(gemm, stored)
     return f"""\
 for i in range({whole}, tiled, {tile.rows}):
     {place}
@@ -431,13 +473,30 @@ for i in range({whole}, tiled, {tile.rows}):
 {indent(pack, 1)}
 span = max(udiv({NEAR}, depth * {width * ELEMENT_BYTES[t]}), 1) * {width}
 for start in range(0, columns, span):
+{indent(spreading, 1)}
     for i in range(0, tiled, {tile.rows}):
 {indent(panel, 2)}
         for j in range(start, min(start + span, columns), {width}):
-            strip = {t}_at(right, j * k + k0 * {width})
+            strip = {strip}
             place = {t}_at(block, i * pitch + j)
 {indent(calls, 3)}\
 """.splitlines()
+
+
+def _spread(gemm: Gemm, stored: str) -> list[str]:
+    """Where there are many rows, the panels that a row of tiles goes through are spread to float32 for all of them."""
+    t, width = gemm.dtype, gemm.tile.columns
+    assert gemm.narrow is not None
+    value = f"from_{gemm.narrow}" if DTYPES[gemm.narrow].is_float else t
+    return f"""\
+wide = {t}_scratch(ctx, {gemm.spread_at})
+if rows > {gemm.few_rows}:
+    for j in range(start, min(start + span, columns), {width}):
+        bits = {stored}
+        place = {t}_at(wide, (j - start) * depth)
+        for q in range(depth * {width}):
+            apart()
+            place[q] = {value}(bits[q])""".splitlines()
 
 
 def _pack_words(gemm: Gemm, rows: int) -> list[str]:
@@ -464,6 +523,7 @@ def _last_rows(gemm: Gemm) -> list[str]:
     """The rows that are left, in low and wide tiles: straight from A, but bytes from their words."""
     t, width = gemm.dtype, gemm.tile.columns
     lines = ["first = min(tiled, rows)"]
+    multiply = f"gemm_tile_{gemm.narrow}" if gemm.narrow else "gemm_tile"
     row, a_row, a_k = f"{t}_at(source, i * a_row)", "a_row", "a_col"
     if gemm.tile.dot:
         place = f"i32_at(packed, i * {times('depth', gemm.tile.left_words)})"
@@ -480,10 +540,10 @@ def _last_rows(gemm: Gemm) -> list[str]:
 last = rows - urem(rows - first, {rows})
 if first < last:
     for j in range(0, columns, {step}):
-        strip = {t}_at(right, j * k + k0 * {width})
+        strip = {gemm.right}_at(right, j * k + k0 * {width})
         for i in range(first, last, {rows}):
             row = {row}
             place = {t}_at(block, i * pitch + j)
-            gemm_tile({literals}, keep, row, {a_row}, {a_k}, strip, {width} * k, {width}, place, pitch, {rows}, columns - j, depth)
+            {multiply}({literals}, keep, row, {a_row}, {a_k}, strip, {width} * k, {width}, place, pitch, {rows}, columns - j, depth)
 first = last""".splitlines()
     return lines
