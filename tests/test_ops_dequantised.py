@@ -204,6 +204,45 @@ def test_weights_stay_integers(kind: str, zero: int, rows: int, count: int | Non
     assert ("gemm_tile_" in backend.prepare(model).source) == (symbolic or rows < 40)
 
 
+BLOCKS = [
+    ("int4", 1, 64, 16, False, False), ("uint4", 3, 96, 32, True, True), ("int4", 1, 70, 32, True, True),
+    ("uint4", 50, 64, 32, False, True), ("int8", 1, 64, 64, False, True), ("uint8", 2, 37, 16, True, False),
+    ("int2", 1, 50, 16, False, True), ("int4", 2, 64, 24, False, True),
+]  # fmt: skip
+"""Type, rows, depth, block, whether the weight is given transposed, and whether it has zero points."""
+
+
+@pytest.mark.parametrize("symbolic", [False, True])
+@pytest.mark.parametrize(("kind", "rows", "depth", "block", "turned", "zeros"), BLOCKS)
+def test_weights_scaled_by_blocks(kind: str, rows: int, depth: int, block: int, turned: bool, zeros: bool, symbolic: bool) -> None:
+    """They stay of few bits for few rows; blocks of other sizes, and many rows, are floats before the run."""
+    dtype = np.dtype(getattr(ml_dtypes, kind, kind))
+    limits, axis, count, rng = ml_dtypes.iinfo(dtype), int(turned), -(-depth // block), np.random.default_rng(depth)
+
+    def integers(rows: int) -> Array:
+        found = rng.integers(limits.min, limits.max + 1, (rows, 45))
+        return (found.T if turned else found).astype(dtype)
+
+    scale = rng.uniform(0.01, 0.1, (45, count) if turned else (count, 45)).astype(np.float32)
+    given = {"w": integers(depth), "w_scale": scale, **({"w_zero": integers(count)} if zeros else {})}
+    x = rng.standard_normal((rows, depth)).astype(np.float32)
+    spread = {name: np.repeat(v.astype(np.float64), block, axis) for name, v in given.items() if name != "w"}
+    spread = {name: v[:, :depth] if turned else v[:depth] for name, v in spread.items()}
+    weight = (given["w"].astype(np.float64) - spread.get("w_zero", 0)) * spread["w_scale"]
+    weight = weight.T if turned else weight
+    nodes = [
+        helper.make_node("DequantizeLinear", list(given), ["w_f"], axis=axis, block_size=block),
+        helper.make_node("Gemm", ["x", "w_f"], ["y"], transB=1) if turned else helper.make_node("MatMul", ["x", "w_f"], ["y"]),
+    ]
+    model = model_of(nodes, {"x": x}, given, symbolic)
+    model.opset_import[0].version = 25
+    found = run(model, {"x": x})
+    assert (np.abs(found - x.astype(np.float64) @ weight) <= 2.0**-20 * (np.abs(x) @ np.abs(weight))).all()
+    source = backend.prepare(model).source
+    assert ("word" in source) == ((symbolic or rows <= 40) and block != 24)
+    assert "dequantizelinear" not in source
+
+
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16], ids=lambda dtype: np.dtype(dtype).name)
 def test_weights_of_16_bits(dtype: Any) -> None:
     """They are read as they are, whether they are converted by a node or are of the type of the product."""

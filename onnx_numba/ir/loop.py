@@ -248,7 +248,8 @@ class Check:
 class Dequantised:
     """What DequantizeLinear made a tensor of type ``dtype`` of: its elements are ``(integers - zero) * scale``.
 
-    Scale and zero point are numbers for the positions of ``axis``, each perhaps one for all; where it is None, both are.
+    Scale and zero point are numbers for the positions of ``axis``, each perhaps one for all; where it is None, both are. Where ``block`` is
+    not 0 they have as many axes as the integers, and so many positions of ``axis`` share one.
     """
 
     integers: Tensor
@@ -256,6 +257,7 @@ class Dequantised:
     zero: Tensor | None
     axis: int | None
     dtype: DType
+    block: int = 0
 
 
 class Tensor:

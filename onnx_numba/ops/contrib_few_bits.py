@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,21 +13,15 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Shape, Tensor
-from onnx_numba.ir.types import F32, I8, I64, U8, U32
-from onnx_numba.native.words import EITHER, PANEL
+from onnx_numba.ir.types import F32, I64, U8, U32, DType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import MS, normal_axis
+from onnx_numba.ops.few_bits import by_panels
 from onnx_numba.ops.matmul import matmul
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.settle import checked_index, wrapped
-from onnx_numba.templates.few_bits import multiply, multiply_bytes, quantise
 
 Extent = Dim | int
-
-ROWS = 64
-"""Rows that share what is unpacked of a panel."""
-CHUNK, BYTE_CHUNK = 32, 128
-"""Rows of a panel that are unpacked at once, to floats or to bytes: 32 KB."""
 
 
 def unpacked(data: Tensor, index: Sequence[Extent], bits: int) -> Expr:
@@ -79,6 +73,22 @@ class _Blocks:
         """The scale of a block."""
         return e.cast(self.scales[(column, block)], F32)
 
+    def word(self, first: Extent, column: Extent) -> Expr:
+        """A word of numbers from row ``first`` on."""
+        at = d.floordiv(first * self.bits, 8)
+        bytes_ = (e.cast(self.packed[(column, at + k)], U32) for k in range(4))
+        return functools.reduce(operator.or_, (e.binary("shl", byte, 8 * k) for k, byte in enumerate(bytes_)))
+
+    @property
+    def zero_type(self) -> DType:
+        """The type of zero points."""
+        return F32 if self.zeros is not None and not self.packed_zeros else U8
+
+    @property
+    def one_zero(self) -> int | None:
+        """The zero point of all blocks, if there is one."""
+        return 1 << (self.bits - 1) if self.zeros is None else None
+
 
 @op("MatMulNBits", since=1, domain=MS)
 def matmul_nbits(
@@ -100,7 +110,7 @@ def matmul_nbits(
     else:
         matrix = _Blocks(b, (K, N), block_size, bits, packed, scales, zero_points)
         as_bytes = accuracy_level == 4 and b.options.accuracy != "strict"
-        result = _by_panels(b, values, matrix, as_bytes) if g_idx is None else _by_groups(b, values, matrix, g_idx)
+        result = by_panels(b, values, matrix, as_bytes) if g_idx is None else _by_groups(b, values, matrix, g_idx)
     if bias is None:
         return b.cast(result, x.dtype)
     return b.map(lambda v, w: v + e.cast(w, F32), result, bias, dtype=x.dtype)
@@ -115,59 +125,6 @@ def _by_groups(b: Builder, x: Tensor, matrix: _Blocks, groups: Tensor) -> Tensor
         return (e.cast(matrix.number(k, column), F32) - e.cast(matrix.zero(block, column), F32)) * matrix.scale(block, column)
 
     return matmul(b, x, b.compute((matrix.rows, matrix.columns), element, F32))
-
-
-def _by_panels(b: Builder, x: Tensor, matrix: _Blocks, as_bytes: bool) -> Tensor:
-    """The product, the matrix kept in few bits, but arranged so that a kernel reads it as it lies; the rows as bytes or as floats."""
-    panels = d.ceildiv(matrix.columns, PANEL)
-    width = 16 * d.ceildiv(matrix.columns, 16 * panels)
-    share = 8 // matrix.bits
-    group = 4 * share
-
-    def column(panel: Extent, j: Extent, value: Callable[[Extent], Expr]) -> Expr:
-        at = panel * width + j
-        return e.guard(e.dimval(at) < matrix.columns, value(at), 0)
-
-    def word(panel: Dim, g: Dim, j: Dim) -> Expr:
-        def joined(at: Extent) -> Expr:
-            bytes_ = (e.cast(matrix.packed[(at, 4 * g + k)], U32) for k in range(4))
-            return functools.reduce(operator.or_, (e.binary("shl", byte, 8 * k) for k, byte in enumerate(bytes_)))
-
-        return column(panel, j, joined)
-
-    depth = matrix.count * matrix.size if as_bytes else group * d.ceildiv(matrix.rows, group)
-    words = b.compute((panels, d.floordiv(depth, group), width), word, U32)
-    blocks = (panels, matrix.count, width)
-    scales = b.compute(blocks, lambda panel, k, j: column(panel, j, lambda at: matrix.scale(k, at)), F32)
-    kind = F32 if matrix.zeros is not None and not matrix.packed_zeros else U8
-    if matrix.zeros is None:
-        zeros = b.full((width,), 1 << (matrix.bits - 1), U8)
-    else:
-        zeros = b.compute(blocks, lambda panel, k, j: column(panel, j, lambda at: matrix.zero(k, at)), kind)
-    rows = d.product(x.shape[:-1])
-    dims = (rows, depth, matrix.columns, width, panels, matrix.count, matrix.size, int(matrix.zeros is not None))
-    constants = {"SHARE": share, "GROUP": group, "BITS": matrix.bits, "MASK": (1 << matrix.bits) - 1, "ROWS": ROWS}
-    operands, result, total = [words, scales, zeros], [(F32, (rows, matrix.columns))], d.ceildiv(rows, ROWS) * panels
-    if as_bytes:
-        chunk = min(BYTE_CHUNK, matrix.size)
-        quantised = b.template(
-            quantise, [x], [(I8, (rows, depth)), (F32, (rows, matrix.count)), (F32, (rows, d.floordiv(depth, chunk)))],
-            total=rows, dims=(matrix.rows, depth, matrix.size, chunk), constants={"SHARE": share},
-        )  # fmt: skip
-        constants |= {"CHUNK": chunk, "PANEL": PANEL, "KIND": EITHER if matrix.bits < 8 else 0, "MASKS": constants["MASK"] * 0x01010101}
-        (made,) = b.template(
-            multiply_bytes, [*quantised, *operands], result, total=total, dims=dims, types={"Z": kind}, constants=constants,
-            scratch=(20 + chunk) * PANEL,
-        )  # fmt: skip
-    else:
-        if matrix.rows % group:
-            x = b.compute((*x.shape[:-1], depth), lambda *i: e.guard(e.dimval(i[-1]) < matrix.rows, x[i], 0), F32)
-        chunk = min(CHUNK, matrix.size)
-        (made,) = b.template(
-            multiply, [x, *operands], result, total=total, dims=dims, types={"Z": kind}, constants=constants | {"CHUNK": chunk},
-            scratch=(20 + 4 * chunk) * width,
-        )  # fmt: skip
-    return b.reshape(made, (*x.shape[:-1], matrix.columns))
 
 
 _FP4 = (0.0, 5.208333333e-03, 0.66666667, 1.0, 1 / 3, 0.5, 1 / 6, 0.25)

@@ -29,6 +29,8 @@ SPAN = 256
 """More than any byte differs from another."""
 DEEPEST = (2**31 - 1) // (255 * 255)
 """Products of differences of bytes whose sum always fits 32 bits."""
+LEAST_BLOCK = 16
+"""Numbers of a block of few bits that kernels read as it is; a power of two."""
 SMALLEST, LARGEST = 2.0**-50, 2.0**50
 """Scales between which no number, product or sum of products overflows or loses bits in float32."""
 
@@ -75,6 +77,8 @@ def made_of(b: Builder, x: Tensor) -> Dequantised | None:
         moves.append(x)
         x = source
     found: Dequantised | None = x.dequantised
+    if found is None or found.block:
+        return None
     b.require_as(x, *moves)
     for move in reversed(moves):
         found = found and _moved(b, move, found)
@@ -123,6 +127,16 @@ def weight_of(b: Builder, x: Tensor, axis: int) -> Dequantised | None:
     if found is None or found.axis not in (None, axis) or not _fixed(b, found.integers) or not _moderate(b, found):
         return None
     return found if found.zero is None or b.constant(found.zero) is not None else None
+
+
+def blocks_of(b: Builder, x: Tensor, axis: int) -> Dequantised | None:
+    """What a matrix that is a weight is made of by blocks along ``axis``, if kernels for such may read it as it is; else None."""
+    found = x.dequantised
+    if found is None or not found.block or b.options.accuracy == "strict" or wide(x.dtype) is not F32:
+        return None
+    fits = found.axis == axis and found.block >= LEAST_BLOCK and found.block & (found.block - 1) == 0 and x.rank == 2
+    zero = found.zero is None or b.constant(found.zero) is not None
+    return found if fits and zero and b.constant(found.integers) is not None and _moderate(b, found) else None
 
 
 def _fixed(b: Builder, x: Tensor) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.expr import Expr
 from onnx_numba.ir.loop import Dequantised, Tensor
 from onnx_numba.ir.types import F32
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.common import per_position, require_broadcast
-from onnx_numba.ops.dequantised import factors, less_zero, rescaled, weight_of, zero_of
+from onnx_numba.ops.dequantised import blocks_of, factors, less_zero, rescaled, weight_of, zero_of
+from onnx_numba.ops.few_bits import FEW_ROWS, DequantisedBlocks, by_panels
 from onnx_numba.ops.integer import integer_product
 from onnx_numba.ops.product import contract, product, transposed_product, without_vectors
 from onnx_numba.ops.registry import op
@@ -21,7 +23,7 @@ def matmul(b: Builder, x: Tensor, y: Tensor) -> Tensor:
         b.fail("a scalar cannot be multiplied as a matrix")
     left = x if x.rank > 1 else b.reshape(x, (1, *x.shape))
     right = y if y.rank > 1 else b.reshape(y, (*y.shape, 1))
-    result = _of_dequantised(b, left, right)
+    result = _of_dequantised(b, left, right) or _of_blocks(b, left, right)
     return without_vectors(b, product(b, left, right) if result is None else result, x, y)
 
 
@@ -36,6 +38,16 @@ def _of_dequantised(b: Builder, left: Tensor, right: Tensor) -> Tensor | None:
     sums = product(b, b.compute(left.shape, lambda *i: left[i], F32), b.cast(less_zero(b, weight), F32))
     scale = per_position(b, b.as_data(weight.scale), sums.rank, sums.rank - 1)
     return b.map(lambda v, s: v * e.cast(s, F32), sums, scale, dtype=left.dtype)
+
+
+def _of_blocks(b: Builder, left: Tensor, right: Tensor, turned: bool = False) -> Tensor | None:
+    """The product of few rows with a weight of few bits that is scaled by blocks of its rows; None if it is not such a one."""
+    weight, rows = blocks_of(b, right, int(turned)), d.product(left.shape[:-1])
+    if weight is None or (isinstance(rows, int) and rows > FEW_ROWS):
+        return None
+    matrix = DequantisedBlocks(weight, turned)
+    b.require_equal(left.shape[-1], matrix.rows, "columns of the first matrix")
+    return b.cast(by_panels(b, b.cast(left, F32), matrix), left.dtype)
 
 
 def _of_integers(b: Builder, sides: tuple[Dequantised, Dequantised]) -> Tensor:
@@ -60,7 +72,7 @@ def gemm(
     if x.rank != 2 or y.rank != 2:
         b.fail(f"two matrices are expected, inputs of rank {x.rank} and {y.rank} came")
     left, right = (b.transpose(t, (1, 0)) if turned else t for t, turned in ((x, transA), (y, transB)))
-    result = _of_dequantised(b, left, right)
+    result = _of_dequantised(b, left, right) or _of_blocks(b, left, y, bool(transB))
     if result is None:
         result = contract(b, x, y, lambda v, w: transposed_product(b, v, w, bool(transA), bool(transB)))
     if alpha != 1:

@@ -157,7 +157,10 @@ def dequantize_linear(
     _require_fitting(b, x, scale, zero, axis, block_size)
     if block_size or any(p.rank > 1 for p in given):
         parameters = [_parameter(b, p, x, axis, block_size) for p in given]
-        return b.map(lambda v, s, *z: value(v, s, *z, kind=wide(dtype)), x, *parameters, dtype=dtype)
+        result = b.map(lambda v, s, *z: value(v, s, *z, kind=wide(dtype)), x, *parameters, dtype=dtype)
+        if block_size and x.dtype.is_int and x.dtype.bits <= 8:
+            result.dequantised = Dequantised(x, scale, zero, normal_axis(b, axis, x.rank), dtype, block_size)
+        return result
     return dequantised(b, Dequantised(x, scale, zero, _numbered(b, axis, x, given), dtype))
 
 

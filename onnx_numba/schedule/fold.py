@@ -2,7 +2,8 @@
 
 Packed filters, transposed weights, `1 / sqrt(variance + epsilon)`, tables of sines become weights. The constant part of a program is a
 program itself: its outputs are the constant tensors that the rest reads. A constant much larger than the weights it is made of stays an
-expression, and so does one made of numbers alone that is cheaper to compute than to load.
+expression where the rest reads it, though what is made of it may be kept; so does one made of numbers alone that is cheaper to compute
+than to load.
 """
 
 from __future__ import annotations
@@ -90,10 +91,7 @@ def _made_of_weights(values: Sequence[Tensor | Object], demanded: set[Check] | N
         if used is None or any(t not in known for t in used):
             continue
         size = _bytes(value)
-        given = size if isinstance(value.definition, Weight) else sum(known[t] for t in dict.fromkeys(used))
-        if given and not isinstance(value.definition, (Weight, Reshape)) and size > max(SMALL, GROWTH * given):
-            continue
-        known[value] = given
+        known[value] = size if isinstance(value.definition, Weight) else sum(known[t] for t in dict.fromkeys(used))
     for value in values:  # what a call of the run overwrites must not be a weight, which serves every run
         if isinstance(value.definition, Result) and value not in known and (copy := updated(value.definition)) is not None:
             known.pop(copy, None)
@@ -127,13 +125,21 @@ def _frontier(program: Program, values: Sequence[Tensor | Object], constants: di
     """Constants worth keeping that are read from outside the constant part."""
     wanted: dict[Tensor, None] = {}
     costly = _costly(constants)
+    grown: set[Tensor] = set()
 
     def want(tensor: object) -> None:
-        if isinstance(tensor, Tensor) and tensor in constants:
-            base = root(tensor)
-            worth = constants[base] or (base in costly and _bytes(base) <= LARGE)
-            if worth and not isinstance(base.definition, Weight) and base.content is None:
-                wanted[base] = None
+        if not isinstance(tensor, Tensor) or tensor not in constants:
+            return
+        base = root(tensor)
+        given = constants[base]
+        if isinstance(base.definition, Weight) or base.content is not None or base in grown:
+            return
+        if given and _bytes(base) > max(SMALL, GROWTH * given):
+            grown.add(base)
+            for used in uses(base):
+                want(used)
+        elif given or (base in costly and _bytes(base) <= LARGE):
+            wanted[base] = None
 
     for value in values:
         if value not in constants:

@@ -17,8 +17,10 @@ def multiply(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
 
     Buffers: rows of floats, in which whole words of numbers have terms; the words; scales and zero points (of type ``Z``)
     ``[panel, block, column]``; the result. The matrix is never whole in memory: ``CHUNK`` rows of a panel are turned to floats, less
-    their zero points, and serve all rows of the unit. A row alone takes them as they come. Either way the terms of a chunk are
-    summed up in order from zero, and the sum is scaled.
+    their zero points, and serve all rows of the unit. A row alone takes them as they come, with no conversion: a number beside the bits
+    of ``2**23`` is that much plus itself times the power of two of its place, by which the row is divided. (Zero points that are floats,
+    for which ``WHOLE`` is not set, are taken off apart.) Either way the terms of a chunk are summed up in order from zero, and the sum is
+    scaled.
     """
     x = f32_p(bufs, 0)
     words = u32_p(bufs, 1)
@@ -34,8 +36,8 @@ def multiply(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     block = dims[6]
     zero_step = dims[7]
     points = f32_scratch(ctx, 0)
-    sums = f32_scratch(ctx, 4 * width)
-    weights = f32_scratch(ctx, 20 * width)
+    sums = f32_scratch(ctx, 16 * width)
+    weights = f32_scratch(ctx, 32 * width)
     for unit in range(lo, hi):
         part = unit // panels
         panel = unit - part * panels
@@ -51,11 +53,16 @@ def multiply(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
             group = (panel * blocks + k0 // block) * width
             scale = f32_at(scales, group)
             zero = Z_at(zeros, group * zero_step)
-            for j in range(width):
-                points[j] = f32(zero[j])
             alone = last - first == 1
             for j in range(width):
+                point = f32(zero[j])
                 sums[j] = f32(0)
+                points[j] = point
+                if alone:
+                    points[j] = f32(START) + point
+                    points[width + j] = f32(START) + point * f32(1 << BITS)
+                    points[2 * width + j] = f32(START) + point * f32(1 << THIRD)
+                    points[3 * width + j] = f32(START) + point * f32(1 << FOURTH)
             for g in range(0, count, GROUP):
                 source = u32_at(words, (panel * depth + k0 + g) // GROUP * width)
                 if not alone:
@@ -64,18 +71,25 @@ def multiply(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
                         for j in range(width):
                             target[j] = f32(shr(source[j], u32(k * BITS)) & u32(MASK)) - points[j]
                 else:
+                    for j in range(0, width, 16):
+                        fetch_line(source, j + AHEAD)
                     for k in range(0, GROUP, 4):
                         a = f32_at(x, first * depth + k0 + g + k)
                         a0 = a[0]
-                        a1 = a[1]
-                        a2 = a[2]
-                        a3 = a[3]
+                        a1 = a[1] * f32(1 / (1 << BITS))
+                        a2 = a[2] * f32(1 / (1 << THIRD))
+                        a3 = a[3] * f32(1 / (1 << FOURTH))
                         for j in range(width):
                             word = shr(source[j], u32(k * BITS))
-                            total = fma(a0, f32(word & u32(MASK)) - points[j], sums[j])
-                            total = fma(a1, f32(shr(word, u32(BITS)) & u32(MASK)) - points[j], total)
-                            total = fma(a2, f32(shr(word, u32(2 * BITS)) & u32(MASK)) - points[j], total)
-                            sums[j] = fma(a3, f32(shr(word, u32(3 * BITS)) & u32(MASK)) - points[j], total)
+                            high = shr(word, u32(APART))
+                            w0 = float_of(i32((word & u32(MASK)) | u32(ONES))) - f32(REST)
+                            w1 = float_of(i32((word & u32(MASK << BITS)) | u32(ONES))) - f32(REST)
+                            w2 = float_of(i32((high & u32(MASK << THIRD)) | u32(ONES))) - f32(REST)
+                            w3 = float_of(i32((high & u32(MASK << FOURTH)) | u32(ONES))) - f32(REST)
+                            total = fma(a0, w0 - points[j], sums[j])
+                            total = fma(a1, w1 - points[width + j], total)
+                            total = fma(a2, w2 - points[2 * width + j], total)
+                            sums[j] = fma(a3, w3 - points[3 * width + j], total)
             for i in range(first, last, 4):
                 together = min(4, last - i)
                 if not alone:
