@@ -26,7 +26,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from onnx_numba.codegen import keep
 from onnx_numba.codegen.emitter import LITERAL_LIMIT, Var
-from onnx_numba.codegen.rows import RowWriter, better, combine, grain_of, walked
+from onnx_numba.codegen.rows import WRITTEN_OUT, RowWriter, better, combine, grain_of, walked
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
@@ -159,6 +159,17 @@ class ColumnWriter(RowWriter):
         text = f"{name}[j - c0]"
         self.owned.add(text)
         return Var(text, dtype)
+
+    def _side_by_side(self, members: Sequence[Member]) -> None:
+        super()._side_by_side(members)
+        if any(m.kind == "map" for m in members):
+            return
+        extent, lanes = self.column.extent, self.target.lanes
+        # Rows of integers may be folded in any order. LLVM would write the columns out to have vectors of rows, which are far apart.
+        free = all(m.expr.dtype.is_int for m in members)
+        short = isinstance(extent, int) and (lanes <= extent < FEW if free else extent % lanes == 0 and lanes <= extent <= WRITTEN_OUT)
+        if short:
+            self.emitter.line("in_vectors()")
 
     def _stream(self, members: Sequence[Member]) -> None:
         if all(m.kind == "map" for m in members):  # else the loop writes to local arrays too

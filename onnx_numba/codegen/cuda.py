@@ -116,7 +116,7 @@ def _named(
 
 
 def _bound(line: str, buffers: Sequence[Tensor]) -> str:
-    """A line with its buffers, which are read as another type where it says so, its scratch and its local arrays."""
+    """A line with its buffers, which are read as another type where it says so, its scratch and its local arrays; it fetches nothing ahead."""
 
     def pointer(found: re.Match[str]) -> str:
         wanted, number = found[1], int(found[2])
@@ -124,6 +124,7 @@ def _bound(line: str, buffers: Sequence[Tensor]) -> str:
         return f"buffer{number}" if same else f"{wanted}_at(buffer{number}, 0)"
 
     line = re.sub(rf"\b({'|'.join(ELEMENTS)})_p\(bufs, (\d+)\)", pointer, line)
+    line = re.sub(r"\bfetch_line\(.*\)$", "pass", line)
     line = re.sub(rf"\b({'|'.join(ELEMENTS)})_scratch\(ctx, ", r"\1_scratch(scratch, ", line)
     return re.sub(
         rf"\b({'|'.join(ELEMENTS)})_local\((\d+)\)", lambda m: f"cuda.local.array({m[2]}, np.{ELEMENTS[m[1]].__name__})", line
