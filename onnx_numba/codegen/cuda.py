@@ -116,7 +116,7 @@ def _named(
 
 
 def _bound(line: str, buffers: Sequence[Tensor]) -> str:
-    """A line with its buffers, which are read as another type where it says so, its scratch and its local arrays; it fetches nothing ahead."""
+    """A line with its buffers, which are read as another type where it says so, scratch and local arrays; it fetches nothing ahead."""
 
     def pointer(found: re.Match[str]) -> str:
         wanted, number = found[1], int(found[2])
