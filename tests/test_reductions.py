@@ -146,6 +146,21 @@ def test_columns_are_summed_in_order_however_few(columns: int) -> None:
         np.testing.assert_array_equal(prepared(text, num_threads=threads).run({"x": x})[0], expected)
 
 
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceSum"])
+@pytest.mark.parametrize(("kind", "dtype"), [("int32", np.int32), ("int8", np.int8), ("int64", np.int64), ("float", np.float32)])
+def test_few_columns_are_the_loop_of_vectors(op: str, kind: str, dtype: Any) -> None:
+    """Of integers whatever their number, of floats where they are whole vectors that LLVM would write out."""
+    if op == "ReduceSum" and kind == "int8":
+        pytest.skip("not a type of ReduceSum")
+    for columns in (5, 16, 33, 40, 64):
+        text = f"g ({kind}[6,9,{columns}] x) => (y) {{ axes=Constant<value_ints=[1]>() y={op}<keepdims=0>(x,axes) }}"
+        x = RANDOM.integers(-9, 9, (6, 9, columns)).astype(dtype)
+        np.testing.assert_array_equal(prepared(text).run([x])[0], x.max(1) if op == "ReduceMax" else x.sum(1, dtype=dtype))
+        made = Build(Target("x86_64-unknown-linux-gnu", "x86-64-v4", LEVELS["x86-64-v4"]), None, Options(cache=False))
+        source = made.artefact(parser.parse_model(HEAD + text))[0].source
+        assert source.count("in_vectors()") == (16 <= columns < 64 if kind != "float" else columns == 16)
+
+
 def test_a_row_that_is_swept_again_has_the_next_come_from_memory() -> None:
     def source(text: str, cpu: str = "sapphirerapids") -> str:
         target = Target(TARGETS["x86-64"].triple, cpu, LEVELS["x86-64-v4"])
