@@ -160,8 +160,8 @@ class ColumnWriter(RowWriter):
         self.owned.add(text)
         return Var(text, dtype)
 
-    def _side_by_side(self, members: Sequence[Member]) -> None:
-        super()._side_by_side(members)
+    def _side_by_side(self, members: Sequence[Member], waits: bool) -> None:
+        super()._side_by_side(members, waits)
         if any(m.kind == "map" for m in members):
             return
         extent, lanes = self.column.extent, self.target.lanes
