@@ -258,6 +258,23 @@ def test_weights_of_16_bits(dtype: Any) -> None:
         assert f"gemm_tile_{'f16' if dtype is np.float16 else 'bf16'}(" in backend.prepare(model).source
 
 
+TWICE = [("INT16", "INT8"), ("UINT8", "INT8"), ("INT8", "UINT8"), ("FLOAT16", "BFLOAT16"), ("INT16", "BOOL")]
+
+
+@pytest.mark.parametrize(("first", "last"), TWICE)
+def test_weights_that_are_converted_twice_lose_what_the_first_time_loses(first: str, last: str) -> None:
+    """Integers that wrap, floats that are rounded, whatever is not 0."""
+    types = [getattr(onnx.TensorProto, name) for name in (first, last, "FLOAT")]
+    rng = np.random.default_rng(7)
+    numbers = rng.integers(-300, 300, (512, 256)) if first.startswith("INT") else rng.random((512, 256)) * 250
+    weight = numbers.astype(helper.tensor_dtype_to_np_dtype(types[0]))
+    nodes = [helper.make_node("Cast", ["w"], ["a"], to=types[1]), helper.make_node("Cast", ["a"], ["b"], to=types[2])]
+    nodes.append(helper.make_node("MatMul", ["x", "b"], ["y"]))
+    x = rng.standard_normal((2, 512)).astype(np.float32)
+    wanted = x.astype(np.float64) @ weight.astype(helper.tensor_dtype_to_np_dtype(types[1])).astype(np.float64)
+    np.testing.assert_allclose(run(model_of(nodes, {"x": x}, {"w": weight}), {"x": x}), wanted, rtol=1e-5, atol=2e-2)
+
+
 def test_two_results_multiply() -> None:
     """Attention: both sides come from a run, and are moved and reshaped before."""
     x, w = some_bytes((2, 5, 24), "u8", 0), some_bytes((2, 5, 24), "i8", 1)

@@ -308,7 +308,10 @@ def _constant(tensor: Tensor) -> bool:
 
 
 def strided(tensor: Tensor, converted: bool = False) -> View:
-    """A tensor as elements of a stored one: views that only permute and merge axes are looked through, and those that convert if asked."""
+    """A tensor as elements of a stored one: views that only permute and merge axes are looked through, and one that converts if asked.
+
+    Only one: integers that were converted to others before may have wrapped.
+    """
     variables = tuple(Sym(f"v{k}", extent=x) for k, x in enumerate(tensor.shape))
     index: tuple[Extent, ...] = tuple(d.dim(v) for v in variables)
     base, checks = tensor, list(tensor.checks)
@@ -317,7 +320,7 @@ def strided(tensor: Tensor, converted: bool = False) -> View:
         if isinstance(definition, Reshape):
             source = definition.source
             following = unravel(linear(index, base.shape), source.shape)
-        elif isinstance(definition, Map) and (load := _loaded(definition.expr, base.dtype, converted)) is not None:
+        elif isinstance(definition, Map) and (load := _loaded(definition.expr, base.dtype, converted and base.dtype is tensor.dtype)) is not None:
             source = load.tensor
             table = dict(zip(definition.vars, index, strict=True))
             following = tuple(d.substitute(i, table) for i in load.index)
