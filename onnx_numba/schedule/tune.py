@@ -316,11 +316,11 @@ def strided(tensor: Tensor, converted: bool = False) -> View:
     index: tuple[Extent, ...] = tuple(d.dim(v) for v in variables)
     base, checks = tensor, list(tensor.checks)
     while True:
-        definition = base.definition
+        definition, converts = base.definition, converted and base.dtype is tensor.dtype
         if isinstance(definition, Reshape):
             source = definition.source
             following = unravel(linear(index, base.shape), source.shape)
-        elif isinstance(definition, Map) and (load := _loaded(definition.expr, base.dtype, converted and base.dtype is tensor.dtype)) is not None:
+        elif isinstance(definition, Map) and (load := _loaded(definition.expr, base.dtype, converts)) is not None:
             source = load.tensor
             table = dict(zip(definition.vars, index, strict=True))
             following = tuple(d.substitute(i, table) for i in load.index)
