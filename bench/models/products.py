@@ -38,6 +38,12 @@ def products() -> Iterator[Case]:
         model = Model("qdq_mlp_3x256", partial(_quantised_in_pairs, (256, 256, 256, 256)))
         # A sum beside the middle of two steps is rounded either way, which moves results by what one step of a hidden layer is worth.
         yield Case(f"qdq_mlp_3x256@{rows}", model, partial(_feed, rows, 256), starts=rows == 1, tolerance=1e-2)
+    for heads, rows in ((12, 197), (12, 512), (6, 1500)):
+        case = f"attention_{heads}x{rows}"
+        feed = partial(_heads, heads, rows, 64)
+        yield Case(case, Model(case, partial(_attention, heads, rows, 64)), feed, flops=4.0 * heads * rows * rows * 64)
+    weight = Model("int8_weight_4096", partial(_dequantised, 4096))
+    yield Case("int8_weight_4096@1", weight, partial(_feed, 1, 4096), tolerance=2e-2)  # onnxruntime rounds rows to 8 bits
     flops = 2.0 * 9 * 64 * 64 * 56 * 56
     yield Case("conv3x3_64_56", Model("conv3x3_64_56", _convolution), partial(_feed, 1, 64, 56, 56), flops=flops)
     for name, *filters in (("qlinear_conv3x3_64_56", 64, 64, 3), ("qlinear_conv1x1_64_56", 64, 256, 1)):
@@ -94,6 +100,31 @@ def _integer(size: int) -> Built:
     constants = {"w": _byte_weight(size, size), "a": np.array(120, np.uint8)}
     takes, gives = {"x": (TensorProto.UINT8, ["n", size])}, {"y": (TensorProto.INT32, ["n", size])}
     return Built(build.model([build.node("MatMulInteger", "x w a", "y")], takes, gives, constants))
+
+
+def _heads(heads: int, rows: int, size: int) -> Feed:
+    shape = (1, heads, rows, size)
+    return {name: np.random.default_rng(k).standard_normal(shape).astype(np.float32) for k, name in enumerate("qkv")}
+
+
+def _attention(heads: int, rows: int, size: int) -> Built:
+    """Attention as exporters write it, of keys not yet turned."""
+    nodes = [
+        build.node("Transpose", "k", "turned", perm=[0, 1, 3, 2]),
+        build.node("MatMul", "q turned", "scores"),
+        build.node("Mul", "scores scale", "scaled"),
+        build.node("Softmax", "scaled", "weights", axis=-1),
+        build.node("MatMul", "weights v", "y"),
+    ]
+    dims = [1, heads, rows, size]
+    return Built(build.model(nodes, dict.fromkeys("qkv", dims), {"y": dims}, {"scale": np.float32(size**-0.5)}))
+
+
+def _dequantised(size: int) -> Built:
+    """A MatMul whose weight is stored in 8 bits, with a scale for each column."""
+    constants = {"w": _byte_weight(size, size), "s": np.abs(build.weight("s", size)) * 0.01 + np.float32(0.001)}
+    nodes = [build.node("DequantizeLinear", "w s", "floats", axis=1), build.node("MatMul", "x floats", "y")]
+    return Built(build.model(nodes, {"x": ["n", size]}, {"y": ["n", size]}, constants))
 
 
 def _quantised(size: int) -> Built:
