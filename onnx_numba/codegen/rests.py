@@ -64,6 +64,8 @@ def width(members: Sequence[tuple[Member, Expr]], variable: Sym, lanes: int) -> 
     types = {load.tensor.dtype for _, value in members for load in loads(value)} | {
         m.target.dtype if m.kind == "map" else m.tensor.dtype for m, _ in members
     }
+    if any(m.kind == "prod" for m, _ in members):
+        return 0  # of few numbers, too large for their product but for a 0 at the end, the order says whether that is 0 or NaN
     if not all(_beside(place, variable) for place in places) or any(t.kind not in "biuf" for t in types):
         return 0
     if any(_is_scalar(node, variable) for _, value in members for node in e.walk(value)):
