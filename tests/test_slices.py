@@ -115,6 +115,31 @@ def test_what_others_read_is_made_as_a_whole() -> None:
         assert other.shape == (1, 8, 160, 160)
 
 
+def test_what_a_step_between_gives_out_and_nobody_reads() -> None:
+    text = text_of("1,8", 160).replace("(float y)", "(float y, float r)")
+    rep = prepared(text.replace("w=Softmax", "a=Constant<value_ints=[3]>() r=ReduceMax(t,a) w=Softmax"))
+    assert not is_sliced(rep)
+    q, k, v = normal(1, 8, 160, 64), normal(1, 8, 64, 160), normal(1, 8, 160, 64)
+    got, top = rep.run([q, k, v])
+    np.testing.assert_allclose(got, attention(q, k, v), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(top, (q @ k * 0.125).max(-1, keepdims=True), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("between", ["Conv", "MatMul"])
+def test_heads_that_are_mixed_by_another_product(between: str) -> None:
+    """A convolution over the heads' scores, or a matrix of weights too large to be read for every slice."""
+    weight = normal(8, 8, 1, 1) if between == "Conv" else normal(600, 600) * 0.04
+    rows = len(weight) if between == "MatMul" else 160
+    text = text_of("1,8", rows, 16).replace("w=Softmax(t)", f"z={between}(t,h) w=Softmax(z)")
+    rep = prepared(text, {"h": weight})
+    assert not is_sliced(rep)
+    q, k, v = normal(1, 8, rows, 16), normal(1, 8, 16, rows), normal(1, 8, rows, 16)
+    scores = q.astype(np.float64) @ k.astype(np.float64) * 0.125
+    scores = np.einsum("oi,bimn->bomn", weight[:, :, 0, 0], scores) if between == "Conv" else scores @ weight
+    terms = np.exp(scores - scores.max(-1, keepdims=True))
+    check(rep, [q, k, v], terms / terms.sum(-1, keepdims=True) @ v.astype(np.float64), 1e-4)
+
+
 def test_small_matrices_and_products_alone_are_left_as_they_are() -> None:
     assert not is_sliced(prepared(text_of("1,8", 32)))
     text = "g (float[4096,64] x) => (float y) { p=MatMul(x,a) r=Relu(p) y=MatMul(r,b) }"

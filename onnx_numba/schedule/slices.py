@@ -101,7 +101,9 @@ def _chain(steps: Sequence[Step], start: int, readers: dict[Tensor, set[int]]) -
         if not isinstance(step, Group) or step.pool is not None or step.prologue is not None:
             return []
         if _gemm(step) is not None:
-            return chain if len(chain) > 2 and all(readers[t] <= {*chain} for t in written) else []
+            return chain if len(chain) > 2 and all(readers.get(t, set()) <= {*chain} for t in written) else []
+        if any(m.hint is not None for m in step.members):
+            return []
         written.update(step.writes)
     return []
 
