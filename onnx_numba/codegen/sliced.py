@@ -5,17 +5,16 @@ Of two kernels, each with its own names and dims, and a tensor between them
     def matmul_tanh_matmul_1a2b3c4d(ctx, bufs, dims, lo, hi):
         blocks = dims[0]
         each = dims[1]
-        last = dims[2]
         for unit in range(lo, hi):
             matrix = udiv(unit, blocks)
-            row = min((unit - matrix * blocks) * each, last)
-            hi_0 = dims[3]
-            a_0 = f32_at(f32_p(bufs, 0), matrix * dims[4] + row * dims[5])
-            c_0 = f32_scratch(ctx, dims[6])
+            row = (unit - matrix * blocks) * each
+            hi_0 = dims[2]
+            a_0 = f32_at(f32_p(bufs, 0), matrix * dims[3] + row * dims[4])
+            c_0 = f32_scratch(ctx, dims[5])
             for unit_0 in range(0, hi_0):
                 ...
-            hi_1 = dims[7]
-            a_1 = f32_scratch(ctx, dims[8])
+            hi_1 = dims[6]
+            a_1 = f32_scratch(ctx, dims[7])
             for unit_1 in range(0, hi_1):
                 ...
         return 0
@@ -39,10 +38,9 @@ LINE = 64
 def generate(step: Slices, parts: Sequence[KernelSource]) -> KernelSource:
     """The kernel whose work units are slices."""
     dims, buffers = _Numbers(), _Buffers(step, parts)
-    sizes = {"blocks": step.blocks, "each": step.each, "last": step.rows - step.each}
-    body = [f"    {name} = {dims(value)}" for name, value in sizes.items()]
+    body = [f"    {name} = {dims(value)}" for name, value in {"blocks": step.blocks, "each": step.each}.items()]
     body += ["    for unit in range(lo, hi):", "        matrix = udiv(unit, blocks)"]
-    body += ["        row = min((unit - matrix * blocks) * each, last)"]
+    body += ["        row = (unit - matrix * blocks) * each"]
     for number, part in enumerate(parts):
         body += ["        " + line for line in _Part(number, part, dims, buffers).lines()]
     lines = [*body, "    return 0"]

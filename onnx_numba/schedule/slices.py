@@ -3,16 +3,15 @@
 Attention computes ``softmax(q k) v`` of every head. Step by step it writes the scores of all heads, and reads them again when no near cache
 holds them any more. Where those are large, all steps are done for some rows of one head, then for the next,
 
-    for unit in range(6 * 9):                               # 6 heads, 9 times 168 rows of 1500
-        rows = from min(unit % 9 * 168, 1500 - 168) on
-        scores = q[unit // 9, rows] k[unit // 9]            # 168 x 1500
+    for unit in range(6 * 10):                              # 6 heads, 10 times 150 rows of 1500
+        rows = 150 from unit % 10 * 150 on
+        scores = q[unit // 10, rows] k[unit // 10]          # 150 x 1500
         weights = softmax(scores)
-        y[unit // 9, rows] = weights v[unit // 9]
+        y[unit // 10, rows] = weights v[unit // 10]
 
 so that scores and weights are those of a slice, in the worker's own memory, and no worker waits for another in between. Kernels are those
-of a matrix with as few rows as a slice. All slices have as many: some rows are computed twice, with the same bits, where the last slice
-overlaps the one before. (T. Dao et al., "FlashAttention", 2022, also cut keys in blocks, which rows of scores that fit in a second-level
-cache do not need.)
+of a matrix with as few rows as a slice; all slices have as many. None may overlap another: products add to what they have written. (T. Dao
+et al., "FlashAttention", 2022, also cut keys in blocks, which rows of scores that fit in a second-level cache do not need.)
 """
 
 from __future__ import annotations
@@ -144,24 +143,21 @@ def _sliced(groups: Sequence[Group], inner: Sequence[Tensor]) -> Slices | None:
             checks = list(dict.fromkeys(c for g in groups for c in g.checks))
             origins = list(dict.fromkeys(o for g in groups for o in g.origins))
             own = [slicer.new[t] for t in inner]
-            return Slices(parts, matrices, slicer.blocks, rows, each, strides, own, checks, origins)
+            return Slices(parts, matrices, slicer.blocks, each, strides, own, checks, origins)
     return None
 
 
 def _rows(rows: int, size: Dim | int, tile: int) -> list[int]:
-    """How many rows a slice may have, each with ``size`` bytes of its own: such that as few are computed as can be, or all of a matrix.
-
-    Where slices overlap they are whole tiles, so that what is computed of a row twice is computed in the same order.
-    """
-    if not isinstance(size, int) or size * rows < LEAST:
+    """How many rows a slice may have, each with ``size`` bytes of its own: such that as few are computed as can be, or all of a matrix."""
+    if not isinstance(size, int):
         return []
     most = MOST // max(size, 1)
 
     def work(n: int) -> int:
         """Rows that are computed, those included that fill a tile, and for what each slice begins anew a tile more."""
-        return _ceildiv(rows, n) * (_ceildiv(n, tile) + 1) * tile
+        return rows // n * (-(-n // tile) + 1) * tile
 
-    able = [n for n in (*range(tile, min(most, rows - 1) + 1, tile), rows) if n <= most]
+    able = [n for n in range(1, min(most, rows) + 1) if rows % n == 0 and n * size >= LEAST]
     best = sorted(able, key=lambda n: (work(n), n))[:1]
     return list(dict.fromkeys([*best, *(n for n in able if n == rows)]))
 
@@ -181,7 +177,7 @@ class _Slicer:
 
     def __init__(self, matrices: Dim | int, rows: int, each: int) -> None:
         self.matrices, self.rows, self.each = matrices, rows, each
-        self.blocks = _ceildiv(rows, each)
+        self.blocks = rows // each
         self.strides: dict[Tensor, tuple[Dim | int, Dim | int]] = {}
         self.new: dict[Tensor, Tensor] = {}
         self.failed = matrices * self.blocks == 1
@@ -265,10 +261,6 @@ class _Slicer:
         dims = single.dims(self.each, n, k, a_row, a_col)
         body = replace(body, spec=single, dims=dims, units=single.work_units(dims), unit_work=single.unit_work(dims), batch=0, rows=1)
         return replace(hint, operands=(self.new.get(left, left), self.new.get(right, right)), params={"body": body})
-
-
-def _ceildiv(a: int, b: int) -> int:
-    return -(-a // b)
 
 
 def _flat(steps: Sequence[tuple[Dim | int, Dim | int | None]]) -> Dim | int | None:

@@ -73,16 +73,15 @@ Step = Group | CallStep
 
 @dataclass(eq=False)
 class Slices:
-    """Groups that run one after the other for every slice of their tensors: ``each`` of the ``rows`` of a matrix, of several.
+    """Groups that run one after the other for every slice of their tensors: ``each`` rows of one of several matrices.
 
-    ``parts`` are groups of the first slice. There are ``blocks`` slices of a matrix; the last ends where the matrix does. ``strides`` says
-    how many elements further on a tensor's next matrix lies, and its next row, be it 0; a slice's ``own`` tensors are of its size.
+    ``parts`` are groups of the first slice. There are ``blocks`` slices of a matrix. ``strides`` says how many elements further on a
+    tensor's next matrix lies, and its next row, be it 0; a slice's ``own`` tensors are of its size.
     """
 
     parts: list[Group]
     matrices: Dim | int
     blocks: int
-    rows: int
     each: int
     strides: dict[Tensor, tuple[Dim | int, Dim | int]]
     own: list[Tensor]
