@@ -3,11 +3,11 @@
 Attention computes ``softmax(q k) v`` of every head. Step by step it writes the scores of all heads, and reads them again when no near cache
 holds them any more. Where those are large, all steps are done for some rows of one head, then for the next,
 
-    for unit in range(6 * 10):                              # 6 heads, 10 times 150 rows of 1500
-        rows = 150 from unit % 10 * 150 on
-        scores = q[unit // 10, rows] k[unit // 10]          # 150 x 1500
+    for unit in range(6 * 12):                              # 6 heads, 12 times 125 rows of 1500
+        rows = 125 from unit % 12 * 125 on
+        scores = q[unit // 12, rows] k[unit // 12]          # 125 x 1500
         weights = softmax(scores)
-        y[unit // 10, rows] = weights v[unit // 10]
+        y[unit // 12, rows] = weights v[unit // 12]
 
 so that scores and weights are those of a slice, in the worker's own memory, and no worker waits for another in between. Kernels are those
 of a matrix with as few rows as a slice; all slices have as many. None may overlap another: products add to what they have written. (T. Dao
