@@ -34,7 +34,7 @@ def attention(q: Array, k: Array, v: Array, mask: Any = 0.0) -> Array:
     return terms / terms.sum(-1, keepdims=True) @ v.astype(np.float64)
 
 
-def text_of(lead: str, rows: int, size: int = 64, mask: str = "", kind: str = "float", outputs: str = "y") -> str:
+def text_of(lead: str, rows: int | str, size: int = 64, mask: str = "", kind: str = "float", outputs: str = "y") -> str:
     """A model of ``MatMul``, scale, perhaps a mask, ``Softmax`` and ``MatMul``."""
     inputs = f"{kind}[{lead},{rows},{size}] q, {kind}[{lead},{size},{rows}] k, {kind}[{lead},{rows},{size}] v"
     inputs += f", {kind}[{mask}] m" if mask else ""
@@ -45,7 +45,7 @@ def text_of(lead: str, rows: int, size: int = 64, mask: str = "", kind: str = "f
 
 
 def is_sliced(rep: Any) -> bool:
-    return "row = (unit - matrix * blocks) * each" in rep.source
+    return "row = block * each" in rep.source
 
 
 def check(rep: Any, inputs: list[Array], expected: Array, within: float = 1e-5) -> None:
@@ -65,10 +65,10 @@ def test_whole_matrices_are_slices(jit: bool) -> None:
 
 
 @pytest.mark.parametrize("rows", [601, 1024])
-def test_rows_of_matrices_are_slices_if_none_is_shorter(rows: int) -> None:
-    """Nor overlaps another: a product adds to what it has written, which another worker must not."""
+def test_rows_of_matrices_are_slices_of_which_the_last_may_be_shorter(rows: int) -> None:
+    """None overlaps another: a product adds to what it has written, which another worker must not."""
     rep = prepared(text_of("3", rows, 16))
-    assert is_sliced(rep) == (rows == 1024)
+    assert is_sliced(rep)
     q, k, v = normal(3, rows, 16), normal(3, 16, rows), normal(3, rows, 16)
     check(rep, [q, k, v], attention(q, k, v))
     (expected,) = prepared(text_of("3", rows, 16), num_threads=1).run([q, k, v])
@@ -76,6 +76,26 @@ def test_rows_of_matrices_are_slices_if_none_is_shorter(rows: int) -> None:
         rep = prepared(text_of("3", rows, 16), num_threads=threads)
         for _ in range(20):
             np.testing.assert_array_equal(rep.run([q, k, v])[0], expected)
+
+
+@BOTH
+def test_rows_that_only_the_run_counts(jit: bool) -> None:
+    rep = prepared(text_of("N,4", "S", 16), jit=jit)
+    assert is_sliced(rep)
+    for count, rows in ((0, 5), (1, 0), (1, 1), (2, 7), (1, 160), *([(3, 33), (1, 601), (2, 1024), (1, 1025)] if jit else [])):
+        q, k, v = normal(count, 4, rows, 16), normal(count, 4, 16, rows), normal(count, 4, rows, 16)
+        check(rep, [q, k, v], attention(q, k, v) if count and rows else q)
+
+
+def test_rows_that_only_the_run_counts_by_any_number_of_threads() -> None:
+    inputs = [(normal(2, 3, rows, 16), normal(2, 3, 16, rows), normal(2, 3, rows, 16)) for rows in (40, 601, 1024)]
+    one = prepared(text_of("N,3", "S", 16), num_threads=1)
+    for threads in (2, 3):
+        rep = prepared(text_of("N,3", "S", 16), num_threads=threads)
+        for given in inputs:
+            (expected,) = one.run([*given])
+            for _ in range(10):
+                np.testing.assert_array_equal(rep.run([*given])[0], expected)
 
 
 def test_a_single_matrix() -> None:
@@ -93,19 +113,34 @@ def test_matrices_that_only_the_run_counts() -> None:
         check(rep, [q, k, v], attention(q, k, v) if count else q)
 
 
-@pytest.mark.parametrize("mask", ["1,1,160,160", "1,8,160,160", "160", "2,8,160,160", "1,1,160,1"])
-def test_masks_that_follow_a_rule(mask: str) -> None:
+@pytest.mark.parametrize("mask", ["1,1,160,160", "1,8,160,160", "160", "2,8,160,160", "1,1,160,1", "2,1,1,160", "2,1,160,160", "2,8,1,1"])
+def test_masks(mask: str) -> None:
+    """Of each head or of a batch's heads, of each row or of a matrix's rows."""
     rep = prepared(text_of("2,8", 160, mask=mask))
-    assert is_sliced(rep) == (mask != "1,8,160,160")  # of which two batches read the same
+    assert is_sliced(rep)
     q, k, v, m = normal(2, 8, 160, 64), normal(2, 8, 64, 160), normal(2, 8, 160, 64), normal(*map(int, mask.split(",")))
     check(rep, [q, k, v, m], attention(q, k, v, m))
 
 
-def test_masks_of_batches_are_left_to_whole_steps() -> None:
-    rep = prepared(text_of("2,8", 160, mask="2,1,1,160"))
-    assert not is_sliced(rep)
-    q, k, v, m = normal(2, 8, 160, 64), normal(2, 8, 64, 160), normal(2, 8, 160, 64), normal(2, 1, 1, 160)
-    check(rep, [q, k, v, m], attention(q, k, v, m))
+@pytest.mark.parametrize("mask", ["N,1,1,S", "N,1,S,S", "1,1,S,S"])
+def test_masks_of_batches_that_only_the_run_counts(mask: str) -> None:
+    rep = prepared(text_of("N,4", "S", 16, mask=mask))
+    assert is_sliced(rep)
+    for count, rows in ((1, 7), (3, 160), (2, 650)):
+        q, k, v = normal(count, 4, rows, 16), normal(count, 4, 16, rows), normal(count, 4, rows, 16)
+        m = normal(*({"N": count, "S": rows, "1": 1}[c] for c in mask.split(",")))
+        check(rep, [q, k, v, m], attention(q, k, v, m))
+
+
+@pytest.mark.parametrize("size", ["160", "S"])
+def test_keys_that_heads_share(size: str) -> None:
+    """As grouped queries do: several heads read the same keys and values."""
+    text = text_of("2,2,4", size, 16).replace(f"float[2,2,4,16,{size}] k", f"float[2,2,1,16,{size}] k")
+    rep = prepared(text.replace(f"float[2,2,4,{size},16] v", f"float[2,2,1,{size},16] v"))
+    assert is_sliced(rep)
+    for rows in (160,) if size == "160" else (3, 160, 700):
+        q, k, v = normal(2, 2, 4, rows, 16), normal(2, 2, 1, 16, rows), normal(2, 2, 1, rows, 16)
+        check(rep, [q, k, v], attention(q, k, v))
 
 
 def test_what_others_read_is_made_as_a_whole() -> None:
@@ -150,14 +185,14 @@ def test_small_matrices_and_products_alone_are_left_as_they_are() -> None:
 
 
 @BOTH
-def test_positions_of_rows_are_those_of_the_matrix(jit: bool) -> None:
-    """A causal mask compares positions, so that slices are whole matrices or none."""
-    for heads, rows in ((8, 160), (2, 700)):
-        shape = f"float[1,{heads},{rows},16]"
-        rep = prepared(f"g ({shape} q, {shape} k, {shape} v) => (float y) {{ y=Attention<is_causal=1,scale=0.125>(q,k,v) }}", jit=jit)
-        assert is_sliced(rep) == (heads == 8)
-        q, k, v = (normal(1, heads, rows, 16) for _ in range(3))
-        check(rep, [q, k, v], attention(q, k.swapaxes(2, 3), v, np.where(np.tri(rows, dtype=bool), 0.0, -np.inf)))
+@pytest.mark.parametrize(("heads", "rows", "size"), [(8, 160, 160), (2, 700, 700), (2, 0, "S"), (2, 40, "S"), (2, 700, "S")])
+def test_positions_of_rows_are_those_of_the_matrix(heads: int, rows: int, size: Any, jit: bool) -> None:
+    """A causal mask compares positions."""
+    shape = f"float[1,{heads},{size},16]"
+    rep = prepared(f"g ({shape} q, {shape} k, {shape} v) => (float y) {{ y=Attention<is_causal=1,scale=0.125>(q,k,v) }}", jit=jit)
+    assert is_sliced(rep)
+    q, k, v = (normal(1, heads, rows, 16) for _ in range(3))
+    check(rep, [q, k, v], attention(q, k.swapaxes(2, 3), v, np.where(np.tri(rows, dtype=bool), 0.0, -np.inf)) if rows else q)
 
 
 def test_heads_that_lie_between_others() -> None:

@@ -7,7 +7,7 @@ Where windows overlap, units do so too, and make some rows twice.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +17,10 @@ from onnx_numba.ir import dims as d
 from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.expr import Expr, Lit, Load, Op
 from onnx_numba.ir.loop import Program, TemplateCall, Tensor, Weight
-from onnx_numba.schedule.expand import loads, root
+from onnx_numba.schedule.expand import root
 from onnx_numba.schedule.steps import CallStep, Group, Step
 from onnx_numba.schedule.tune import Body
+from onnx_numba.schedule.uses import reads
 from onnx_numba.target import Target
 from onnx_numba.templates.conv import Conv
 from onnx_numba.templates.gemm import ELEMENT_BYTES
@@ -51,7 +52,7 @@ def pooled(steps: list[Step], program: Program, kept: Container[Tensor] = ()) ->
     given = {root(v) for _, v in program.outputs if isinstance(v, Tensor)}
     readers: dict[Tensor, list[Step]] = {}
     for step in steps:
-        for tensor in dict.fromkeys(_reads(step)):
+        for tensor in dict.fromkeys(reads(step)):
             readers.setdefault(tensor, []).append(step)
     made: dict[int, Step] = {}
     dropped: set[int] = set()
@@ -64,14 +65,6 @@ def pooled(steps: list[Step], program: Program, kept: Container[Tensor] = ()) ->
                 made[id(step)] = ended
                 dropped.add(id(reading[0]))
     return [made.get(id(step), step) for step in steps if id(step) not in dropped]
-
-
-def _reads(step: Step) -> Iterable[Tensor]:
-    if isinstance(step, CallStep):
-        return [root(t) for t in step.call.inputs if isinstance(t, Tensor)]
-    written = {m.target for m in step.members}
-    operands = [root(t) for m in step.members if m.hint is not None for t in m.hint.operands]
-    return [*operands, *(x.tensor for m in step.members for x in loads(m.expr) if x.tensor not in written)]
 
 
 def _image(group: Group) -> Tensor | None:

@@ -11,7 +11,7 @@ of x and changes it there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from dataclasses import replace
 
 from onnx_numba.ir import dims as d
@@ -20,8 +20,9 @@ from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.loop import Program, Shape, Tensor
 from onnx_numba.schedule.expand import cost, loads, root
 from onnx_numba.schedule.fuse import BUFFER_LIMIT
-from onnx_numba.schedule.steps import CallStep, Group, Step
+from onnx_numba.schedule.steps import Group, Step
 from onnx_numba.schedule.tune import Body
+from onnx_numba.schedule.uses import reads
 from onnx_numba.templates.conv import Conv
 from onnx_numba.templates.pixels import PixelConv
 
@@ -32,7 +33,7 @@ MOST_COST = 16
 def with_prologues(steps: list[Step], program: Program, kept: Container[Tensor]) -> list[Step]:
     """The steps, with maps in those convolutions that alone read what they make; what is ``kept`` is stored anyway."""
     given = {root(v) for _, v in program.outputs if isinstance(v, Tensor)}
-    readers = Counter(tensor for step in steps for tensor in _reads(step))
+    readers = Counter(tensor for step in steps for tensor in reads(step))
     makers: dict[Tensor, list[Group]] = {}
     for step in steps:
         if isinstance(step, Group):
@@ -52,15 +53,6 @@ def with_prologues(steps: list[Step], program: Program, kept: Container[Tensor])
                 made[id(step)] = found
                 dropped.add(id(making[0]))
     return [made.get(id(step), step) for step in steps if id(step) not in dropped]
-
-
-def _reads(step: Step) -> Iterator[Tensor]:
-    """Tensors in memory that a step reads, each as often as it does so, be it to multiply it or in a map."""
-    if isinstance(step, CallStep):
-        yield from (root(t) for t in step.call.inputs if isinstance(t, Tensor))
-        return
-    for m in step.members:
-        yield from m.hint.operands if m.hint is not None and m.hint.tuned else (load.tensor for load in loads(m.expr))
 
 
 def _with_prologue(group: Group, maker: Group) -> Group | None:

@@ -3,22 +3,23 @@
 Attention computes ``softmax(q k) v`` of every head. Step by step it writes the scores of all heads, and reads them again when no near cache
 holds them any more. Where those are large, all steps are done for some rows of one head, then for the next,
 
-    for unit in range(6 * 12):                              # 6 heads, 12 times 125 rows of 1500
-        rows = 125 from unit % 12 * 125 on
-        scores = q[unit // 12, rows] k[unit // 12]          # 125 x 1500
+    for unit in range(6 * 9):                               # 6 heads, 9 times 168 rows of 1500, the last time 156
+        rows = 168 from unit % 9 * 168 on
+        scores = q[unit // 9, rows] k[unit // 9]            # 168 x 1500
         weights = softmax(scores)
-        y[unit // 12, rows] = weights v[unit // 12]
+        y[unit // 9, rows] = weights v[unit // 9]
 
 so that scores and weights are those of a slice, in the worker's own memory, and no worker waits for another in between. Kernels are those
-of a matrix with as few rows as a slice; all slices have as many. None may overlap another: products add to what they have written. (T. Dao
-et al., "FlashAttention", 2022, also cut keys in blocks, which rows of scores that fit in a second-level cache do not need.)
+of a matrix with as few rows as a slice. No slice overlaps another: products add to what they have written. (T. Dao et al.,
+"FlashAttention", 2022, also cut keys in blocks, which rows of scores that fit in a second-level cache do not need.)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
+from functools import partial
 
 from onnx_numba.codegen import keep
 from onnx_numba.ir import dims as d
@@ -27,13 +28,15 @@ from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.expr import Expr, Flat, Load
 from onnx_numba.ir.loop import Contraction, KernelCall, Program, Tensor
 from onnx_numba.schedule.domain import coefficient
-from onnx_numba.schedule.expand import loads, root
-from onnx_numba.schedule.steps import CallStep, Group, Member, Slices, Step, Work
+from onnx_numba.schedule.expand import root
+from onnx_numba.schedule.steps import CallStep, Group, Member, Slices, Step, Strides, Work
 from onnx_numba.schedule.tune import Body
+from onnx_numba.schedule.uses import reads
 from onnx_numba.templates.gemm import Gemm, packed_size
 
-LEAST, MOST = 1 << 16, 1 << 21
-"""Bytes of a slice's own tensors: of fewer, what is packed and begun for each slice takes too long, and more are in no near cache."""
+LEAST, MOST = 1 << 16, 1 << 19
+"""Bytes of a slice's own tensors: of fewer, what is packed and begun for each slice takes too long; more would not be faster where a near
+cache holds them, as 2 MB of this size did, and slower where none does."""
 ENOUGH = 1 << 20
 """Bytes of all slices' own tensors below which a cache holds them in any case."""
 OPERAND = 1 << 20
@@ -49,7 +52,7 @@ def in_slices(steps: Sequence[Step], program: Program, kept: Container[Tensor]) 
     given = {root(v) for _, v in program.outputs if isinstance(v, Tensor)}
     readers: dict[Tensor, set[int]] = {}
     for position, step in enumerate(steps):
-        for tensor in _reads(step):
+        for tensor in reads(step):
             readers.setdefault(tensor, set()).add(position)
     result: list[Work] = []
     done: set[int] = set()
@@ -70,17 +73,6 @@ def in_slices(steps: Sequence[Step], program: Program, kept: Container[Tensor]) 
     return result
 
 
-def _reads(step: Step) -> Iterator[Tensor]:
-    if isinstance(step, CallStep):
-        yield from (root(t) for t in step.call.inputs if isinstance(t, Tensor))
-    elif isinstance(step, Group):
-        for group in (step, step.prologue):
-            for m in group.members if group else ():
-                yield from (*(m.hint.operands if m.hint else ()), *(load.tensor for load in loads(m.expr)))
-        if step.pool is not None:
-            yield from _reads(step.pool)
-
-
 def _chain(steps: Sequence[Step], start: int, readers: dict[Tensor, set[int]]) -> list[int]:
     """Positions of a product, of what is made of its result, and of another product of that, which alone is read elsewhere.
 
@@ -92,7 +84,7 @@ def _chain(steps: Sequence[Step], start: int, readers: dict[Tensor, set[int]]) -
     chain, written = [start], {*first.writes}
     for position in range(start + 1, min(start + REACH, len(steps))):
         step = steps[position]
-        if written.isdisjoint(_reads(step)):
+        if written.isdisjoint(reads(step)):
             if isinstance(step, CallStep) and not isinstance(step.call, KernelCall):
                 return []  # it might change in place what the chain reads
             continue
@@ -108,14 +100,14 @@ def _chain(steps: Sequence[Step], start: int, readers: dict[Tensor, set[int]]) -
 
 
 def _gemm(group: Group) -> Body | None:
-    """The product that a group computes, if its right operand is small."""
+    """The product that a group computes, unless its right operand is known to be large."""
     hint = group.members[0].hint if group.pool is None and group.prologue is None else None
     if hint is None or not hint.tuned or len(hint.operands) != 2:
         return None
     body: Body = hint.params["body"]
     if not isinstance(body.spec, Gemm) or body.spec.tile.dot is not None:
         return None
-    return body if d.compare("le", _packed(body) * hint.operands[1].dtype.size, OPERAND) == 1 else None
+    return body if d.compare("le", _packed(body) * hint.operands[1].dtype.size, OPERAND) != 0 else None
 
 
 def _packed(body: Body) -> Dim | int:
@@ -126,69 +118,79 @@ def _packed(body: Body) -> Dim | int:
 
 
 def _sliced(groups: Sequence[Group], inner: Sequence[Tensor]) -> Slices | None:
-    """The steps for the first slice, and where the others lie; None where that follows no rule, or does not pay."""
+    """The steps for one slice, and where the others lie; None where that follows no rule, or does not pay."""
     body = _gemm(groups[0])
     assert body is not None and isinstance(body.spec, Gemm)
     variables, rows = groups[0].pvars, body.dims[0]
     matrices = d.product(v.extent for v in variables[: body.batch + body.rows - 1] if v.extent is not None)
     whole = d.total(t.size * t.dtype.size for t in inner)
-    if d.compare("lt", whole, ENOUGH) == 1 or not isinstance(rows, int):
+    if d.compare("lt", whole, ENOUGH) == 1:
         return None
     tile = math.lcm(*(b.spec.tile.rows for b in map(_gemm, groups) if b is not None and isinstance(b.spec, Gemm)))
-    for each in _rows(rows, d.floordiv(whole, matrices * rows), tile):
-        slicer = _Slicer(matrices, rows, each)
-        parts = [slicer.part(g, g is groups[-1]) for g in groups]
-        if not slicer.failed and d.compare("lt", matrices * slicer.blocks, FEWEST) != 1:
-            strides = {t: at for t, at in slicer.strides.items() if t not in inner}
-            checks = list(dict.fromkeys(c for g in groups for c in g.checks))
-            origins = list(dict.fromkeys(o for g in groups for o in g.origins))
-            own = [slicer.new[t] for t in inner]
-            return Slices(parts, matrices, slicer.blocks, each, strides, own, checks, origins)
-    return None
+    each = _rows(rows, matrices, d.floordiv(whole, matrices * rows), tile)
+    slices = d.ceildiv(rows, each) * matrices
+    if slices == 1 or d.compare("lt", slices, FEWEST) == 1:
+        return None
+    slicer = _Slicer(groups, matrices, rows, each)
+    parts = [slicer.part(g, g is groups[-1]) for g in groups]
+    if slicer.failed:
+        return None
+    strides = {t: at for t, at in slicer.strides.items() if t not in inner}
+    axes, strides = _merged(slicer.axes, strides)
+    checks = list(dict.fromkeys(c for g in groups for c in g.checks))
+    origins = list(dict.fromkeys(o for g in groups for o in g.origins))
+    return Slices(parts, axes, rows, each, slicer.count, slicer.start, strides, [slicer.new[t] for t in inner], checks, origins)
 
 
-def _rows(rows: int, size: Dim | int, tile: int) -> list[int]:
-    """How many rows a slice may have, each with ``size`` bytes of its own: such that as few are computed as can be, or all of a matrix."""
-    if not isinstance(size, int):
-        return []
-    most = MOST // max(size, 1)
+def _rows(rows: Dim | int, matrices: Dim | int, size: Dim | int, tile: int) -> Dim | int:
+    """How many rows a slice has, each with ``size`` bytes of its own: of about as many as there may be, and whole tiles of them.
 
-    def work(n: int) -> int:
-        """Rows that are computed, those included that fill a tile, and for what each slice begins anew a tile more."""
-        return rows // n * (-(-n // tile) + 1) * tile
-
-    able = [n for n in range(1, min(most, rows) + 1) if rows % n == 0 and n * size >= LEAST]
-    best = sorted(able, key=lambda n: (work(n), n))[:1]
-    return list(dict.fromkeys([*best, *(n for n in able if n == rows)]))
+    It is as many as there are if nothing is known of them but that they are few.
+    """
+    size = d.dmax(size, 1)
+    most = d.dmax(d.floordiv(MOST, size * tile), 1) * tile
+    blocks = d.dmax(d.ceildiv(rows, most), d.ceildiv(FEWEST, d.dmax(matrices, 1)))
+    tiles = d.dmax(d.ceildiv(d.ceildiv(rows, blocks), tile), d.ceildiv(LEAST, size * tile))
+    return d.dmax(d.dmin(tiles * tile, rows), 1)
 
 
 class _Slicer:
-    """Makes groups those of the first slice.
+    """Makes groups those of one slice.
 
     Attributes
     ----------
-    strides : dict of Tensor to (Dim or int, Dim or int)
-        Elements from one matrix to the next, and from one row to the next.
+    axes : tuple of Dim or int
+        Extents of the axes that count matrices, the outermost first.
+    strides : dict of Tensor to tuple of (Dim or int)
+        Elements from one matrix to the next along each of these axes, and from one row to the next.
     new : dict of Tensor to Tensor
         What the groups make for each other, and what a slice has of it.
+    count : Dim or int
+        The rows of a slice: a symbol where the last one has fewer.
+    start : Sym
+        Where in its matrix a slice begins.
     failed : bool
         Whether some group follows no rule.
     """
 
-    def __init__(self, matrices: Dim | int, rows: int, each: int) -> None:
-        self.matrices, self.rows, self.each = matrices, rows, each
-        self.blocks = rows // each
-        self.strides: dict[Tensor, tuple[Dim | int, Dim | int]] = {}
+    def __init__(self, groups: Sequence[Group], matrices: Dim | int, rows: Dim | int, each: Dim | int) -> None:
+        self.matrices, self.rows = matrices, rows
+        self.count = each if d.mod(rows, each) == 0 else d.dim(Sym("rows of a slice"))
+        self.start = Sym("first row of a slice")
+        self.whole = each == rows
+        self.strides: dict[Tensor, tuple[Dim | int, ...]] = {}
         self.new: dict[Tensor, Tensor] = {}
-        self.failed = matrices * self.blocks == 1
+        self.failed = False
+        axes = [tuple(v.extent for v in self._outermost(g) if v.extent is not None and v.extent != 1) for g in groups]
+        self.axes = max(axes, key=len)
 
     def part(self, group: Group, last: bool) -> Group:
-        """A group's first slice; the last group's results stay as they are."""
+        """A group for one slice; the last group's results stay as they are."""
         outer = self._outermost(group)
         if self.failed:
             return group
         row = group.pvars[len(outer)]
-        within = Sym(row.name, extent=self.each)
+        within = Sym(row.name, extent=self.count)
         table: dict[Sym, Dim | int] = {**dict.fromkeys(outer, 0), row: d.dim(within)}
         if not last:
             for m in group.members:
@@ -212,7 +214,7 @@ class _Slicer:
         """A tensor of which a slice is all that there is."""
         t = member.tensor
         self.failed |= member.target is not t or t.shape[axes : axes + 1] != (self.rows,) or d.product(t.shape[:axes]) != self.matrices
-        self.new[t] = Tensor(t.name, t.dtype, (self.each, *t.shape[axes + 1 :]), t.definition, t.origin)
+        self.new[t] = Tensor(t.name, t.dtype, (self.count, *t.shape[axes + 1 :]), t.definition, t.origin)
 
     def _member(self, member: Member, outer: Sequence[Sym], row: Sym, table: dict[Sym, Dim | int]) -> Member:
         hint = self._hint(member.hint, len(outer)) if member.hint is not None else None
@@ -221,29 +223,32 @@ class _Slicer:
         if member.stored:
             self._stride(member.target, member.position, outer, row)
         tensor, target = (self.new.get(t, t) for t in (member.tensor, member.target))
-        value = e.rewrite(e.substitute(member.expr, table), self._leaf, {})
+        moved: dict[Sym, Dim | int] = {} if self.whole else {row: table[row] + d.dim(self.start)}
+        value = e.substitute(e.rewrite(member.expr, partial(self._leaf, moved), {}), table)
         return replace(member, tensor=tensor, target=target, expr=value, position=d.substitute(member.position, table), hint=hint)
 
-    def _leaf(self, node: Expr, again: object) -> Expr | None:
-        return Flat(self.new[node.tensor], node.index) if isinstance(node, Load) and node.tensor in self.new else None
+    def _leaf(self, moved: dict[Sym, Dim | int], node: Expr, again: object) -> Expr | None:
+        """What a slice has of a tensor, and numbers that count rows, which go on from slice to slice."""
+        if isinstance(node, Load):
+            return Flat(self.new[node.tensor], node.index) if node.tensor in self.new else node
+        return e.dimval(d.substitute(node.value, moved), node.dtype) if isinstance(node, e.DimVal) else None
 
     def _check(self, node: Expr, outer: Sequence[Sym], row: Sym) -> None:
-        """That a value does not depend on which slice it is in, but for what it reads."""
-        moving = {*outer, row} if self.blocks != 1 else {*outer}
+        """That a value depends on which slice it is in by what it reads, and by the number of its row."""
         if isinstance(node, Load):
             self._stride(node.tensor, node.index[0], outer, row)
-            self.failed |= any(keep.depends(value, moving) for value in e.values_in(node.index[0]))
+            self.failed |= any(keep.depends(value, {*outer, row}) for value in e.values_in(node.index[0]))
         elif isinstance(node, e.DimVal):
-            self.failed |= not d.symbols(node.value).isdisjoint(moving)
+            self.failed |= not d.symbols(node.value).isdisjoint(outer) or coefficient(node.value, row) is None
         elif isinstance(node, e.Op) and node.name == "check_index":
             self.failed = True  # it would tell of the place in the slice
 
     def _stride(self, tensor: Tensor, position: Dim | int, outer: Sequence[Sym], row: Sym) -> None:
-        far = _flat([(v.extent, coefficient(position, v)) for v in outer if v.extent is not None])
-        self._found(tensor, far, coefficient(position, row))
+        self._found(tensor, [(v.extent, coefficient(position, v)) for v in outer if v.extent is not None], coefficient(position, row))
 
-    def _found(self, tensor: Tensor, far: Dim | int | None, near: Dim | int | None) -> None:
-        if far is None or near is None or self.strides.setdefault(tensor, (far, near)) != (far, near):
+    def _found(self, tensor: Tensor, steps: Sequence[tuple[Dim | int, Dim | int | None]], near: Dim | int | None) -> None:
+        far = _spread(steps, self.axes)
+        if far is None or near is None or self.strides.setdefault(tensor, (*far, near)) != (*far, near):
             self.failed = True
 
     def _hint(self, hint: Contraction, axes: int) -> Contraction:
@@ -254,23 +259,36 @@ class _Slicer:
         self.failed |= axes != body.batch + body.rows - 1 or m != self.rows
         batch = [body.dims[6 + 3 * axis : 9 + 3 * axis] for axis in range(spec.batch_rank)]
         left, right = hint.operands
-        self._found(left, _flat([(extent, step) for extent, step, _ in batch]), a_row)
-        far = _flat([(extent, step) for extent, _, step in batch])
-        self._found(right, far if far is None else far * _packed(body), 0)
+        self._found(left, [(extent, step) for extent, step, _ in batch], a_row)
+        self._found(right, [(extent, step * _packed(body)) for extent, _, step in batch], 0)
         single = replace(spec, batch_rank=0)
-        dims = single.dims(self.each, n, k, a_row, a_col)
+        dims = single.dims(self.count, n, k, a_row, a_col)
         body = replace(body, spec=single, dims=dims, units=single.work_units(dims), unit_work=single.unit_work(dims), batch=0, rows=1)
         return replace(hint, operands=(self.new.get(left, left), self.new.get(right, right)), params={"body": body})
 
 
-def _flat(steps: Sequence[tuple[Dim | int, Dim | int | None]]) -> Dim | int | None:
-    """How far elements are apart along axes taken as one, given extents and steps, outermost first; None if not always as far."""
-    found: Dim | int | None = None
+def _spread(steps: Sequence[tuple[Dim | int, Dim | int | None]], axes: Sequence[Dim | int]) -> list[Dim | int] | None:
+    """Strides along axes, given extents and strides of such that may be several of those taken as one; None where they do not fit."""
+    left = [(extent, step) for extent, step in steps if extent != 1]
+    found: list[Dim | int] = []
     below: Dim | int = 1
-    for extent, step in reversed(steps):
-        if extent == 1:
-            continue
-        if step is None or (found is not None and step != found * below):
+    for axis in reversed(axes):
+        whole, step = left[-1] if left else (axis, None)
+        if step is None:
             return None
-        found, below = step if found is None else found, below * extent
-    return 0 if found is None else found
+        found.insert(0, step * below)
+        below = below * axis
+        if below == whole:
+            left.pop()
+            below = 1
+    return None if left else found
+
+
+def _merged(axes: Sequence[Dim | int], strides: Strides) -> tuple[tuple[Dim | int, ...], Strides]:
+    """The same with axes as one that every tensor walks so."""
+    kept = list(axes)
+    for k in reversed(range(len(kept) - 1)):
+        if all(at[k] == at[k + 1] * kept[k + 1] for at in strides.values()):
+            kept[k : k + 2] = [kept[k] * kept[k + 1]]
+            strides = {t: (*at[:k], *at[k + 1 :]) for t, at in strides.items()}
+    return tuple(kept), strides

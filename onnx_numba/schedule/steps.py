@@ -71,19 +71,25 @@ class Group:
 Step = Group | CallStep
 
 
+Strides = dict[Tensor, tuple[Dim | int, ...]]
+
+
 @dataclass(eq=False)
 class Slices:
-    """Groups that run one after the other for every slice of their tensors: ``each`` rows of one of several matrices.
+    """Groups that run one after the other for every slice of their tensors: ``each`` of the ``rows`` of one of several matrices, or less.
 
-    ``parts`` are groups of the first slice. There are ``blocks`` slices of a matrix. ``strides`` says how many elements further on a
-    tensor's next matrix lies, and its next row, be it 0; a slice's ``own`` tensors are of its size.
+    ``axes`` are the extents of the axes that count matrices. ``parts`` are the groups of a slice with ``count`` rows, of which ``start`` is
+    the first. ``strides`` says how many elements further on a tensor's next matrix lies along each axis, and its next row, be it 0; a
+    slice's ``own`` tensors are of its size.
     """
 
     parts: list[Group]
-    matrices: Dim | int
-    blocks: int
-    each: int
-    strides: dict[Tensor, tuple[Dim | int, Dim | int]]
+    axes: tuple[Dim | int, ...]
+    rows: Dim | int
+    each: Dim | int
+    count: Dim | int
+    start: Sym
+    strides: Strides
     own: list[Tensor]
     checks: list[Check] = field(default_factory=list)
     origins: list[str] = field(default_factory=list)

@@ -24,6 +24,7 @@ from onnx_numba.ir.loop import (
     call_dims,
 )
 from onnx_numba.schedule.expand import loads, root
+from onnx_numba.schedule.steps import CallStep, Step
 
 
 def dim_tensors(values: Iterable[Dim | int]) -> set[Tensor]:
@@ -117,3 +118,15 @@ def definition_dims(definition: object) -> list[Dim | int]:
     if isinstance(definition, Concat):
         return list(definition.offsets)
     return call_dims(definition.call) if isinstance(definition, Result) else []
+
+
+def reads(step: Step) -> list[Tensor]:
+    """Tensors in memory that a step reads and does not make itself, each as often as it does so, be it to multiply it or in a map."""
+    if isinstance(step, CallStep):
+        return [root(t) for t in step.call.inputs if isinstance(t, Tensor)]
+    members = [*step.members, *(step.prologue.members if step.prologue is not None else ())]
+    found = [] if step.pool is None else reads(step.pool)
+    for m in members:
+        found += m.hint.operands if m.hint is not None and m.hint.tuned else (load.tensor for load in loads(m.expr))
+    made = {m.target for m in members}
+    return [root(t) for t in found if root(t) not in made]
