@@ -19,7 +19,7 @@ from onnx_numba.schedule.pooled import in_planes, pooled
 from onnx_numba.schedule.prologue import with_prologues
 from onnx_numba.schedule.short import write_out
 from onnx_numba.schedule.slices import in_slices
-from onnx_numba.schedule.steps import CallStep, Group, Slices, Step, Work
+from onnx_numba.schedule.steps import CallStep, Group, Slices, Work
 from onnx_numba.schedule.tabulate import tabulate
 from onnx_numba.schedule.tune import tune
 from onnx_numba.target import Target
@@ -67,7 +67,7 @@ def schedule(
             params = _with_plans(step.call.params, target, evaluate, kernels, device)
             steps[position] = CallStep(replace(step.call, params=params), step.outputs, step.checks, step.origins)
             continue
-        made = [_kernel(step, target) if device == "CPU" or isinstance(step, Slices) else _cuda_kernel(step)]
+        made = [_kernel(step, target) if device == "CPU" else _cuda_kernel(step)]
         sources[id(step)] = made
         kernels += [(kernel, step.origins) for kernel in made]
     plan = Planner(program, steps, sources, bodies, places, embedded).build()
@@ -91,10 +91,11 @@ def _kernel(step: Work, target: Target) -> KernelSource:
     return template.generate(step.call, [t if storage(t) is t else storage(t) for t in outputs], step.origins)
 
 
-def _cuda_kernel(step: Step) -> KernelSource:
+def _cuda_kernel(step: Work) -> KernelSource:
     if isinstance(step, Group):
         return cuda.generate(step)
-    assert isinstance(step.call, TemplateCall)  # kernels given as text are tuned for a processor, and chosen only for one
+    # Slices and kernels given as text are tuned for a processor, and chosen only for one.
+    assert isinstance(step, CallStep) and isinstance(step.call, TemplateCall)
     return cuda.generate_template(step.call, [storage(t) for t in _outputs(step)], step.origins)
 
 
