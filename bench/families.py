@@ -8,7 +8,7 @@ from typing import Any
 
 from bench import figures
 from bench.case import Case
-from bench.models import corpus, memory, one_row, products, recurrent, tabular, tiny_nodes, trees
+from bench.models import corpus, memory, one_row, products, recurrent, tabular, tiny_nodes, transformers, trees
 
 Result = dict[str, Any]
 """What was measured of a case, as in the JSON."""
@@ -91,6 +91,7 @@ FAMILIES = (
     Family("products", "matrix products and convolutions", (
         Goal("0.95 of onnxruntime's speed, MatMul of 1024³", _ORT, 0.95, where=lambda result: result["model"] == "matmul_1024"),
     ), products.products),
+    Family("transformers", "encoders and decoders of sequences of any length", (), transformers.cases),
     Family("vision", "networks of convolutions", (), products.vision),
     Family("smallest", "one operator", (), products.one_operator),
     Family("threads", "all cores against one thread, over all cases", (

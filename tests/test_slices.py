@@ -195,6 +195,24 @@ def test_positions_of_rows_are_those_of_the_matrix(heads: int, rows: int, size: 
     check(rep, [q, k, v], attention(q, k.swapaxes(2, 3), v, np.where(np.tri(rows, dtype=bool), 0.0, -np.inf)) if rows else q)
 
 
+@BOTH
+def test_caches(jit: bool) -> None:
+    """One row or some look at all that the caches have; few of them read keys and values unpacked."""
+    lengths = {"q": "S", "k": "S", "v": "S", "keys": "P", "values": "P"}
+    inputs = ", ".join(f"float[N,4,{rows},64] {name}" for name, rows in lengths.items())
+    rep = prepared(
+        f"g ({inputs}) => (float y) <float c={{0.125}}> {{ a=Concat<axis=2>(keys,k) b=Concat<axis=2>(values,v) "
+        "t=Transpose<perm=[0,1,3,2]>(a) p=MatMul(q,t) s=Mul(p,c) w=Softmax(s) y=MatMul(w,b) }", jit=jit
+    )  # fmt: skip
+    assert is_sliced(rep) and all(f"own_{part} = " in rep.source for part in (0, 2))
+    long = [(2, 1, 700), (1, 2, 300), (1, 150, 20), (1, 700, 1)] if jit else []
+    for count, rows, past in ((1, 1, 0), (2, 1, 40), (1, 3, 11), (1, 4, 11), *long):
+        q, k, v = (normal(count, 4, rows, 64) for _ in range(3))
+        keys, values = normal(count, 4, past, 64), normal(count, 4, past, 64)
+        expected = attention(q, np.concatenate([keys, k], 2).swapaxes(2, 3), np.concatenate([values, v], 2))
+        check(rep, [q, k, v, keys, values], expected)
+
+
 def test_heads_that_lie_between_others() -> None:
     """As they do between a projection's reshape and transpose: nothing is copied for it."""
     shape, lead = "float[1,200,512]", "a=Constant<value_ints=[0,0,8,64]>() b=Constant<value_ints=[0,0,512]>()"

@@ -102,7 +102,7 @@ def _chain(steps: Sequence[Step], start: int, readers: dict[Tensor, set[int]]) -
 def _gemm(group: Group) -> Body | None:
     """The product that a group computes, unless its right operand is known to be large."""
     hint = group.members[0].hint if group.pool is None and group.prologue is None else None
-    if hint is None or not hint.tuned or len(hint.operands) != 2:
+    if hint is None or not hint.tuned:
         return None
     body: Body = hint.params["body"]
     if not isinstance(body.spec, Gemm) or body.spec.tile.dot is not None:
@@ -257,14 +257,16 @@ class _Slicer:
         spec, (m, n, k, a_row, a_col) = body.spec, body.dims[:5]
         assert isinstance(spec, Gemm)
         self.failed |= axes != body.batch + body.rows - 1 or m != self.rows
-        batch = [body.dims[6 + 3 * axis : 9 + 3 * axis] for axis in range(spec.batch_rank)]
-        left, right = hint.operands
-        self._found(left, [(extent, step) for extent, step, _ in batch], a_row)
-        self._found(right, [(extent, step * _packed(body)) for extent, _, step in batch], 0)
+        left, right, *own = hint.operands
+        batch = spec.axes(body.dims)
+        self._found(left, [(axis[0], axis[1]) for axis in batch], a_row)
+        self._found(right, [(axis[0], axis[2] * _packed(body)) for axis in batch], 0)
+        for tensor in own:
+            self._found(tensor, [(axis[0], axis[3]) for axis in batch], 0)
         single = replace(spec, batch_rank=0)
-        dims = single.dims(self.count, n, k, a_row, a_col)
+        dims = single.dims(self.count, n, k, a_row, a_col, b_line=body.dims[6] if own else 0)
         body = replace(body, spec=single, dims=dims, units=single.work_units(dims), unit_work=single.unit_work(dims), batch=0, rows=1)
-        return replace(hint, operands=(self.new.get(left, left), self.new.get(right, right)), params={"body": body})
+        return replace(hint, operands=tuple(self.new.get(t, t) for t in hint.operands), params={"body": body})
 
 
 def _spread(steps: Sequence[tuple[Dim | int, Dim | int | None]], axes: Sequence[Dim | int]) -> list[Dim | int] | None:

@@ -6,7 +6,8 @@ A matrix product `C = A @ B` becomes
     C      = Reduce(…, hint=Contraction("gemm", (A, packed), {"body": Body(Gemm(…), …)}))
 
 and is written by `onnx_numba.codegen.contraction`. Operands that are views (a transposed weight, the heads of an attention) are read
-through strides; any other virtual operand is stored. Contractions that stay loops lose their hint.
+through strides; any other virtual operand is stored. A kernel that only the run tells to be of few rows reads B as well as what is packed
+of it, of which there is nothing then. Contractions that stay loops lose their hint.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from onnx_numba.schedule.expand import linear, loads, root, unravel, view_checks
 from onnx_numba.target import Target
 from onnx_numba.templates.conv import Conv, conv_tile, pack_filters_source, reads_plainly, uses_little
 from onnx_numba.templates.depthwise import Depthwise, depthwise
-from onnx_numba.templates.gemm import Gemm, pack_b_source, packed_size
+from onnx_numba.templates.gemm import FEW_ROWS, Gemm, pack_b_source, packed_size
 from onnx_numba.templates.pixels import PixelConv, pixel_tile, saves
 
 Extent = Dim | int
@@ -48,8 +49,6 @@ LEAST_NARROW = 1 << 16
 """Elements from which a weight of fewer bits than float32 stays as it is: what the first caches hold is read as fast as it is converted."""
 MOST_ROWS = 40
 """Rows up to which it does where their number is known: of more, it is better spread to float32 once, while preparing."""
-FEW_ROWS = 3
-"""So few rows are not worth packing the right operand, unless that is done while preparing."""
 
 
 @record
@@ -158,24 +157,29 @@ class _Tuner:
         batch = tensor.shape[:-2]
         (m, n), k = tensor.shape[-2:], a_shape[-1]
         tile = self._tile(tensor.dtype, left.tensor.dtype, right.tensor.dtype, n if isinstance(n, int) else None)
-        # By its own count of rows: that it is the other operand's count of columns is checked only before the product.
-        packed, b_batch = self._packed(right, b_shape, b_strides, n, b_shape[-2], tile)
         a_batch = _broadcast_strides(a_strides[:-2], a_shape[:-2], batch)
-        b_batch = _broadcast_strides(b_batch, b_shape[:-2], batch)
+        b_batch = _broadcast_strides(_packed_steps(b_shape, b_strides), b_shape[:-2], batch)
         folded = _folded(batch, a_batch, b_batch, m, a_strides[-2])
         if folded is not None:
             (m, a_row), axes = folded, []
         else:
             a_row = a_strides[-2]
-            axes = [(x, s, t) for x, s, t in zip(batch, a_batch, b_batch, strict=True) if x != 1]
+            own = _broadcast_strides(b_strides[:-2], b_shape[:-2], batch)
+            axes = [(x, s, t, u) for x, s, t, u in zip(batch, a_batch, b_batch, own, strict=True) if x != 1]
         in_place = self.target.broadcasts and tile.dot is None
         spec = Gemm(tensor.dtype.name, tile, len(axes), in_place=in_place, columns=n if isinstance(n, int) else None)
         if fewer is not None:
             spec = spec.with_narrow(fewer.tensor.dtype.name, m)
-        dims = spec.dims(m, n, k, a_row, a_strides[-1], axes)
+        if not isinstance(m, int) and not _constant(hint.operands[1]):
+            spec = replace(spec, unpacked=_unpacked(spec, n, a_strides[-1], b_strides))
+        most, more = (-1, []) if spec.unpacked is None else (spec.unpacked_rows, [right.tensor])
+        # By its own count of rows: that it is the other operand's count of columns is checked only before the product.
+        packed = self._packed(right, b_shape, b_strides, n, b_shape[-2], tile, d.compare("lt", most, m) if more else 1)
+        b_line = b_strides[-2 if spec.unpacked == "rows" else -1]
+        dims = spec.dims(m, n, k, a_row, a_strides[-1], [axis if more else axis[:3] for axis in axes], b_line)
         rows = len(batch) + 1 if folded is not None else 1
         body = Body(spec, dims, spec.work_units(dims), spec.unit_work(dims), len(batch) + 1 - rows, rows)
-        return body, (left.tensor, packed), [*left.checks, *right.checks]
+        return body, (left.tensor, packed, *more), [*left.checks, *right.checks]
 
     def _narrow(self, tensor: Tensor, right: Tensor) -> View | None:
         """A weight as elements of fewer bits than float32, where it is of such and to read it takes longer than to convert it."""
@@ -195,23 +199,16 @@ class _Tuner:
         return byte_tile(self.target, left.name, right.name, columns)
 
     def _packed(
-        self, view: View, shape: Shape, strides: Shape, n: Extent, k: Extent, tile: Tile
-    ) -> tuple[Tensor, list[Extent]]:
-        """Packed matrices, and the stride in matrices along each batch axis of the operand."""
+        self, view: View, shape: Shape, strides: Shape, n: Extent, k: Extent, tile: Tile, wanted: Extent
+    ) -> Tensor:
+        """Packed matrices, if they are ``wanted``, which only the run may know."""
         kept = [(x, s) for x, s in zip(shape[:-2], strides[:-2], strict=True) if x != 1 and s != 0]
         count = d.product(x for x, _ in kept)
         dims = (n, k, strides[-2], strides[-1], *(v for axis in kept for v in axis))
         dtype = view.tensor.dtype if tile.dot is None else I32
         source = partial(pack_b_source, dtype=dtype.name, tile=tile, batch_rank=len(kept))
-        call = KernelCall(source, "pack", (view.tensor,), dims, count * d.ceildiv(n, tile.columns))
-        packed = self._kernel(("pack", view.tensor, tile, dims), dtype, packed_size(n, k, tile, count), call)
-        steps: list[Extent] = []
-        below: Extent = 1
-        for x, s in zip(reversed(shape[:-2]), reversed(strides[:-2]), strict=True):
-            real = x != 1 and s != 0
-            steps.append(below if real else 0)
-            below = below * x if real else below
-        return packed, steps[::-1]
+        call = KernelCall(source, "pack", (view.tensor,), dims, count * d.ceildiv(n, tile.columns) * wanted)
+        return self._kernel(("pack", view.tensor, tile, dims, wanted), dtype, packed_size(n, k, tile, count), call)
 
     # -- convolutions ------------------------------------------------------------------------------------------------
 
@@ -366,6 +363,26 @@ def _matrix(shape: Shape, strides: Shape, transposed: bool) -> tuple[Shape, Shap
     if not transposed:
         return shape, strides
     return (*shape[:-2], shape[-1], shape[-2]), (*strides[:-2], strides[-1], strides[-2])
+
+
+def _packed_steps(shape: Shape, strides: Shape) -> list[Extent]:
+    """The stride in packed matrices along each batch axis of an operand."""
+    steps: list[Extent] = []
+    below: Extent = 1
+    for x, s in zip(reversed(shape[:-2]), reversed(strides[:-2]), strict=True):
+        real = x != 1 and s != 0
+        steps.append(below if real else 0)
+        below = below * x if real else below
+    return steps[::-1]
+
+
+def _unpacked(spec: Gemm, n: Extent, a_col: Extent, b_strides: Shape) -> str | None:
+    """How a right operand lies that a few rows can read unpacked: by rows of whole panels, or by columns, as rows of the left one do."""
+    if spec.tile.dot is not None:
+        return None
+    if b_strides[-1] == 1 and isinstance(n, int) and n % spec.tile.columns == 0:
+        return "rows"
+    return "columns" if b_strides[-2] == 1 and a_col == 1 else None
 
 
 def _broadcast_strides(strides: Sequence[Extent], own: Shape, full: Shape) -> list[Extent]:

@@ -7,13 +7,15 @@ A work unit is one block of at most `Gemm.block_rows` × `Gemm.block_columns` el
 those take longer than `UNIT_WORK`, or of fewer columns where there are few rows; tiles and panels are shared out among units evenly.
 Inside, K goes in blocks of `Gemm.block_depth`; every element is the sum of its blocks in order, each block one chain of multiply-adds.
 This holds for full tiles, padded edges and single rows, so the bits of an element depend on nothing but its row of A, its column
-of B and K.
+of B and K, and on whether a few rows are multiplied by columns of B where these are.
 
 Bytes are multiplied as words of four along K, with sums in int32, which wrap; see `onnx_numba.native.dot`. B is packed as words. A is
 packed too, block by block and every row. Where bytes of A have to be flipped, what that adds to each column lies behind the panels of its
 matrix, with the other sign, and C starts from it.
 
-A weight that is of fewer bits in the model is packed as it is, see `Gemm.narrow`: a few rows take as long as it takes to read it.
+A weight that is of fewer bits in the model is packed as it is, see `Gemm.narrow`: a few rows take as long as it takes to read it. To pack
+what the run makes would take as long as to read it twice: if few rows meet it, and only the run knows, these read it unpacked, see
+`Gemm.unpacked`.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ NEAR = 1 << 16
 """Bytes of panels of B that a row of tiles goes through before the next one does, and one panel at least. Of shallow sums C is what takes
 the time: a row of tiles then writes kilobytes of each of its rows at a time. The products of 1024 queries and keys of 64 float32 take 3.65
 ms in place of 4.75."""
+FEW_ROWS = 3
+"""Rows that are not worth packing the right operand, unless that is done while preparing."""
 FEW_PANELS = 4
 """Panels of B that do not pay for packing rows of A, even such: for one of 64 columns that takes a third as long again."""
 ELEMENT_BYTES = {"f32": 4, "f64": 8, "i32": 4}
@@ -69,14 +73,16 @@ class Gemm:
         the worker's scratch, where it is spread to float32, if they are many; others convert it in registers.
     few : bool
         Whether rows are known never to fill a tile: what only full tiles need is left out.
+    unpacked : str, optional
+        How B lies where `unpacked_rows` or less read it from its own buffer: by ``rows``, which are whole panels, or by ``columns``.
     block_depth, row_tiles, column_panels : int
         Depth of a block of K, in words for bytes; tiles and panels along one block of C.
 
     Notes
     -----
-    Buffers of the kernel: A, packed B, C (unless ``in_scratch``), the bias (if there is one), then the epilogue's own from
-    `first_buffer` on. Dims are those of `dims`, then the epilogue's own from `first_dim` on. C is contiguous. A must have no axis of
-    stride 0 but batch dims.
+    Buffers of the kernel: A, packed B, B (if it may be read ``unpacked``), C (unless ``in_scratch``), the bias (if there is one), then the
+    epilogue's own from `first_buffer` on. Dims are those of `dims`, then the epilogue's own from `first_dim` on. C is contiguous. A must
+    have no axis of stride 0 but batch dims.
     """
 
     dtype: str
@@ -88,6 +94,7 @@ class Gemm:
     columns: int | None = None
     narrow: str | None = None
     few: bool = False
+    unpacked: str | None = None
     block_depth: int = 256
     row_tiles: int = 8
     column_panels: int = 16
@@ -138,12 +145,26 @@ class Gemm:
     @property
     def first_buffer(self) -> int:
         """Index of the epilogue's first buffer."""
-        return 2 + (not self.in_scratch) + self.bias
+        return 2 + (self.unpacked is not None) + (not self.in_scratch) + self.bias
 
     @property
     def first_dim(self) -> int:
         """Index of the epilogue's first dim."""
-        return 6 + 3 * self.batch_rank
+        return self.axis(self.batch_rank)
+
+    def axis(self, number: int) -> int:
+        """Index of the first dim of a batch axis."""
+        more = int(self.unpacked is not None)
+        return 6 + more + (3 + more) * number
+
+    def axes(self, dims: Sequence[Extent]) -> list[Sequence[Extent]]:
+        """What the kernel's dims say of each batch axis."""
+        return [dims[self.axis(k) : self.axis(k + 1)] for k in range(self.batch_rank)]
+
+    @property
+    def unpacked_rows(self) -> int:
+        """Rows that read B where it is, at most: never a tile of them."""
+        return min(FEW_ROWS, 3 * self.tile.rows // 4)
 
     def scratch_bytes(self, dims: Sequence[Extent]) -> int:
         """Bytes of scratch that every worker needs, whatever the kernel's dims."""
@@ -159,13 +180,15 @@ class Gemm:
         return elements * ELEMENT_BYTES[self.dtype]
 
     def dims(
-        self, m: Extent, n: Extent, k: Extent, a_row: Extent, a_col: Extent, axes: Sequence[Sequence[Extent]] = ()
+        self, m: Extent, n: Extent, k: Extent, a_row: Extent, a_col: Extent, axes: Sequence[Sequence[Extent]] = (), b_line: Extent = 0
     ) -> tuple[Extent, ...]:  # fmt: skip
         """The kernel's dims: M, N, K, strides of A along M and K, the number of blocks of rows, and what there is of each batch dim.
 
         Of those, outermost first: its extent, the stride of A in elements and the stride of B in packed matrices (0 where it is broadcast).
+        If B may be read ``unpacked``, there are its stride from row to row, or column to column, before them, and in each its own stride.
         """
-        return (m, n, k, a_row, a_col, ceildiv(m, self.unit_rows(n, k)), *(x for axis in axes for x in axis))
+        line = [] if self.unpacked is None else [b_line]
+        return (m, n, k, a_row, a_col, ceildiv(m, self.unit_rows(n, k)), *line, *(x for axis in axes for x in axis))
 
     def row_work(self, n: Extent, k: Extent) -> Extent:
         """Multiply-adds of one row of a unit, of words for bytes."""
@@ -180,7 +203,7 @@ class Gemm:
 
     def work_units(self, dims: Sequence[Extent]) -> Extent:
         """The number of work units, of the kernel's dims: matrices, blocks of columns, blocks of rows, which read the same part of B."""
-        batch = product(dims[6 + 3 * axis] for axis in range(self.batch_rank))
+        batch = product(extent for extent, *_ in self.axes(dims))
         return batch * dims[5] * self._column_blocks(*dims[:3])
 
     @property
@@ -335,6 +358,7 @@ def gemm_source(name: str, gemm: Gemm, epilogue: Epilogue = no_epilogue) -> str:
 def {name}(ctx, bufs, dims, lo, hi):
 {indent(_arguments(gemm), 1)}
     packed = {t}_scratch(ctx, 0)
+{indent(_few(gemm), 1)}
     column_blocks = udiv(n + {gemm.block_columns - 1}, {gemm.block_columns})
     if m <= {gemm.few_rows}:
         column_blocks = max(column_blocks, min(udiv(n, {gemm.fewest_columns}), udiv(m * n * k, {UNIT_WORK})))
@@ -346,7 +370,8 @@ def {name}(ctx, bufs, dims, lo, hi):
 {indent(_locate(gemm), 2)}
 {indent(_start(gemm), 2)}
 {indent(_tiled(gemm), 2)}
-        for k0 in range(0, k, {gemm.block_depth}):
+{indent(_dots(gemm), 2)}
+        for k0 in range({"done" if gemm.unpacked == "columns" else "0"}, k, {gemm.block_depth}):
             depth = min({gemm.block_depth}, k - k0)
             keep = {1 if gemm.bias or gemm.starts else "k0"}
             source = {gemm.left}_at(left, k0 * {BYTES if tile.dot else 1} * a_col)
@@ -360,12 +385,39 @@ def {name}(ctx, bufs, dims, lo, hi):
 def _arguments(gemm: Gemm) -> list[str]:
     t = gemm.dtype
     lines = [f"a = {gemm.left}_p(bufs, 0)", f"b = {gemm.right}_p(bufs, 1)"]
+    if gemm.unpacked:
+        lines += [f"own = {t}_p(bufs, 2)", "own_line = dims[6]"]
     if not gemm.in_scratch:
-        lines.append(f"c = {t}_p(bufs, 2)")
+        lines.append(f"c = {t}_p(bufs, {gemm.first_buffer - gemm.bias - 1})")
     if gemm.bias:
         lines.append(f"bias = {t}_p(bufs, {gemm.first_buffer - 1})")
     lines += [f"{v} = dims[{i}]" for i, v in enumerate(("m", "n", "k", "a_row", "a_col", "row_blocks"))]
     return lines + (["bytes = k", f"k = udiv(bytes + {BYTES - 1}, {BYTES})"] if gemm.tile.dot else [])
+
+
+def _few(gemm: Gemm) -> list[str]:
+    """How far apart columns and rows of panels are, where they may be those of B itself; how much of K is done without panels."""
+    if gemm.unpacked is None:
+        return []
+    lines = [f"few = m <= {gemm.unpacked_rows}"]
+    if gemm.unpacked == "columns":
+        return [*lines, "done = k if few else 0"]
+    return [*lines, "across = 1 if few else k", f"line = own_line if few else {gemm.tile.columns}"]
+
+
+def _dots(gemm: Gemm) -> list[str]:
+    """A few rows times columns of B, each of which is one line of memory."""
+    t = gemm.dtype
+    return [] if gemm.unpacked != "columns" else f"""\
+if few:
+    for i in range(rows):
+        row = {t}_at(left, i * a_row)
+        for j in range(columns):
+            column = {t}_at(own, own_start + j * own_line)
+            total = {t}(0.0)
+            for q in range(k):
+                total = acc_add(total, row[q] * column[q])
+            block[i * pitch + j] = total""".splitlines()
 
 
 def _locate(gemm: Gemm) -> list[str]:
@@ -383,18 +435,23 @@ def _locate(gemm: Gemm) -> list[str]:
         "a_start = i0 * a_row",
         "b_start = j0 * k",
     ]
+    if gemm.unpacked:
+        lines.append("own_start = j0" + (" * own_line" if gemm.unpacked == "columns" else ""))
     if gemm.batch_rank:
         lines.append("index = batch")
     for d in reversed(range(gemm.batch_rank)):
-        extent = 6 + 3 * d
+        extent = gemm.axis(d)
         lines += [
             f"outer = udiv(index, dims[{extent}])",
             f"index -= outer * dims[{extent}]",
             f"a_start += index * dims[{extent + 1}]",
             f"b_start += index * dims[{extent + 2}] * matrix_size",
+            *([f"own_start += index * dims[{extent + 3}]"] if gemm.unpacked else []),
             "index = outer",
         ]
     lines += [f"left = {gemm.left}_at(a, a_start)", f"right = {gemm.right}_at(b, b_start)"]
+    if gemm.unpacked == "rows":
+        lines += ["if few:", f"    right = {t}_at(own, own_start)"]
     if gemm.in_scratch:
         offset = gemm.block_rows * gemm.block_depth * gemm.tile.left_words * ELEMENT_BYTES[t]
         return lines + [f"block = {t}_scratch(ctx, {offset})", f"pitch = {gemm.block_columns}"]
@@ -525,6 +582,7 @@ def _last_rows(gemm: Gemm) -> list[str]:
     lines = ["first = min(tiled, rows)"]
     multiply = f"gemm_tile_{gemm.narrow}" if gemm.narrow else "gemm_tile"
     row, a_row, a_k = f"{t}_at(source, i * a_row)", "a_row", "a_col"
+    across, line = ("across", "line") if gemm.unpacked == "rows" else ("k", str(width))
     if gemm.tile.dot:
         place = f"i32_at(packed, i * {times('depth', gemm.tile.left_words)})"
         row, a_row, a_k = place, "depth", "1"
@@ -540,10 +598,10 @@ def _last_rows(gemm: Gemm) -> list[str]:
 last = rows - urem(rows - first, {rows})
 if first < last:
     for j in range(0, columns, {step}):
-        strip = {gemm.right}_at(right, j * k + k0 * {width})
+        strip = {gemm.right}_at(right, j * {across} + k0 * {line})
         for i in range(first, last, {rows}):
             row = {row}
             place = {t}_at(block, i * pitch + j)
-            {multiply}({literals}, keep, row, {a_row}, {a_k}, strip, {width} * k, {width}, place, pitch, {rows}, columns - j, depth)
+            {multiply}({literals}, keep, row, {a_row}, {a_k}, strip, {width} * {across}, {line}, place, pitch, {rows}, columns - j, depth)
 first = last""".splitlines()
     return lines
