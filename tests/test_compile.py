@@ -105,6 +105,18 @@ def turns(ctx, bufs, dims, lo, hi):
                 out[t * 32 + j * 16 + i] = x[t * 32 + j * 16 + i] * cos[t * 16 + i] + select(first, -other, other)
     return 0
 
+def found(ctx, bufs, dims, lo, hi):
+    at = i32_p(bufs, 0)
+    x = f32_p(bufs, 1)
+    out = f32_p(bufs, 2)
+    for i in range(lo, hi):
+        apart()
+        value = f32(0.0)
+        if i32(0) <= at[i]:
+            value = x[i64(at[i])]
+        out[i] = value * f32(2.0)
+    return 0
+
 def status(ctx, bufs, dims, lo, hi):
     for i in range(lo, hi):
         if dims[i] < 0:
@@ -118,7 +130,7 @@ def total(values, count):
     return s
 """
 SIGNATURES = {"total": "int64(int64*, int64)"}
-NAMES = ("tile", "flags", "waves", "gates", "walk", "turns", "status", "total")
+NAMES = ("tile", "flags", "waves", "gates", "walk", "turns", "found", "status", "total")
 DIGESTS = {name: hashlib.sha256((KERNELS + name).encode()).hexdigest() for name in NAMES}
 KERNEL_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
@@ -265,6 +277,14 @@ def test_a_loop_whose_arrays_lie_apart_does_not_compare_where_they_are(library, 
     np.testing.assert_array_equal(out[[0, 89, 360, 449]], np.linspace(-3, 3, 450, dtype="f4")[[0, 89, 360, 449]])
     expected = np.tanh(x[:90].astype("f8")) + x[90:].astype("f8") * y.astype("f8").reshape(5, 90)
     np.testing.assert_allclose(out.reshape(5, 90)[1:4], expected[1:4], 1e-5, 1e-6)
+
+
+def test_what_a_loop_reads_under_a_condition_lies_apart_too(library):
+    made = str(optimised("found", Target(TARGETS["x86-64"].triple, "x86-64-v4", LEVELS["x86-64-v4"])))
+    assert "masked.gather" in made and "vector.memcheck" not in made
+    at, x, out = np.array([3, -1, 0] * 11, "i4"), np.linspace(-3, 3, 4, dtype="f4"), np.zeros(33, "f4")
+    assert call(library.address(symbol_of(DIGESTS["found"])), [at, x, out], [], 1, 33) == 0
+    np.testing.assert_array_equal(out, [0, *np.tile([6, 0, -6], 11)[1:]])
 
 
 def test_a_loop_of_one_vector_is_not_written_out(library):

@@ -18,7 +18,7 @@ import functools
 import gc
 import inspect
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -355,6 +355,7 @@ class _Lower(lowering.Lower):
     _hints: tuple[tuple[str, int], ...] = ()
     _said: tuple[Any, ...] = ()
     _masked: int = 0
+    _blocks: Sequence[tuple[llvm_ir.Block, int]] = ()  # since something was said, and how many LLVM had by then
 
     def alloca_lltype(self, name: str, lltype: Any, datamodel: Any = None) -> Any:
         # numba has LLVM parse a module for the size of each variable, to describe it to debuggers.
@@ -362,7 +363,8 @@ class _Lower(lowering.Lower):
 
     def pre_block(self, block: Any) -> None:
         super().pre_block(block)
-        self._block = self.builder.block, len(self.function.blocks)  # calls within it make LLVM's blocks more
+        here = self.builder.block, len(self.function.blocks)
+        self._blocks = [*self._blocks, here] if self._hints or self._said or self._masked else [here]
 
     def lower_inst(self, inst: Any) -> None:
         super().lower_inst(inst)
@@ -414,8 +416,8 @@ class _Lower(lowering.Lower):
 
     def _mark(self, name: str, mark: Any, *kinds: Any) -> None:
         """Put metadata on what the loop loads or stores of elements; anything else is a local variable of numba's."""
-        first, others = self._block
-        for block in [first, *self.function.blocks[others:]]:
+        blocks = [block for block, _ in self._blocks]
+        for block in [*blocks, *self.function.blocks[self._blocks[0][1] :]]:  # calls make LLVM's blocks more
             for made in block.instructions:
                 if isinstance(made, kinds) and isinstance(made.operands[-1], llvm_ir.GEPInstr):
                     made.set_metadata(name, mark)
