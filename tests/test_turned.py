@@ -9,12 +9,15 @@ import pytest
 from onnx import helper, parser
 
 from onnx_numba import backend
+from onnx_numba.codegen.rests import VECTORS
 from onnx_numba.codegen.turned import FEWER, LONGEST, LONGEST_COSTLY, MANY, SHORTEST
 from onnx_numba.errors import ExecutionError
+from onnx_numba.target import host_target
 
 Array = np.ndarray[Any, Any]
 HEAD = '<ir_version: 10, opset_import: ["" : 21]>\n'
 RANDOM = np.random.default_rng(4)
+LONGEST_SOFTMAX = VECTORS * host_target().lanes - 1 if host_target().masks else LONGEST_COSTLY
 BOTH = pytest.mark.parametrize("jit", [True, False], ids=["compiled", "interpreted"])
 
 
@@ -138,8 +141,11 @@ def test_threads_make_no_difference() -> None:
     ("text", "expected"),
     [
         (f"g (float[N,{SHORTEST - 1}] x) => (y) {{ y=Softmax<axis=-1>(x) }}", False),
-        (f"g (float[N,{LONGEST_COSTLY}] x) => (y) {{ y=Softmax<axis=-1>(x) }}", True),
-        (f"g (float[N,{LONGEST_COSTLY + 1}] x) => (y) {{ y=Softmax<axis=-1>(x) }}", False),
+        (f"g (float[N,{LONGEST_SOFTMAX}] x) => (y) {{ y=Softmax<axis=-1>(x) }}", True),
+        (f"g (float[N,{LONGEST_SOFTMAX + 1}] x) => (y) {{ y=Softmax<axis=-1>(x) }}", False),
+        (f"g (float[N,{LONGEST_COSTLY}] x) => (y) {{ y=LogSoftmax<axis=-1>(x) }}", True),  # with a logarithm for each row
+        (f"g (float[N,{LONGEST_COSTLY + 1}] x) => (y) {{ y=LogSoftmax<axis=-1>(x) }}", False),
+        (f"g (float16[N,{LONGEST_COSTLY}] x) => (y) {{ y=Softmax<axis=-1>(x) }}", True),
         (f"g (float[N,{LONGEST}] x) => (y) {{ y=LpNormalization(x) }}", True),
         (f"g (float[N,{LONGEST + 1}] x) => (y) {{ y=LpNormalization(x) }}", False),
         ("g (float[3,10] x) => (y) { y=Softmax<axis=-1>(x) }", False),  # few rows

@@ -60,7 +60,7 @@ def _writer(group: Group, emitter: Emitter, target: Target) -> GroupWriter:
         return TileWriter(in_tiles(group, across, moves_across(group, across), emitter.written), emitter, target)
     if by_columns(group):
         return ColumnWriter(group, emitter, target)
-    if turns(group):
+    if turns(group, target):
         return TurnedWriter(group, emitter, target)
     return RowWriter(side_by_side(in_two_sweeps(group)), emitter, target)
 

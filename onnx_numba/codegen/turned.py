@@ -38,12 +38,14 @@ from dataclasses import replace
 from onnx_numba.codegen import keep
 from onnx_numba.codegen.columns import ColumnWriter
 from onnx_numba.codegen.emitter import LITERAL_LIMIT, Emitter
+from onnx_numba.codegen.rests import VECTORS
 from onnx_numba.codegen.rows import grain_of
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.expr import Flat, Load
 from onnx_numba.ir.loop import Tensor
+from onnx_numba.ir.types import F32
 from onnx_numba.native.transpose import square_lanes
 from onnx_numba.schedule.domain import coefficient, rewrite
 from onnx_numba.schedule.expand import HEAVY, cost, loads
@@ -57,7 +59,9 @@ VECTOR = 16
 """Rows of the longest vectors."""
 SHORTEST, LONGEST, LONGEST_COSTLY = 9, LITERAL_LIMIT, 100
 """Elements of a row. LLVM takes several rows of fewer at a time by itself. Of more it makes vectors along the row, and does well unless a
-costly function is left to be computed element by element."""
+costly function is left to be computed element by element. Where masks leave none (`onnx_numba.codegen.rests`) it does well as soon as there
+is a block of whole vectors, if no costly function of one number for a row remains, as of LogSoftmax the logarithm: memory is then read and
+written all the while. The softmax of 5,000 rows of 100 takes 290 µs in place of 380. 16-bit elements take longer under masks."""
 COSTLY = 8
 """Simple operations of such a function."""
 SQUARE = 8
@@ -66,12 +70,12 @@ MOST = 4
 """Tensors that a kernel turns at most."""
 
 
-def turns(group: Group) -> bool:
+def turns(group: Group, target: Target) -> bool:
     """Whether a normalised group's rows are such that many at a time pay, and all that it reads and writes can be turned."""
     if len(group.rvars) != 1 or not group.pvars:
         return False
     (along,), across = group.rvars, group.pvars[-1]
-    if not isinstance(along.extent, int) or not SHORTEST <= along.extent <= _longest(group, along):
+    if not isinstance(along.extent, int) or not SHORTEST <= along.extent <= _longest(group, along, target):
         return False
     if isinstance(across.extent, int) and across.extent < LITERAL_LIMIT:
         return False
@@ -108,9 +112,13 @@ def _needed(members: Sequence[Member], group: Group) -> list[Member]:
     return list(found)
 
 
-def _longest(group: Group, along: Sym) -> int:
-    costly = any(isinstance(n, e.Op) and HEAVY.get(n.name, 1) >= COSTLY and keep.depends(n, {along}) for n in _nodes(group.members))
-    return LONGEST_COSTLY if costly else LONGEST
+def _longest(group: Group, along: Sym, target: Target) -> int:
+    costly = [n for n in _nodes(group.members) if isinstance(n, e.Op) and HEAVY.get(n.name, 1) >= COSTLY]
+    inner = [n for n in costly if keep.depends(n, {along})]
+    if not inner:
+        return LONGEST
+    words = all(m.target.dtype.size >= F32.size for m in stored_inside(group))
+    return VECTORS * target.lanes - 1 if target.masks and words and len(inner) == len(costly) else LONGEST_COSTLY
 
 
 def _nodes(members: Sequence[Member]) -> list[e.Expr]:
