@@ -12,7 +12,7 @@ from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.characters import text_of
 from onnx_numba.ops.common import MS
 from onnx_numba.ops.registry import op
-from onnx_numba.ops.settle import checked_index, strings_too, unflatten, wrap_axis
+from onnx_numba.ops.settle import checked_index, strings_too, wrap_axis
 from onnx_numba.templates.index import count_true, find_true
 
 Extent = Dim | int
@@ -92,9 +92,8 @@ def true_positions(b: Builder, mask: Tensor) -> Tensor:
     """The positions at which a 1-d boolean tensor holds."""
     if mask.rank != 1:
         b.fail(f"a condition of rank 1 is expected, one of rank {mask.rank} came")
-    (count,) = b.template(count_true, [mask], [(I64, (1,))], dims=mask.shape)
-    (found,) = b.dims(count)
-    return b.template(find_true, [mask], [(I64, (found,))], dims=mask.shape)[0]
+    positions = _true_indices(b, mask)
+    return b.reshape(positions, positions.shape[1:])
 
 
 @op("NonZero", since=9, reviewed=13)
@@ -109,17 +108,13 @@ def non_zero(b: Builder, x: Tensor | Object) -> Tensor:
 
 def _true_indices(b: Builder, x: Tensor) -> Tensor:
     """The indices of elements that are true, a row per axis."""
-    mask = b.reshape(x, (x.size,))
-    positions = true_positions(b, mask)
-
-    def element(axis: Dim, k: Dim) -> Expr:
-        index = unflatten(e.as_index(positions[(k,)]), x.shape)
-        result = e.lit(0, I64)
-        for a in range(x.rank - 1, -1, -1):
-            result = e.where(e.eq(e.dimval(axis), a), e.dimval(index[a]), result)  # type: ignore[assignment]
-        return result
-
-    return b.compute((x.rank, positions.shape[0]), element, I64)
+    (count,) = b.template(count_true, [b.reshape(x, (x.size,))], [(I64, (1,))], dims=(x.size,))
+    (found,) = b.dims(count)
+    if x.rank == 0:
+        return b.full((0, found), 0, I64)
+    rank = max((k for k, extent in enumerate(x.shape) if extent != 1), default=0) + 1
+    constants = {"RANK": rank, "MORE": x.rank - rank}
+    return b.template(find_true, [x], [(I64, (x.rank, found))], dims=(*x.shape[:rank], found), constants=constants)[0]
 
 
 @op("Compress", since=9, reviewed=28)

@@ -22,14 +22,43 @@ def count_true(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
 
 
 def find_true(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
-    """The positions at which a mask holds."""
+    """The positions at which a mask of ``RANK`` axes holds: a row for each of these, of ``dims[RANK]`` numbers, and ``MORE`` rows of zeros.
+
+    Every position is written down and, where the mask does not hold, written over by the next, up to the last that holds: whether one does
+    no processor foresees.
+    """
     mask = bool_p(bufs, 0)
     out = i64_p(bufs, 1)
-    found = 0
-    for k in range(dims[0]):
-        if mask[k]:
-            out[found] = k
-            found += 1
+    count = dims[RANK]
+    length = dims[RANK - 1]
+    at = i64_local(RANK)
+    end = length
+    for axis in range(RANK - 1):
+        end *= dims[axis]
+        at[axis] = 0
+    while end > 0 and not mask[end - 1]:
+        end -= 1
+    last = i64_at(out, (RANK - 1) * count)
+    found = i64(0)
+    for start in range(0, end, max(length, 1)):
+        line = bool_at(mask, start)
+        before = found
+        for k in range(min(length, end - start)):
+            last[found] = k
+            found += i64(1) if line[k] else i64(0)
+        for axis in range(RANK - 1):
+            row = i64_at(out, axis * count)
+            for n in range(before, found):
+                row[n] = at[axis]
+        axis = RANK - 2
+        while axis >= 0:
+            at[axis] += 1
+            if at[axis] < dims[axis]:
+                break
+            at[axis] = 0
+            axis -= 1
+    for k in range(RANK * count, (RANK + MORE) * count):
+        out[k] = 0
     return 0
 
 
