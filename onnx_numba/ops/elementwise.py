@@ -135,7 +135,7 @@ def mod(b: Builder, x: Tensor, y: Tensor, *, fmod: int) -> Tensor:
 @op("Pow", since=7, reviewed=15)
 def power(b: Builder, x: Tensor, y: Tensor) -> Tensor:
     """The power; the result has the type of the base, whatever that of the exponent."""
-    return b.map(lambda v, w: _power(v, w, x.dtype), x, y)
+    return b.map(lambda v, w: power_of(v, w, x.dtype), x, y)
 
 
 @op("Pow", since=1)
@@ -144,7 +144,8 @@ def power_1(b: Builder, x: Tensor, y: Tensor, *, axis: int | None = None, broadc
     return power(b, x, legacy_align(b, x, y, axis, broadcast))
 
 
-def _power(v: Expr, w: Expr, dtype: DType) -> Expr:
+def power_of(v: Expr, w: Expr, dtype: DType) -> Expr:
+    """A value to the power of another, as an element of ``dtype``, which is the first's type in memory."""
     if isinstance(w, e.Lit) and float(w.value) == 2:
         return v * v
     if v.dtype.is_int and w.dtype.is_int:

@@ -13,6 +13,7 @@ from onnx_numba.ir.expr import Expr, where
 from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import F32, F64, I64
 from onnx_numba.ops.builder import Builder
+from onnx_numba.ops.elementwise import power_of
 from onnx_numba.ops.ml_linear import ML, rows
 from onnx_numba.ops.ml_scores import check_transform, labels_of, logistic, probit, transformed
 from onnx_numba.ops.product import product
@@ -39,7 +40,7 @@ def _kernel(b: Builder, x: Tensor, vectors: Array, kind: str, parameters: Floats
     dots = product(b, x, b.weight(np.ascontiguousarray(vectors.T)))
     scalar: dict[str, Callable[[Expr], Expr]] = {
         "LINEAR": lambda v: v + offset,
-        "POLY": lambda v: e.binary("pow", gamma * v + coef0, degree),
+        "POLY": lambda v: power_of(gamma * v + coef0, e.lit(degree, F32), F32),
         "SIGMOID": lambda v: e.unary("tanh", gamma * v + coef0),
     }
     if kind not in scalar:

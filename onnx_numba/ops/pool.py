@@ -17,6 +17,7 @@ from onnx_numba.ir.loop import Tensor
 from onnx_numba.ir.types import DTYPES, I64, DType
 from onnx_numba.ops.builder import Builder
 from onnx_numba.ops.dequantised import dequantised, grows, made_of
+from onnx_numba.ops.elementwise import power_of
 from onnx_numba.ops.registry import op
 from onnx_numba.ops.scatter import scatter_flat
 from onnx_numba.ops.settle import elements, flat_index, natural_index, settle, unflatten
@@ -188,7 +189,7 @@ def _power(value: Expr, p: float) -> Expr:
     if p == 2:
         return value * value
     magnitude = e.unary("abs", value)
-    return magnitude if p == 1 else e.binary("pow", magnitude, float(p))
+    return magnitude if p == 1 else power_of(magnitude, e.lit(float(p), magnitude.dtype), magnitude.dtype)
 
 
 @op("LpPool", since=1, reviewed=22)
