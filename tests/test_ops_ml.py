@@ -231,3 +231,14 @@ def test_support_vectors_agree_with_onnxruntime(kernel: str, probabilities: bool
         rho=numbers(3), classlabels_ints=[0, 1, 2], **chances, **shared,
     )  # fmt: skip
     check(many, onnxruntime_outputs(many), rtol=1e-3, atol=1e-4, interpreted=False)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 50, 64, 65])
+def test_keys_are_found_whatever_their_number(count: int) -> None:
+    keys = np.unique(np.random.default_rng(count).standard_normal(4 * count).astype(np.float32))[:count]
+    x = np.concatenate([keys, keys + np.float32(1e-3), [np.nan, -np.inf, np.inf, -0.0], keys[::-1]]).astype(np.float32)
+    given = {"keys_floats": keys.tolist(), "values_int64s": list(range(count)), "default_int64": -3}
+    expected = [keys.tolist().index(v) if v in keys else -3 for v in x]
+    for jit in (True, False):
+        (labels,) = backend.prepare(model(ml("LabelEncoder", 2, [x], **given), True), jit=jit).run([x])
+        np.testing.assert_array_equal(labels, expected)
