@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -19,19 +19,17 @@ Params = Mapping[str, Any]
 def string_from_numbers(params: Params, x: Array) -> tuple[Array]:
     """Numbers as text: floats by the shortest digits that identify them, as the standard's tests have it."""
     dtype = dtype_of(x.dtype)
-    return (_each(_text, x if dtype is None or dtype.package == "np" else x.astype(DTYPES[dtype.compute].numpy)),)
+    x = x if dtype is None or dtype.package == "np" else x.astype(DTYPES[dtype.compute].numpy)
+    flat = x.reshape(-1)
+    # Python's own numbers are written faster, but a float of its own has as many digits as float64 needs.
+    narrow = x.dtype.kind == "f" and x.dtype != np.float64
+    texts = list(map(str, flat if narrow else flat.astype(np.int8).tolist() if x.dtype.kind == "b" else flat.tolist()))
+    if x.dtype.kind == "f" and not np.isfinite(flat).all():
+        texts = [_NOT_FINITE.get(text, text) for text in texts]
+    return (_objects(texts, x.shape),)
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, (bool, np.bool_)):
-        return "1" if value else "0"
-    if isinstance(value, (int, np.integer)):
-        return str(int(value))
-    if np.isnan(value):
-        return "NaN"
-    if np.isinf(value):
-        return "INF" if value > 0 else "-INF"
-    return str(value)
+_NOT_FINITE = {"nan": "NaN", "inf": "INF", "-inf": "-INF"}
 
 
 def string_to_numbers(params: Params, x: Array) -> tuple[Array]:
@@ -92,11 +90,11 @@ def _truth(text: str) -> bool:
     return _real(text) != 0 if named is None else named
 
 
-def _each(function: Callable[[Any], Any], x: Array) -> Array:
-    """An object array of ``function(element)``."""
-    result = np.empty(x.size, object)
-    result[:] = list(map(function, x.reshape(-1)))
-    return result.reshape(x.shape)
+def _objects(items: Sequence[Any], shape: tuple[int, ...]) -> Array:
+    """An object array of the items."""
+    result = np.empty(len(items), object)
+    result[:] = items
+    return result.reshape(shape)
 
 
 def string_concat(params: Params, x: Array, y: Array) -> tuple[Array]:
@@ -119,7 +117,8 @@ def string_split(params: Params, x: Array) -> tuple[Array]:
 def regex_full_match(params: Params, x: Array) -> tuple[Array]:
     """Whether all of a string matches the pattern."""
     pattern = compiled(params["pattern"])
-    return (np.asarray(_each(lambda text: pattern.fullmatch(text) is not None, x), np.bool_),)
+    found = [pattern.fullmatch(text) is not None for text in x.reshape(-1).tolist()]
+    return (np.array(found, np.bool_).reshape(x.shape),)
 
 
 @factory

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 LANES = 1024
-"""Lanes that go side by side: as many running results stay in the first cache. Of 256, bursts of a kilobyte from every row, 500 rows of 1,000
-float32 take 200 µs, of 1,024 they take 150."""
+"""Lanes that go side by side: as many running results stay in the first cache. Of 256, bursts of a kilobyte from every row, 500 rows of
+1,000 float32 take 200 µs, of 1,024 they take 150."""
 
 
 def running(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
