@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import onnx
 import pytest
@@ -9,7 +11,8 @@ from node_cases import CASES, value
 from onnx import TensorProto, helper, parser
 
 from onnx_numba import backend
-from onnx_numba.runtime.hosts_random import _passed
+from onnx_numba.runtime import hosts_random
+from onnx_numba.runtime.hosts_random import _free, _passed
 
 N = 20_000
 
@@ -54,9 +57,14 @@ def test_a_seed_repeats_and_no_seed_does_not() -> None:
     assert (free.run(p).y != free.run(p).y).any()
 
 
-@pytest.mark.parametrize("op", ["RandomNormal<shape = [20000], mean = 2.0, scale = 3.0>()", "RandomUniform<shape = [20000]>()"])
-def test_moments(op: str) -> None:
-    drawn = backend.prepare(parser.parse_model(f'<ir_version: 10, opset_import: ["" : 22]> r () => (float[n] y) {{ y = {op} }}')).run([]).y
+@pytest.mark.parametrize("kind", ["float", "double", "float16"])
+@pytest.mark.parametrize("op", ["RandomNormal<shape = [20000], mean = 2.0, scale = 3.0, D>()", "RandomUniform<shape = [20000], D>()"])
+def test_moments(op: str, kind: str) -> None:
+    number = {"float": TensorProto.FLOAT, "double": TensorProto.DOUBLE, "float16": TensorProto.FLOAT16}[kind]
+    text = f'<ir_version: 10, opset_import: ["" : 22]> r () => ({kind}[n] y) {{ y = {op.replace("D", f"dtype = {number}")} }}'
+    drawn = backend.prepare(parser.parse_model(text)).run([]).y
+    assert drawn.dtype == helper.tensor_dtype_to_np_dtype(number)
+    drawn = drawn.astype(np.float64)
     mean, deviation = (2.0, 3.0) if "Normal" in op else (0.5, 12**-0.5)
     assert abs(drawn.mean() - mean) <= 6 * deviation / N**0.5
     assert drawn.std() == pytest.approx(deviation, rel=0.05)
@@ -76,8 +84,17 @@ def test_loop16_seq_none() -> None:
     assert isinstance(case.model, onnx.ModelProto)
 
 
+def test_a_forked_child_draws_other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = _free()
+    assert _free() is parent
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert _free() is not parent
+    monkeypatch.undo()
+    _free()
+
+
 @pytest.mark.parametrize("seed", ["", ", seed = 3.0"])
-def test_multinomial_draws_classes_by_their_probabilities(seed):
+def test_multinomial_draws_classes_by_their_probabilities(seed, monkeypatch):
     text = f"""<ir_version: 10, opset_import: ["" : 22]>
         draws (float[2, 5] x) => (int32[2, N] y) {{ y = Multinomial<sample_size = {N}{seed}>(x) }}"""
     chances = np.array([[0.1, 0.0, 0.2, 0.7, 0.0], [0.0, 1.0, 0.0, 0.0, 0.0]], np.float32)
@@ -86,6 +103,8 @@ def test_multinomial_draws_classes_by_their_probabilities(seed):
     rep = backend.prepare(parser.parse_model(text))
     (first,), (second,) = rep.run([scores]), rep.run([scores])
     assert first.shape == (2, N) and first.dtype == np.int32
+    monkeypatch.setattr(hosts_random, "FEW_ROWS", 0)
+    assert not seed or (rep.run([scores])[0] == first).all()
     assert (first == second).all() == bool(seed)
     for row, wanted in zip(first, chances, strict=True):
         np.testing.assert_allclose(np.bincount(row, minlength=5) / N, wanted, atol=0.02)
