@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from onnx_numba.native.integer import iadd, iand, imul, ior, isub, shl, shr
-from onnx_numba.native.polynomial import F64, polynomial, table, through_f64
+from onnx_numba.native.polynomial import F64, polynomial, table
 from onnx_numba.native.registry import Record, function, overloaded
 from onnx_numba.native.scalar import abs_, bits_of, copysign, f32, f64, float_of, fma, i64, select, sqrt, u64
 
@@ -354,7 +354,63 @@ def _acos(x: Any) -> Any:
     return select(outer, select(x > _ZERO, double, _PI - (double - _PI_LOW)), inner)
 
 
+# ---- the same for float32, in float64 with less of everything
+
+# 2**-36 and 2**-35, as above
+_asin_curve_f32 = polynomial(
+    np.float64, 0.16666667180194658, 0.07499948902324885, 0.044659971080349546, 0.03011253685394821, 0.02460464968395209,
+    0.007509642203982711, 0.034646147972792855,
+)  # fmt: skip
+_atan_curve_f32 = polynomial(
+    np.float64, -0.3333333249914479, 0.19999903909066188, -0.14282007775283487, 0.11044691716933572, -0.0847626937415758,
+    0.047440482997393646,
+)  # fmt: skip
+_HALF_F32 = np.float32(0.5)
+
+
+@function
+def _root_f32(z: Any) -> Any:
+    """The square root of a float32 to 2**-48, by one in float32 and a step of Newton's: those of float64 take twice as long."""
+    root = sqrt(z)
+    return f64(root) + f64(fma(-root, root, z) / select(root == _ZERO_F32, _ONE_F32, root + root))
+
+
+@function
+def _asin_sum_f32(x: Any, size: Any) -> Any:
+    """asin of x with the given size if that is up to 1/2, else half of the distance of asin(size) from pi/2."""
+    outer = size > _HALF_F32
+    near = (_ONE_F32 - size) * _HALF_F32  # exact in the outer part
+    z = select(outer, f64(near), f64(size) * f64(size))
+    t = select(outer, _root_f32(near), f64(x))
+    return fma(t * z, _asin_curve_f32(z), t)
+
+
+@function
+def _asin_f32(x: Any) -> Any:
+    size = abs_(x)
+    value = _asin_sum_f32(size, size)
+    return copysign(f32(select(size > _HALF_F32, _HALF_PI - _TWO * value, value)), x)
+
+
+@function
+def _acos_f32(x: Any) -> Any:
+    size = abs_(x)
+    value = _asin_sum_f32(x, size)
+    outer = select(x > _ZERO_F32, _TWO * value, _PI - _TWO * value)
+    return f32(select(size > _HALF_F32, outer, _HALF_PI - value))
+
+
+@function
+def _atan_f32(x: Any) -> Any:
+    size = f64(abs_(x))
+    small, middle = size <= _TAN_PI_8, size <= _TAN_3_PI_8
+    t = select(small, size, select(middle, size - _ONE, -_ONE)) / select(small, _ONE, select(middle, size + _ONE, size))
+    base = select(small, _ZERO, select(middle, _QUARTER_PI, _HALF_PI))
+    z = t * t
+    return copysign(f32(base + fma(t * z, _atan_curve_f32(z), t)), x)
+
+
 RECORDS: tuple[Record, ...] = (
     overloaded("sin", _sin_f32, _sin), overloaded("cos", _cos_f32, _cos), overloaded("tan", _tan_f32, _tan),
-    through_f64("asin", _asin), through_f64("acos", _acos), through_f64("atan", _atan),
+    overloaded("asin", _asin_f32, _asin), overloaded("acos", _acos_f32, _acos), overloaded("atan", _atan_f32, _atan),
 )  # fmt: skip
