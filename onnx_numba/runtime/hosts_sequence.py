@@ -64,8 +64,10 @@ def split_to_sequence(params: Params, x: Array, split: Array | None = None) -> t
     axis = int(params["axis"])
     extent = x.shape[axis]
     if split is None:
-        pieces = [np.take(x, [k], axis) for k in range(extent)]
-        return ([np.array(p if params["keepdims"] else np.squeeze(p, axis)) for p in pieces],)
+        axis %= x.ndim
+        shape = (*x.shape[:axis], *(1,) * bool(params["keepdims"]), *x.shape[axis + 1 :])
+        pieces = np.array(np.moveaxis(x, axis, 0), order="C").reshape(extent, *shape)  # one copy for all
+        return ([pieces[k, ...] for k in range(extent)],)
     if split.ndim > 1:
         raise ValueError(f"SplitToSequence: sizes of rank {split.ndim}, a scalar or a vector is expected")
     if split.ndim == 0:
