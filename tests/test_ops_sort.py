@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import parser
 from operators import Case, check, model, onnxruntime_outputs, reference_outputs
 
 import onnx_numba.backend as backend
 from onnx_numba.errors import ExecutionError, OnnxNumbaError
+from onnx_numba.runtime.hosts_sort import FEW, _numbered
 
 Array = np.ndarray[Any, Any]
 RNG = np.random.default_rng(13)
@@ -181,3 +183,20 @@ def test_points_of_deform_conv_at_infinity() -> None:
     offsets[0, 3, 2, 2], offsets[0, 4, 3, 3] = np.inf, -np.inf
     far, wanted = (Case("DeformConv", 19, [x, w, o], {"pads": [1] * 4}) for o in (offsets, near))
     check(far, backend.prepare(model(wanted, False)).run([x, w, near]))
+
+
+@pytest.mark.parametrize("shape", [(60, 3), (5, 40, 3), (4, 1, 1), (3, FEW + 1), (0, 3), (3, 0)])
+def test_slices_are_numbered_as_numpy_does(shape: tuple[int, ...]) -> None:
+    drawn = np.random.default_rng(3).integers(0, 2, shape)
+    for x in (drawn, drawn > 0, np.where(drawn, np.nan, -0.0), np.where(drawn, 0.0, -0.0)):
+        for axis in range(x.ndim):
+            _, *expected = np.unique(x, return_index=True, return_inverse=True, return_counts=True, axis=axis)
+            for got, wanted in zip(_numbered(x, axis), expected, strict=True):
+                np.testing.assert_array_equal(got, wanted.reshape(-1))
+
+
+def test_distinct_strings() -> None:
+    x = np.array([["b", "a", "c"], ["a", "", "é"]], object)
+    for order, expected in ((1, ["", "a", "b", "c", "é"]), (0, ["b", "a", "c", "", "é"])):
+        text = f'<ir_version: 9, opset_import: ["" : 17]> g (string[2,3] x) => (string[N] y) {{ y = Unique<sorted={order}>(x) }}'
+        assert backend.prepare(parser.parse_model(text)).run([x]).y.tolist() == expected
