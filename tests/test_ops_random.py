@@ -93,6 +93,11 @@ def test_a_forked_child_draws_other_numbers(monkeypatch: pytest.MonkeyPatch) -> 
     _free()
 
 
+def test_a_range_may_be_wider_than_a_float() -> None:
+    text = '<ir_version: 10, opset_import: ["" : 22]> r () => (float[n] y) { y = RandomUniform<shape = [99], low = -3e38, high = 3e38>() }'
+    assert np.isfinite(backend.prepare(parser.parse_model(text)).run([]).y).all()
+
+
 @pytest.mark.parametrize("seed", ["", ", seed = 3.0"])
 def test_multinomial_draws_classes_by_their_probabilities(seed, monkeypatch):
     text = f"""<ir_version: 10, opset_import: ["" : 22]>

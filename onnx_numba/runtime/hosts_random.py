@@ -62,7 +62,8 @@ def random_uniform(params: Params, like: Array | None = None) -> tuple[Array]:
     """Evenly distributed numbers."""
     shape = params["shape"] if like is None else like.shape
     generator, low, high = _generator(params), params["low"], params["high"]
-    if isinstance(generator, np.random.RandomState) or DTYPES[params["dtype"]].compute == "f64":  # the legacy one draws no float32
+    far = high - low > float(np.finfo(np.float32).max)
+    if far or isinstance(generator, np.random.RandomState) or DTYPES[params["dtype"]].compute == "f64":
         return (_as(generator.uniform(low, high, shape), params),)
     return (_moved(generator.random(shape, np.float32), low, high - low, params),)
 
