@@ -31,11 +31,9 @@ def find_true(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
     out = i64_p(bufs, 1)
     count = dims[RANK]
     length = dims[RANK - 1]
-    at = i64_local(RANK)
     end = length
     for axis in range(RANK - 1):
         end *= dims[axis]
-        at[axis] = 0
     while end > 0 and not mask[end - 1]:
         end -= 1
     last = i64_at(out, (RANK - 1) * count)
@@ -46,17 +44,16 @@ def find_true(ctx: Any, bufs: Any, dims: Any, lo: int, hi: int) -> int:
         for k in range(min(length, end - start)):
             last[found] = k
             found += i64(1) if line[k] else i64(0)
-        for axis in range(RANK - 1):
-            row = i64_at(out, axis * count)
-            for n in range(before, found):
-                row[n] = at[axis]
-        axis = RANK - 2
-        while axis >= 0:
-            at[axis] += 1
-            if at[axis] < dims[axis]:
-                break
-            at[axis] = 0
-            axis -= 1
+        if found > before:
+            rest = start // length
+            for above in range(RANK - 1):
+                axis = RANK - 2 - above
+                quotient = rest // dims[axis]
+                place = rest - quotient * dims[axis]
+                rest = quotient
+                row = i64_at(out, axis * count)
+                for n in range(before, found):
+                    row[n] = place
     for k in range(RANK * count, (RANK + MORE) * count):
         out[k] = 0
     return 0
