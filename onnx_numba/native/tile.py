@@ -229,6 +229,17 @@ def _gemm_tile_from(rows: int, vectors: int, lanes: int, panels: int, step: int,
     _twin(step, keep, lambda i, k: a[int(offsets[k]) + i * a_row], right, c, c_row, rows, width, depth)
 
 
+def _gemm_tile_along(rows: int, vectors: int, lanes: int, panels: int, step: int, keep: int, a: Any, a_row: int, a_k: int, b: Any,
+                     offsets: Any, c: Any, c_row: int, valid_rows: int, valid_columns: int, depth: int, ahead: int) -> None:  # fmt: skip
+    """`_gemm_tile_at`, and meanwhile ``b[offsets[k] + ahead]`` are fetched, which need not exist.
+
+    For rows of B that lie where they come from, each in a page of memory of its own: the processor foresees nothing of what follows.
+    """
+    _gemm_tile_at(
+        rows, vectors, lanes, panels, step, keep, a, a_row, a_k, b, offsets, c, c_row, valid_rows, valid_columns, depth
+    )  # fmt: skip
+
+
 class TileEmitter(VectorEmitter):
     """One tile; ``right(k, panel)`` gives the pointer to a panel's part of B's row k, of numbers of type ``narrow`` where that is given."""
 
@@ -376,12 +387,14 @@ def _build_tile(target: Target, builder: Any, literals: list[int], args: Any, na
 
 
 def _build_tile_at(target: Target, builder: Any, literals: list[int], args: Any) -> None:
-    keep, a, a_row, a_k, b, offsets, c, c_row, rows, columns, depth = args
+    keep, a, a_row, a_k, b, offsets, c, c_row, rows, columns, depth, *ahead = args
     emitter = TileEmitter(target, builder, literals, a.type.pointee)
     width = emitter.vectors * emitter.lanes
 
     def right(k: Any, panel: int) -> Any:
         offset = builder.load(builder.gep(offsets, [k]), align=8)
+        for further in ahead if panel == 0 else ():
+            prefetch(builder, builder.gep(b, [builder.add(offset, further)]))
         return builder.gep(b, [builder.add(offset, emitter.number(panel * width))])
 
     emitter.write(emitter.sums(emitter.columns_at(a, a_k), a_row, right, depth, "left"), keep, c, c_row, rows, columns)
@@ -410,14 +423,18 @@ def _emit_tile_at(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return outlined("gemm_tile_at", 5, partial(_build_tile_at, context.compiled_for))(context, builder, signature, args)
 
 
+def _emit_tile_along(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    return outlined("gemm_tile_along", 5, partial(_build_tile_at, context.compiled_for))(context, builder, signature, args)
+
+
 def _emit_tile_from(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return outlined("gemm_tile_from", 5, partial(_build_tile_from, context.compiled_for))(context, builder, signature, args)
 
 
 gemm_tile = Intrinsic("gemm_tile", _gemm_tile, pointer_typing(5, (6, 9, 12), None, 17), _emit_tile)
 gemm_tile_at = Intrinsic("gemm_tile_at", _gemm_tile_at, pointer_typing(5, (6, 9, 11), 10, 16), _emit_tile_at)
+gemm_tile_along = Intrinsic("gemm_tile_along", _gemm_tile_along, pointer_typing(5, (6, 9, 11), 10, 17), _emit_tile_along)
 gemm_tile_from = Intrinsic("gemm_tile_from", _gemm_tile_from, pointer_typing(5, (6, 9, 11, 14), 7, 16), _emit_tile_from)
-
 
 
 def _tile_of(narrow: DType) -> Intrinsic:
@@ -442,4 +459,4 @@ def _tile_of(narrow: DType) -> Intrinsic:
     return Intrinsic(name, twin, typing, emit)
 
 
-RECORDS = (gemm_tile, gemm_tile_at, gemm_tile_from, *(_tile_of(DTYPES[name]) for name in NARROW))
+RECORDS = (gemm_tile, gemm_tile_at, gemm_tile_along, gemm_tile_from, *(_tile_of(DTYPES[name]) for name in NARROW))

@@ -73,18 +73,29 @@ def multiply_strip(conv: Conv) -> list[str]:
             gemm_tile_at(13, 1, 8, 1, 1, keep, panel, 1, 13, f32_at(strip, 16), table, f32_at(place, 16), pitch, rows - i, rest - 16, depth)
         else:
             gemm_tile_at(13, 2, 16, 1, 1, keep, panel, 1, 13, strip, table, place, pitch, rows - i, rest, depth)
+
+    Where the input is read as it is, a tile fetches a vector of the next strip, the first tile the first one, and so on::
+
+        ahead = min(32 + udiv(i - r0, 13) * 16, 48)
+        ...
+            gemm_tile_along(13, 2, 16, 1, 1, keep, panel, 1, 13, strip, table, place, pitch, rows - i, rest, depth, ahead)
     """
 
     def call(tile: Tile, at: int = 0) -> str:
         strip, place, rest = "strip", "place", "rest"
         if at:
             strip, place, rest = f"{conv.dtype}_at(strip, {at})", f"{conv.dtype}_at(place, {at})", f"rest - {at}"
-        return f"gemm_tile_at({tile.literals()}, keep, panel, 1, {conv.tile.rows}, {strip}, table, {place}, pitch, rows - i, {rest}, depth)"
+        name, more = ("along", ", ahead") if conv.plain else ("at", "")
+        given = f"{tile.literals()}, keep, panel, 1, {conv.tile.rows}, {strip}, table, {place}, pitch, rows - i, {rest}, depth{more}"
+        return f"gemm_tile_{name}({given})"
 
+    tile = conv.tile
     lines: list[str] = []
     for tiles in conv.parts:
         columns = sum(tile.columns for tile in tiles)
         calls = [call(tile, sum(before.columns for before in tiles[:n])) for n, tile in enumerate(tiles)]
         lines += [f"{'elif' if lines else 'if'} rest <= {columns}:", *indent(calls, 1).splitlines()]
     lines += ["else:", f"    {call(conv.tile)}"] if lines else [call(conv.tile)]
-    return lines if conv.whole_rows else ["rest = columns - j", *lines]
+    lines = lines if conv.whole_rows else ["rest = columns - j", *lines]
+    ahead = f"ahead = min({tile.columns} + udiv(i - r0, {tile.rows}) * {tile.lanes}, {2 * tile.columns - tile.lanes})"
+    return [ahead, *lines] if conv.plain else lines
