@@ -229,9 +229,11 @@ def pixel_source(name: str, conv: PixelConv, epilogue: Epilogue = no_epilogue, p
     """
     t, tile, packing, width = conv.dtype, conv.tile, conv.packing, conv.tile.columns
     taps = packing.taps
+    further = "0"
     if conv.single:  # the last tile of a row begins so early that it is whole
         across = conv.strides[1]
         begin = f"origin + r * {conv.strides[0]} * in_w + min(q, columns - {tile.rows}) * {across}"
+        further = f"{tile.rows * across} if length > {tile.rows} else {conv.strides[0]} * in_w"
     else:
         down, across = conv.steps
         begin = f"r * {down} * held_row + q * {across}"
@@ -242,6 +244,7 @@ def {name}(ctx, bufs, dims, lo, hi):
 {indent(_locate(conv), 2)}
         for c0 in range(0, channels, {packing.patch_channels}):
             count = min({packing.patch_channels}, channels - c0)
+            further = {further}  # from a tile to the next
 {indent(_lay_out(conv), 3)}
 {indent(altered(prologue, "rows * held_row"), 3)}
             for q0 in range(0, count * {taps}, {packing.depth}):
@@ -258,7 +261,7 @@ def {name}(ctx, bufs, dims, lo, hi):
                             start = {t}_at(source, {begin})
                             place = {t}_at(sums, (f - first) * pixels + (r * length + q) * {width})
                             gemm_tile_from({tile.literals()}, k0, start, table, {across}, panel, {width}, place, {width},
-                                           depth, ahead, share)
+                                           depth, ahead, share, further)
                             ahead = {t}_at(ahead, share * depth)
         for f in range(first, last, {width}):
 {indent(_finish(conv, epilogue), 3)}
