@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import onnx
 import pytest
@@ -12,7 +10,7 @@ from onnx import TensorProto, helper, parser
 
 from onnx_numba import backend
 from onnx_numba.runtime import hosts_random
-from onnx_numba.runtime.hosts_random import _free, _passed
+from onnx_numba.runtime.hosts_random import _passed
 
 N = 20_000
 
@@ -82,15 +80,6 @@ def test_loop16_seq_none() -> None:
             assert (one.dtype, one.shape) == (np.asarray(other).dtype, np.asarray(other).shape)
             np.testing.assert_array_equal(one, other)
     assert isinstance(case.model, onnx.ModelProto)
-
-
-def test_a_forked_child_draws_other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    parent = _free()
-    assert _free() is parent
-    monkeypatch.setattr(os, "getpid", lambda: -1)
-    assert _free() is not parent
-    monkeypatch.undo()
-    _free()
 
 
 def test_a_range_may_be_wider_than_a_float() -> None:

@@ -1,13 +1,11 @@
 """Steps that draw random numbers.
 
 A step with a seed gives the same numbers in every run, from NumPy's legacy generator, whose streams never change; without one, other
-numbers in every run, from one that every thread keeps: to begin takes it as long as to draw a thousand numbers.
+numbers in every run.
 """
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,24 +16,13 @@ from onnx_numba.ir.types import DTYPES
 Array = np.ndarray[Any, Any]
 Params = Mapping[str, Any]
 
-
 FEW_ROWS = 16
 """Rows of which each is searched on its own by Multinomial, which takes a microsecond; all together take some forty, and less for each."""
-_KEPT = threading.local()
 
 
 def _generator(params: Params) -> np.random.RandomState | np.random.Generator:
     seed = params.get("seed")
-    return _free() if seed is None else np.random.RandomState(int(seed) & 0xFFFFFFFF)
-
-
-def _free() -> np.random.Generator:
-    """This thread's generator, which begins anew in a forked child: it would draw the numbers that its parent draws."""
-    process = os.getpid()
-    if getattr(_KEPT, "process", None) != process:
-        _KEPT.process, _KEPT.generator = process, np.random.Generator(np.random.SFC64())
-    generator: np.random.Generator = _KEPT.generator
-    return generator
+    return np.random.Generator(np.random.SFC64()) if seed is None else np.random.RandomState(int(seed) & 0xFFFFFFFF)
 
 
 def _fractions(params: Params, shape: tuple[int, ...]) -> Array:
