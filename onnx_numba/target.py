@@ -88,6 +88,14 @@ class Target:
         return self.lanes == 16
 
     @property
+    def orders(self) -> bool:
+        """Whether extremes of float32 are found sooner among integers that stand for them.
+
+        Others than x86-64 have a maximum of floats that passes NaN on, and SSE2 has none of integers.
+        """
+        return self.arch == "x86_64" and self.lanes > 4
+
+    @property
     def has_fma(self) -> bool:
         """Whether a fused multiply-add is one instruction."""
         return self.arch == "aarch64" or self.lanes > 4 or "fma" in self.enabled

@@ -13,7 +13,7 @@ from onnx import parser
 from onnx_numba import backend
 from onnx_numba.options import Options
 from onnx_numba.pipeline import Build
-from onnx_numba.target import LEVELS, TARGETS, Target
+from onnx_numba.target import LEVELS, TARGETS, Target, host_target, level
 
 Array = np.ndarray[Any, Any]
 HEAD = '<ir_version: 9, opset_import: ["" : 20]>\n'
@@ -149,7 +149,7 @@ def test_columns_are_summed_in_order_however_few(columns: int) -> None:
 @pytest.mark.parametrize("op", ["ReduceMax", "ReduceSum"])
 @pytest.mark.parametrize(("kind", "dtype"), [("int32", np.int32), ("int8", np.int8), ("int64", np.int64), ("float", np.float32)])
 def test_few_columns_are_the_loop_of_vectors(op: str, kind: str, dtype: Any) -> None:
-    """Of integers whatever their number, of floats where they are whole vectors that LLVM would write out."""
+    """Of integers, and extremes of floats, whatever their number; of sums of floats where LLVM would write whole vectors out."""
     if op == "ReduceSum" and kind == "int8":
         pytest.skip("not a type of ReduceSum")
     for columns in (5, 16, 33, 40, 64):
@@ -158,7 +158,7 @@ def test_few_columns_are_the_loop_of_vectors(op: str, kind: str, dtype: Any) -> 
         np.testing.assert_array_equal(prepared(text).run([x])[0], x.max(1) if op == "ReduceMax" else x.sum(1, dtype=dtype))
         made = Build(Target("x86_64-unknown-linux-gnu", "x86-64-v4", LEVELS["x86-64-v4"]), None, Options(cache=False))
         source = made.artefact(parser.parse_model(HEAD + text))[0].source
-        assert source.count("in_vectors()") == (16 <= columns < 64 if kind != "float" else columns == 16)
+        assert source.count("in_vectors()") == (columns == 16 if (op, kind) == ("ReduceSum", "float") else 16 <= columns < 64)
 
 
 def test_a_row_that_is_swept_again_has_the_next_come_from_memory() -> None:
@@ -186,6 +186,53 @@ def test_positions_with_ties_and_nan(op: str, axis: int, last: int) -> None:
     expected = x.shape[axis] - 1 - expected if last else expected
     for options in ({}, {"jit": False}):
         np.testing.assert_array_equal(prepared(text, **options).run([x])[0], expected)
+
+
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceMin"])
+@pytest.mark.parametrize("kind", ["float", "float16", "double"])
+@pytest.mark.parametrize("known", [True, False])
+def test_extremes_with_nan_of_both_signs_infinities_and_zeros(op: str, kind: str, known: bool) -> None:
+    """Of rows and of columns, few and many: some folds are of integers in the order of floats."""
+    dtype = {"float": np.float32, "float16": np.float16, "double": np.float64}[kind]
+    fold = np.max if op == "ReduceMax" else np.min
+    cpus = ["host", *(name for name in ("x86-64-v3",) if host_target().arch == "x86_64" and level(name).runs_on(host_target()))]
+    for shape, axis in [((9, n), 1) for n in (1, 10, 17, 97, 100, 700)] + [((n, 9), 0) for n in (10, 33)] + [((33, 300), 0)]:
+        x = RANDOM.standard_normal(shape).astype(dtype)
+        rows = x if axis else x.T
+        rows[1], rows[2], rows[3] = -np.inf, np.inf, np.where(np.arange(rows.shape[1]) % 2, -0.0, 0.0)
+        rows[4, -1], rows[5, rows.shape[1] // 2], rows[6, 0] = np.nan, np.copysign(dtype(np.nan), dtype(-1)), np.inf
+        rows[7], rows[8] = -np.abs(rows[7]), np.abs(rows[8])
+        rows[4, 0] = rows[5, 0] = -np.inf if op == "ReduceMax" else np.inf
+        rows[4, -1] = np.nan
+        rows[5, rows.shape[1] // 2] = np.copysign(dtype(np.nan), dtype(-1))
+        dims = ",".join(map(str, shape)) if known else "A,B"
+        text = f"g ({kind}[{dims}] x) => ({kind} y) {{ axes=Constant<value_ints=[{axis}]>() y={op}<keepdims=0>(x,axes) }}"
+        expected = fold(x, axis=axis)
+        assert np.isnan(expected[[4, 5]]).all()
+        for options in (*({"cpu": cpu} for cpu in cpus), {"jit": False}):
+            np.testing.assert_array_equal(prepared(text, **options).run([x])[0], expected, err_msg=f"{shape} {options}")
+
+
+def test_extremes_of_float32_are_of_integers_where_that_takes_less() -> None:
+    def source(text: str, target: str) -> str:
+        triple = TARGETS["x86-64" if target in LEVELS else target].triple
+        chosen = Target(triple, target, LEVELS[target]) if target in LEVELS else TARGETS[target]
+        return Build(chosen, None, Options(cache=False)).artefact(parser.parse_model(HEAD + text))[0].source
+
+    def rows(columns: object, kind: str = "float", op: str = "ReduceMax") -> str:
+        return f"g ({kind}[A,{columns}] x) => (y) {{ axes=Constant<value_ints=[1]>() y={op}<keepdims=0>(x,axes) }}"
+
+    v4, v3 = "x86-64-v4", "x86-64-v3"
+    assert "a0 = acc_max(a0, height_of(" in source(rows(100), v4)
+    assert "a0 = acc_min(a0, depth_of(" in source(rows(100, op="ReduceMin"), v3)
+    assert all("height_of" in source(rows(columns), v3) for columns in (10, 1000, "B"))
+    assert [columns for columns in (10, 17, 512, 513, "B") if "height_of" in source(rows(columns), v4)] == [17, 512, "B"]
+    assert "height_of(from_f16(" in source(rows(100, "float16"), v4)
+    assert "height_of" not in source(rows(100, "double"), v4)
+    assert "height_of" not in source(rows(100), "x86-64") + source(rows(100), "aarch64-linux")
+    across = "g (float[A,B,32] x) => (y) { axes=Constant<value_ints=[1]>() y=ReduceMax<keepdims=0>(x,axes) }"
+    assert "height_of" in source(across, v4)
+    assert "height_of" not in source(across.replace("32", "1000"), v4)
 
 
 @pytest.mark.parametrize("n", [0, 1, 16384, 16385, 300_001])

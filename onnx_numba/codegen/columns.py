@@ -26,7 +26,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from onnx_numba.codegen import keep
 from onnx_numba.codegen.emitter import LITERAL_LIMIT, Var
-from onnx_numba.codegen.rows import WRITTEN_OUT, RowWriter, better, combine, grain_of, walked
+from onnx_numba.codegen.folds import better, combine
+from onnx_numba.codegen.rows import WRITTEN_OUT, RowWriter, grain_of, walked
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
@@ -166,7 +167,7 @@ class ColumnWriter(RowWriter):
             return
         extent, lanes = self.column.extent, self.target.lanes
         # Rows of integers may be folded in any order. LLVM would write the columns out to have vectors of rows, which are far apart.
-        free = all(m.expr.dtype.is_int for m in members)
+        free = all(self.folds[m].dtype.is_int for m in members)
         short = isinstance(extent, int) and (lanes <= extent < FEW if free else extent % lanes == 0 and lanes <= extent <= WRITTEN_OUT)
         if short:
             self.emitter.line("in_vectors()")
@@ -174,6 +175,10 @@ class ColumnWriter(RowWriter):
     def _stream(self, members: Sequence[Member]) -> None:
         if all(m.kind == "map" for m in members):  # else the loop writes to local arrays too
             super()._stream(members)
+
+    def _by_order(self) -> bool:
+        extent = self.column.extent  # where there are many, no step waits for another
+        return self.target.orders and isinstance(extent, int) and extent <= FEW
 
     def _combine(self, kind: str, accumulator: Var, text: str) -> str:
         if kind == "sum" and accumulator.dtype.is_float:  # in order: the vectors lie across

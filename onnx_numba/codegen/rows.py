@@ -28,7 +28,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from onnx_numba.codegen import keep, rests
-from onnx_numba.codegen.emitter import LITERAL_LIMIT, Emitter, Var, infix, literal
+from onnx_numba.codegen.emitter import LITERAL_LIMIT, Emitter, Var, literal
+from onnx_numba.codegen.folds import ORDERED, better, combine, identity
 from onnx_numba.codegen.pieces import Stretch, reads_before, stretch
 from onnx_numba.codegen.positions import position_type
 from onnx_numba.ir import dims as d
@@ -36,7 +37,7 @@ from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
 from onnx_numba.ir.expr import Expr, Flat, Load
 from onnx_numba.ir.loop import Tensor
-from onnx_numba.ir.types import BOOL, DTYPES, DType
+from onnx_numba.ir.types import BOOL, DTYPES, F32, I32, DType
 from onnx_numba.native.memory import LONG
 from onnx_numba.schedule.domain import coefficient
 from onnx_numba.schedule.expand import cost, loads
@@ -51,6 +52,8 @@ LONG_LOOP = 10
 """Simple operations of a loop from which LLVM no longer takes two vectors at a time of itself."""
 WRITTEN_OUT = 16
 """Iterations of a loop up to which LLVM writes it out before it makes vectors."""
+WAITS = 512
+"""Elements of a row up to which the end of a fold, where vectors are folded in themselves, takes a large part of it."""
 SHORT = 128
 """Elements of a row, of which some at a time are a work unit."""
 CHUNK_WORK, CHUNK_LENGTH = 65536, 16384
@@ -290,7 +293,9 @@ class GroupWriter:
         name = self.emitter.fresh("a")
         positional = member.kind.startswith("arg")
         dtype = member.expr.dtype if positional else DTYPES[member.tensor.dtype.compute]
-        self.values[member.tensor] = self.folds[member] = self._accumulator(name, dtype)
+        ordered = member.kind in ORDERED and dtype is F32 and self._by_order()
+        self.folds[member] = self._accumulator(name, I32 if ordered else dtype)
+        self.values[member.tensor] = e.of_order(self.folds[member], ORDERED[member.kind]) if ordered else self.folds[member]
         if positional:
             self.positions[member] = self._accumulator(f"k{name}", position_type(member.expr.dtype, self.group.rvars))
             self.values[member.tensor] = e.cast(self.positions[member], member.tensor.dtype)
@@ -300,6 +305,10 @@ class GroupWriter:
         self.emitter.line(f"{fold.text} = {literal(identity(member.kind, fold.dtype))}")
         if member in self.positions:
             self.emitter.line(f"{self.positions[member].text} = {self.positions[member].dtype.name}(0)")
+
+    def _by_order(self) -> bool:
+        """Whether extremes of float32 are those of integers that stand for them."""
+        return False
 
     def _accumulator(self, name: str, dtype: DType) -> Var:
         """A place that a reduction's steps change."""
@@ -315,6 +324,8 @@ class GroupWriter:
         if member in self.positions:
             self._arg_step(member, self._named(value))
         else:
+            if fold.dtype.is_int and value.dtype.is_float:
+                value = e.order(value, ORDERED[member.kind])
             self.emitter.line(f"{fold.text} = {self._combine(member.kind, fold, self.emitter.value(value))}")
 
     def _combine(self, kind: str, accumulator: Var, text: str) -> str:
@@ -336,16 +347,6 @@ class GroupWriter:
 
     def _position(self, member: Member) -> str:
         return f"{self.positions[member].dtype.name}({self.emitter.names[self.group.rvars[0]] if self.group.rvars else 0})"
-
-
-def better(kind: str, best: Var, value: str, both: str = "and", either: str = "or") -> str:
-    """Whether an arg-reduction moves on to a value: the first (or last) NaN is the extreme."""
-    last = kind.endswith("last")
-    test = f"{value} {'>' if kind.startswith('argmax') else '<'}{'=' if last else ''} {best.text}"
-    if not best.dtype.is_float:
-        return test
-    nan = f"{value} != {value}"
-    return f"({test}) {either} ({nan})" if last else f"({test}) {either} (({nan}) {both} ({best.text} == {best.text}))"
 
 
 class RowWriter(GroupWriter):
@@ -423,6 +424,13 @@ class RowWriter(GroupWriter):
     def _fold(self, member: Member) -> rests.Fold:
         fold = self.folds[member]
         return rests.Fold(fold.text, literal(identity(member.kind, fold.dtype)), functools.partial(self._combine, member.kind, fold))
+
+    def _by_order(self) -> bool:
+        if not self.target.orders or not self.group.rvars:
+            return False
+        extent = self.innermost.extent
+        # With masks a maximum of floats takes an instruction less, which counts where no step waits for another.
+        return not self.target.masks or not isinstance(extent, int) or LITERAL_LIMIT < extent <= WAITS
 
     def _side_by_side(self, members: Sequence[Member], waits: bool) -> None:
         if not self.group.pvars and not self.group.rvars:
@@ -559,34 +567,6 @@ def largest(group: Group) -> Dim | int:
     """Bytes of the largest result that a normalised group has for each element of its domain."""
     elements = d.product(v.extent for v in group.pvars if v.extent is not None) * walked(group)
     return elements * max((m.target.dtype.size for m in group.members if m.kind == "map" and m.stored), default=0)
-
-
-def identity(kind: str, dtype: DType) -> e.Lit:
-    """What an empty reduction gives."""
-    if kind in ("sum", "or"):
-        return e.lit(False if dtype is BOOL else 0, dtype)
-    if kind in ("prod", "and"):
-        return e.lit(True if dtype is BOOL else 1, dtype)
-    lowest = kind in ("max", "argmax", "argmax_last")
-    if dtype.is_float:
-        return e.lit(float("-inf") if lowest else float("inf"), dtype)
-    if dtype is BOOL:
-        return e.lit(not lowest, dtype)
-    bits = 8 * dtype.size
-    if dtype.kind == "u":
-        return e.lit(0 if lowest else (1 << bits) - 1, dtype)
-    return e.lit(-(1 << (bits - 1)) if lowest else (1 << (bits - 1)) - 1, dtype)
-
-
-def combine(kind: str, dtype: DType, a: str, b: str) -> str:
-    """One step of a fold."""
-    if kind in ("max", "min"):
-        return f"acc_{kind}({a}, {b})" if dtype is not BOOL else f"({a} {'|' if kind == 'max' else '&'} {b})"
-    if kind in ("or", "and"):
-        return f"({a} {'|' if kind == 'or' else '&'} {b})"
-    if dtype.is_float:
-        return f"acc_{'add' if kind == 'sum' else 'mul'}({a}, {b})"
-    return infix("add" if kind == "sum" else "mul", dtype, a, b)
 
 
 def grain_of(inner: Dim | int, work: int) -> Dim | int:

@@ -291,15 +291,15 @@ def unary(name: str, a: Expr) -> Expr:
     return Op(name, (a,), BOOL if name in ("isnan", "isinf") else a.dtype)
 
 
-def order(a: Expr) -> Expr:
-    """An integer that compares with others as a float32 or float64 does with others."""
-    return Op("order_of", (a,), I64 if a.dtype is F64 else I32)
+def order(a: Expr, name: str = "order") -> Expr:
+    """An integer that compares with others as a float32 or float64 does with others; `onnx_numba.native.order` says by which names."""
+    return Op(f"{name}_of", (a,), I64 if a.dtype is F64 else I32)
 
 
-def of_order(place: Expr) -> Expr:
+def of_order(place: Expr, name: str = "order") -> Expr:
     """The float of an `order`."""
     kind = F64 if place.dtype is I64 else F32
-    return Op(f"{kind.name}_of_order", (place,), kind)
+    return Op(f"{kind.name}_of_{name}", (place,), kind)
 
 
 def part(name: str, a: Expr) -> Expr:

@@ -21,7 +21,7 @@ import itertools
 from collections import defaultdict
 from functools import partial
 
-from onnx_numba.codegen.rows import identity
+from onnx_numba.codegen.folds import identity
 from onnx_numba.ir import dims as d
 from onnx_numba.ir import expr as e
 from onnx_numba.ir.dims import Dim, Sym
