@@ -358,6 +358,27 @@ def test_long_work_is_units_of_fewer_rows():
     close(multiply(gemm, a, b), a, b, 1e-6)
 
 
+def test_rows_that_displace_each_other_are_multiplied_where_they_are_in_high_blocks():
+    tile = tile_shape(host_target(), "f32")
+    wide = Gemm("f32", tile, in_place=True)
+    high = wide.for_rows(128, 1024, 1)
+    assert high.block_rows == 2 * wide.block_rows
+    assert high.block_columns == wide.fewest_columns
+    assert high == wide.for_rows(Sym("m"), 4096, 1)
+    for other in [(128, 1000, 1), (128, Sym("k"), 1), (128, 1024, 1024), (tile.rows - 1, 1024, 1)]:
+        assert wide.for_rows(*other) is wide
+    assert Gemm("f32", tile).for_rows(128, 1024, 1) == Gemm("f32", tile)
+    for m in (tile.rows, 5 * tile.rows + 3, 20 * tile.rows - 1):
+        a, b = numbers((m, 1024), "f4"), numbers((1024, 7 * tile.columns - 5), "f4", 1)
+        found = multiply(high, a, b)
+        close(found, a, b, 1e-6)
+        assert (found == multiply(wide, a, b)).all()
+        units = high.work_units(high.dims(m, b.shape[1], 1024, 1024, 1))
+        assert units == 2 * -(-m // high.unit_rows(b.shape[1], 1024))
+        for seed in range(2):
+            assert (multiply(high, a, b, ranges=splits(units, seed)) == found).all()
+
+
 INSTRUCTIONS = {
     "vpdpbusd.512": Target("x86_64-unknown-linux-gnu", "x86-64-v4", f"{LEVELS['x86-64-v4']},+avx512vnni"),
     "vpdpbusd.256": Target("x86_64-unknown-linux-gnu", "x86-64-v3", f"{LEVELS['x86-64-v3']},+avxvnni"),

@@ -168,18 +168,17 @@ class _Tuner:
             axes = [(x, s, t, u) for x, s, t, u in zip(batch, a_batch, b_batch, own, strict=True) if x != 1]
         in_place = self.target.broadcasts and tile.dot is None
         spec = Gemm(tensor.dtype.name, tile, len(axes), in_place=in_place, columns=n if isinstance(n, int) else None)
-        if fewer is not None:
-            spec = spec.with_narrow(fewer.tensor.dtype.name, m)
+        spec = spec.for_rows(m, a_row, a_strides[-1]) if fewer is None else spec.with_narrow(fewer.tensor.dtype.name, m)
         if not isinstance(m, int) and not _constant(hint.operands[1]):
             spec = replace(spec, unpacked=_unpacked(spec, n, a_strides[-1], b_strides))
-        most, more = (-1, []) if spec.unpacked is None else (spec.unpacked_rows, [right.tensor])
+        unpacked = [] if spec.unpacked is None else [right.tensor]
+        wanted = d.compare("lt", spec.unpacked_rows, m) if unpacked else 1
         # By its own count of rows: that it is the other operand's count of columns is checked only before the product.
-        packed = self._packed(right, b_shape, b_strides, n, b_shape[-2], tile, d.compare("lt", most, m) if more else 1)
-        b_line = b_strides[-2 if spec.unpacked == "rows" else -1]
-        dims = spec.dims(m, n, k, a_row, a_strides[-1], [axis if more else axis[:3] for axis in axes], b_line)
+        packed = self._packed(right, b_shape, b_strides, n, b_shape[-2], tile, wanted)
+        dims = spec.dims(m, n, k, a_row, a_strides[-1], axes, b_strides[-2 if spec.unpacked == "rows" else -1])
         rows = len(batch) + 1 if folded is not None else 1
         body = Body(spec, dims, spec.work_units(dims), spec.unit_work(dims), len(batch) + 1 - rows, rows)
-        return body, (left.tensor, packed, *more), [*left.checks, *right.checks]
+        return body, (left.tensor, packed, *unpacked), [*left.checks, *right.checks]
 
     def _narrow(self, tensor: Tensor, right: Tensor) -> View | None:
         """A weight as elements of fewer bits than float32, where it is of such and to read it takes longer than to convert it."""

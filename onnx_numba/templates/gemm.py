@@ -5,6 +5,7 @@ before the product else. A is read in place through its two strides, so transpos
 
 A work unit is one block of at most `Gemm.block_rows` × `Gemm.block_columns` elements of C, with the whole of K, and of fewer rows where
 those take longer than `UNIT_WORK`, or of fewer columns where there are few rows; tiles and panels are shared out among units evenly.
+Rows of A that displace each other from a cache have blocks of another shape, see `Gemm.for_rows`.
 Inside, K goes in blocks of `Gemm.block_depth`; every element is the sum of its blocks in order, each block one chain of multiply-adds.
 This holds for full tiles, padded edges and single rows, so the bits of an element depend on nothing but its row of A, its column
 of B and K, and on whether a few rows are multiplied by columns of B where these are.
@@ -45,6 +46,8 @@ FEW_ROWS = 3
 """Rows that are not worth packing the right operand, unless that is done while preparing."""
 FEW_PANELS = 4
 """Panels of B that do not pay for packing rows of A, even such: for one of 64 columns that takes a third as long again."""
+FEWEST_HIGH = 5
+"""The same where a unit has few panels: with 3, products of 512 rows and 4096 x 4096 weights take 1.07 of the time."""
 ELEMENT_BYTES = {"f32": 4, "f64": 8, "i32": 4}
 
 
@@ -99,10 +102,24 @@ class Gemm:
     row_tiles: int = 8
     column_panels: int = 16
 
+    def high(self) -> Gemm:
+        """The same in blocks that are high and narrow."""
+        return replace(self, row_tiles=2 * self.row_tiles, column_panels=FEW_PANELS)
+
+    def for_rows(self, m: Extent, a_row: Extent, a_col: Extent) -> Gemm:
+        """The same for a left operand with so many rows and these strides.
+
+        Rows that displace each other from the first-level cache are not packed where blocks are of few panels. With AVX-512 products of
+        128 rows and 4096 x 4096 weights take 31 ms in place of 35. What lies otherwise, or is no whole tile, is better in wide blocks.
+        """
+        fills = not isinstance(m, int) or m >= self.tile.rows
+        apart = isinstance(a_row, int) and a_row * ELEMENT_BYTES[self.dtype] % ALIASED == 0
+        return self.high() if self.in_place and fills and apart and a_col == 1 else self
+
     def with_narrow(self, dtype: str, rows: Extent) -> Gemm:
         """The same of packed B of a narrower type, where C has so many rows: in high and narrow blocks, for each spreads its part of B."""
         few = isinstance(rows, int) and 4 * rows <= 3 * self.tile.rows
-        return replace(self, narrow=dtype, few=few, row_tiles=2 * self.row_tiles, column_panels=FEW_PANELS)
+        return replace(self.high(), narrow=dtype, few=few)
 
     @property
     def left(self) -> str:
@@ -184,11 +201,12 @@ class Gemm:
     ) -> tuple[Extent, ...]:  # fmt: skip
         """The kernel's dims: M, N, K, strides of A along M and K, the number of blocks of rows, and what there is of each batch dim.
 
-        Of those, outermost first: its extent, the stride of A in elements and the stride of B in packed matrices (0 where it is broadcast).
-        If B may be read ``unpacked``, there are its stride from row to row, or column to column, before them, and in each its own stride.
+        Of those, outermost first: its extent, the stride of A in elements, the stride of B in packed matrices (0 where it is broadcast), and
+        that of B in elements. The latter and B's stride from line to line, before them, are left out unless B may be read ``unpacked``.
         """
-        line = [] if self.unpacked is None else [b_line]
-        return (m, n, k, a_row, a_col, ceildiv(m, self.unit_rows(n, k)), *line, *(x for axis in axes for x in axis))
+        more = int(self.unpacked is not None)
+        blocks = ceildiv(m, self.unit_rows(n, k))
+        return (m, n, k, a_row, a_col, blocks, *[b_line][:more], *(x for axis in axes for x in axis[: 3 + more]))
 
     def row_work(self, n: Extent, k: Extent) -> Extent:
         """Multiply-adds of one row of a unit, of words for bytes."""
@@ -199,7 +217,8 @@ class Gemm:
         if self.narrow:
             return self.block_rows
         work = dmax(self.tile.rows * self.row_work(n, k), 1)
-        return dmin(self.row_tiles, dmax(FEWEST_TILES, floordiv(UNIT_WORK, work))) * self.tile.rows
+        least = FEWEST_HIGH if self.column_panels <= FEW_PANELS else FEWEST_TILES
+        return dmin(self.row_tiles, dmax(least, floordiv(UNIT_WORK, work))) * self.tile.rows
 
     def work_units(self, dims: Sequence[Extent]) -> Extent:
         """The number of work units, of the kernel's dims: matrices, blocks of columns, blocks of rows, which read the same part of B."""
