@@ -200,11 +200,9 @@ def test_extremes_with_nan_of_both_signs_infinities_and_zeros(op: str, kind: str
         x = RANDOM.standard_normal(shape).astype(dtype)
         rows = x if axis else x.T
         rows[1], rows[2], rows[3] = -np.inf, np.inf, np.where(np.arange(rows.shape[1]) % 2, -0.0, 0.0)
-        rows[4, -1], rows[5, rows.shape[1] // 2], rows[6, 0] = np.nan, np.copysign(dtype(np.nan), dtype(-1)), np.inf
-        rows[7], rows[8] = -np.abs(rows[7]), np.abs(rows[8])
-        rows[4, 0] = rows[5, 0] = -np.inf if op == "ReduceMax" else np.inf
-        rows[4, -1] = np.nan
-        rows[5, rows.shape[1] // 2] = np.copysign(dtype(np.nan), dtype(-1))
+        rows[6, 0], rows[7], rows[8] = np.inf, -np.abs(rows[7]), np.abs(rows[8])
+        rows[4, 0] = rows[5, 0] = np.inf if op == "ReduceMax" else -np.inf
+        rows[4, -1], rows[5, rows.shape[1] // 2] = np.nan, np.copysign(dtype(np.nan), dtype(-1))
         dims = ",".join(map(str, shape)) if known else "A,B"
         text = f"g ({kind}[{dims}] x) => ({kind} y) {{ axes=Constant<value_ints=[{axis}]>() y={op}<keepdims=0>(x,axes) }}"
         expected = fold(x, axis=axis)
