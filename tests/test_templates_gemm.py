@@ -11,7 +11,8 @@ from onnx_numba.ir.types import DTYPES
 from onnx_numba.native.dot import Dot
 from onnx_numba.native.tile import NARROW, Tile, byte_tile, tile_shape
 from onnx_numba.target import LEVELS, TARGETS, Target, host_target, level
-from onnx_numba.templates.gemm import Gemm, gemm_source, pack_b_source, packed_size
+from onnx_numba.templates.gemm import Gemm, gemm_source
+from onnx_numba.templates.packing import pack_b_source, packed_size
 
 TYPES = {"f32": (np.float32, 2e-5), "f64": (np.float64, 1e-13)}
 SMALL = {"block_depth": 16, "row_tiles": 2, "column_panels": 2}

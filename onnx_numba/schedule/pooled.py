@@ -22,8 +22,8 @@ from onnx_numba.schedule.steps import CallStep, Group, Step
 from onnx_numba.schedule.tune import Body
 from onnx_numba.schedule.uses import reads
 from onnx_numba.target import Target
+from onnx_numba.templates.block import ELEMENT_BYTES
 from onnx_numba.templates.conv import Conv
-from onnx_numba.templates.gemm import ELEMENT_BYTES
 from onnx_numba.templates.pool import fold_planes, fold_windows, masked
 
 Array = np.ndarray[Any, Any]

@@ -32,7 +32,8 @@ from onnx_numba.schedule.expand import root
 from onnx_numba.schedule.steps import CallStep, Group, Member, Slices, Step, Strides, Work
 from onnx_numba.schedule.tune import Body
 from onnx_numba.schedule.uses import reads
-from onnx_numba.templates.gemm import Gemm, packed_size
+from onnx_numba.templates.gemm import Gemm
+from onnx_numba.templates.packing import packed_size
 
 LEAST, MOST = 1 << 16, 1 << 19
 """Bytes of a slice's own tensors: of fewer, what is packed and begun for each slice takes too long; more would not be faster where a near

@@ -33,7 +33,8 @@ from onnx_numba.schedule.expand import linear, loads, root, unravel, view_checks
 from onnx_numba.target import Target
 from onnx_numba.templates.conv import Conv, conv_tile, pack_filters_source, reads_plainly, uses_little
 from onnx_numba.templates.depthwise import Depthwise, depthwise
-from onnx_numba.templates.gemm import FEW_ROWS, Gemm, pack_b_source, packed_size
+from onnx_numba.templates.gemm import FEW_ROWS, Gemm
+from onnx_numba.templates.packing import pack_b_source, packed_size
 from onnx_numba.templates.pixels import PixelConv, pixel_tile, saves
 
 Extent = Dim | int

@@ -25,7 +25,9 @@ from onnx_numba.ir.dims import ceildiv, compare, dmax, dmin, floordiv, product
 from onnx_numba.native.tile import Tile, tile_shape, word_tile
 from onnx_numba.record import record
 from onnx_numba.target import Target
-from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue, packing_source, spread, times
+from onnx_numba.templates.block import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue
+from onnx_numba.templates.gemm import spread, times
+from onnx_numba.templates.packing import packing_source
 from onnx_numba.templates.patch import MOST_STRIDE, lay_out, patch_offsets
 from onnx_numba.templates.strips import begin_strip, end_strip, multiply_strip
 

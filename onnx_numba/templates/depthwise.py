@@ -16,7 +16,7 @@ from onnx_numba.native.tile import tile_shape
 from onnx_numba.native.vector import has_masks
 from onnx_numba.record import record
 from onnx_numba.target import Target
-from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue
+from onnx_numba.templates.block import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue
 
 MOST_TAPS = 64
 """Taps are unrolled; larger filters go through `onnx_numba.templates.conv`."""

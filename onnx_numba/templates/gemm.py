@@ -1,7 +1,7 @@
 """Matrix products on the CPU for float32, float64 and bytes: packed panels, a register tile, any strides, a fused epilogue.
 
-``C[m, n] = A[m, k] @ B[k, n]``, with broadcast batches. B is packed by `pack_b_source`, once at prepare for a weight, as a step
-before the product else. A is read in place through its two strides, so transposed operands and views need no copies.
+``C[m, n] = A[m, k] @ B[k, n]``, with broadcast batches. B is packed by `onnx_numba.templates.packing.pack_b_source`, once at prepare for
+a weight, as a step before the product else. A is read in place through its two strides, so transposed operands and views need no copies.
 
 A work unit is one block of at most `Gemm.block_rows` × `Gemm.block_columns` elements of C, with the whole of K, and of fewer rows where
 those take longer than `UNIT_WORK`, or of fewer columns where there are few rows; tiles and panels are shared out among units evenly.
@@ -21,16 +21,15 @@ what the run makes would take as long as to read it twice: if few rows meet it, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from onnx_numba.ir.dims import Dim, ceildiv, compare, dmax, dmin, floordiv, product
+from onnx_numba.ir.dims import ceildiv, compare, dmax, dmin, floordiv, product
 from onnx_numba.ir.types import DTYPES
-from onnx_numba.native.dot import BYTES, FLIP
+from onnx_numba.native.dot import BYTES
 from onnx_numba.native.tile import Tile
 from onnx_numba.record import record
-
-Extent = Dim | int
+from onnx_numba.templates.block import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue
 
 UNIT_WORK = 1 << 22
 """Multiply-adds of a work unit that fewer rows are better than, so that threads share a small product: some 50 µs. Each unit reads B."""
@@ -48,7 +47,6 @@ FEW_PANELS = 4
 """Panels of B that do not pay for packing rows of A, even such: for one of 64 columns that takes a third as long again."""
 FEWEST_HIGH = 5
 """The same where a unit has few panels: with 3, products of 512 rows and 4096 x 4096 weights take 1.07 of the time."""
-ELEMENT_BYTES = {"f32": 4, "f64": 8, "i32": 4}
 
 
 @record
@@ -201,8 +199,8 @@ class Gemm:
     ) -> tuple[Extent, ...]:  # fmt: skip
         """The kernel's dims: M, N, K, strides of A along M and K, the number of blocks of rows, and what there is of each batch dim.
 
-        Of those, outermost first: its extent, the stride of A in elements, the stride of B in packed matrices (0 where it is broadcast), and
-        that of B in elements. The latter and B's stride from line to line, before them, are left out unless B may be read ``unpacked``.
+        Of those, outermost first: its extent, the stride of A in elements, the stride of B in packed matrices (0 where it is broadcast),
+        and that of B in elements. The latter and B's stride from line to line, before them, are left out unless it may be ``unpacked``.
         """
         more = int(self.unpacked is not None)
         blocks = ceildiv(m, self.unit_rows(n, k))
@@ -244,106 +242,6 @@ class Gemm:
         """Multiply-adds of a work unit, about."""
         m, n, k = dims[:3]
         return dmin(m, self.unit_rows(n, k)) * self.row_work(n, k)
-
-
-@record
-class Block:
-    """Names of the variables that an epilogue may use: the element (i, j) of C is ``block[(i - i0) * pitch + (j - j0)]``.
-
-    ``batch`` is the flat index of the matrix, rows are ``i0 <= i < i1`` and columns ``j0 <= j < j1`` of it. For a convolution
-    it counts images, rows are output channels of all groups and columns are flat positions of the output.
-    """
-
-    batch: str = "batch"
-    i0: str = "i0"
-    i1: str = "i1"
-    j0: str = "j0"
-    j1: str = "j1"
-    block: str = "block"
-    pitch: str = "pitch"
-
-
-Epilogue = Callable[[Block], list[str]]
-
-
-def no_epilogue(block: Block) -> list[str]:
-    """Nothing is done to a finished block."""
-    return []
-
-
-def indent(lines: list[str], by: int) -> str:
-    """Lines of code as text at a depth of indentation."""
-    return "\n".join("    " * by + line if line else line for line in lines)
-
-
-def packed_size(n: Extent, k: Extent, tile: Tile, batch: Extent = 1) -> Extent:
-    """Elements of packed B: ``batch * ceil(n / columns) * columns * k``; matrices, then panels, then k, then columns.
-
-    Of bytes they are words, for each column one for four of K and, where bytes of A are flipped, one more.
-    """
-    depth = k if tile.dot is None else ceildiv(k, BYTES) + tile.dot.flips
-    return batch * ((n + tile.columns - 1) // tile.columns) * tile.columns * depth
-
-
-def pack_source(name: str, dtype: str, width: int, lanes: int, batch_rank: int = 0) -> str:
-    """The kernel that packs matrices into panels of ``width`` columns, in each of which k is the outer index.
-
-    Buffers: the matrix, its packed form. Dims: N, K, stride along K, stride along N, and for every batch dim its extent and
-    stride. A work unit is one panel: there are ``batch * ceil(N / width)`` of them. What a panel holds beyond N is never used.
-    """
-    lines = [
-        f"target = {dtype}_at(packed, unit * {width} * k)",
-        f"pack_panel({width}, {lanes}, target, source, n - j0, b_col, b_row, k)",
-    ]
-    return packing_source(name, dtype, dtype, width, batch_rank, lines)
-
-
-def packing_source(name: str, dtype: str, result: str, width: int, batch_rank: int, lines: list[str]) -> str:
-    """A kernel as of `pack_source`, to elements of another type; ``lines`` pack the panel from ``source`` on, column j0 of its matrix."""
-    locate = ["matrix = udiv(unit, panels)", f"j0 = (unit - matrix * panels) * {width}", "index = matrix", "start = j0 * b_col"]
-    for d in reversed(range(batch_rank)):
-        locate += [
-            f"outer = udiv(index, dims[{4 + 2 * d}])",
-            f"start += (index - outer * dims[{4 + 2 * d}]) * dims[{5 + 2 * d}]",
-            "index = outer",
-        ]
-    lines = [*locate, f"source = {dtype}_at(b, start)", *lines]
-    return f"""\
-def {name}(ctx, bufs, dims, lo, hi):
-    b = {dtype}_p(bufs, 0)
-    packed = {result}_p(bufs, 1)
-    n = dims[0]
-    k = dims[1]
-    b_row = dims[2]
-    b_col = dims[3]
-    panels = udiv(n + {width - 1}, {width})
-    for unit in range(lo, hi):
-{indent(lines, 2)}
-    return 0
-"""
-
-
-def pack_b_source(name: str, dtype: str, tile: Tile, batch_rank: int = 0) -> str:
-    """The kernel that packs B for `gemm_source`: `pack_source` with panels as wide as the tile, of elements or of words of bytes."""
-    dot, width = tile.dot, tile.columns
-    if dot is None:
-        return pack_source(name, dtype, width, tile.lanes, batch_rank)
-    lines = [
-        f"words = udiv(k + {BYTES - 1}, {BYTES})",
-        f"first = matrix * panels * {width} * (words + {int(dot.flips)})",
-        "target = i32_at(packed, first + j0 * words)",
-        f"pack_words({width}, {tile.lanes}, 0, target, source, n - j0, b_col, b_row, k)",
-    ]
-    if dot.flips:  # minus the products with zeros that have been flipped
-        lines += [
-            f"starts = i32_at(packed, first + panels * {width} * words + j0)",
-            "zero = i32_local(1)",
-            f"zero[0] = i32({FLIP})",
-            f"gemm_tile({tile.literals(1)}, 0, zero, 0, 0, target, 0, {width}, starts, 0, 1, {width}, words)",
-            f"for j in range({width}):",
-            "    starts[j] = neg(starts[j])",
-        ]
-    return packing_source(name, dot.right, dtype, width, batch_rank, lines)
 
 
 def gemm_source(name: str, gemm: Gemm, epilogue: Epilogue = no_epilogue) -> str:

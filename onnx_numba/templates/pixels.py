@@ -23,8 +23,8 @@ from onnx_numba.ir.dims import ceildiv, dmin
 from onnx_numba.native.tile import Tile, tile_shape
 from onnx_numba.record import record
 from onnx_numba.target import Target
+from onnx_numba.templates.block import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue
 from onnx_numba.templates.conv import Conv, altered
-from onnx_numba.templates.gemm import ELEMENT_BYTES, Block, Epilogue, Extent, indent, no_epilogue
 from onnx_numba.templates.patch import MOST_STRIDE, padded_copy
 
 MOST_PIXELS = 224

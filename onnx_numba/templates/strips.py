@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onnx_numba.native.tile import Tile
-from onnx_numba.templates.gemm import indent
+from onnx_numba.templates.block import indent
 
 if TYPE_CHECKING:
     from onnx_numba.templates.conv import Conv
