@@ -34,6 +34,9 @@ class Options:
         False runs the generated source as plain Python, for reading, debugging and checking.
     cache : path, None or False
         Where machine code is kept: a directory, None for the user's cache directory, False for nowhere.
+    dims : mapping of str to int, optional
+        Extents that named dims of inputs will always have, as in ``{"batch": 1}``: known extents make faster kernels. Kept as a tuple of
+        pairs.
     """
 
     num_threads: int | None = None
@@ -41,6 +44,7 @@ class Options:
     accuracy: Literal["fast", "strict"] = "fast"
     jit: bool = True
     cache: Path | str | Literal[False] | None = None
+    dims: Mapping[str, int] | tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
@@ -55,6 +59,7 @@ class Options:
             raise OptionError(f"jit: expected True or False, got {self.jit!r}")
         if not (self.cache is None or self.cache is False or isinstance(self.cache, str | os.PathLike)) or self.cache == "":
             raise OptionError(f"cache: expected a directory, None (the default one) or False (no cache), got {self.cache!r}")
+        object.__setattr__(self, "dims", _pairs(self.dims))
 
     @classmethod
     def parse(cls, options: Options | Mapping[str, Any] | None = None, **more: Any) -> Options:
@@ -82,4 +87,15 @@ class Options:
 
     def key(self) -> dict[str, str]:
         """The entries that change the generated code, by name; the others never make a cached model stale."""
-        return {"cpu": self.cpu, "accuracy": self.accuracy}
+        return {"cpu": self.cpu, "accuracy": self.accuracy, "dims": repr(self.dims)}
+
+
+def _pairs(dims: Any) -> tuple[tuple[str, int], ...]:
+    """Names of dims with their extents, in order."""
+    if not isinstance(dims, Mapping | tuple):
+        raise OptionError(f"dims: expected names of dims with their extents, as {{'batch': 1}}, got {dims!r}")
+    pairs = tuple(sorted(dict(dims).items(), key=lambda pair: str(pair[0])))
+    for name, extent in pairs:
+        if not isinstance(name, str) or not name or isinstance(extent, bool) or not isinstance(extent, int) or extent < 0:
+            raise OptionError(f"dims: expected names of dims with extents of at least 0, as {{'batch': 1}}, got {name!r}: {extent!r}")
+    return pairs

@@ -31,7 +31,7 @@ from onnx_numba.passes.dce import remove_dead_code
 from onnx_numba.passes.defaults import freeze_defaults
 from onnx_numba.passes.fold_batchnorm import fold_batchnorm
 from onnx_numba.passes.gradient import expand_gradients
-from onnx_numba.passes.specialise import specialise
+from onnx_numba.passes.specialise import specialise, with_dims
 from onnx_numba.runtime.code import kernel_code
 from onnx_numba.runtime.device import CPU, Device
 from onnx_numba.runtime.session import Session
@@ -80,7 +80,7 @@ class Build:
         """Build a model, with the kernels of an edited copy of its module if one is given; also answers statistics."""
         started = time.perf_counter()
         imported = load(model)
-        graph = imported.graph if self.given is None else specialise(imported.graph, self.given)
+        graph = with_dims(imported.graph, dict(self.options.dims)) if self.given is None else specialise(imported.graph, self.given)
         names = tuple(value.name for value in graph.inputs)
         name = repr(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else repr(imported.graph.name or "a model")
         try:

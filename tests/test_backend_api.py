@@ -294,6 +294,39 @@ def test_unknown_option() -> None:
         backend.prepare(samples.path(), num_thread=2)
 
 
+def test_dims_that_are_fixed() -> None:
+    text = '<ir_version: 10, opset_import: ["" : 21]> g (float[N,C,H,W] x) => (float[N,4,H,W] y) { y = Conv<pads=[1,1,1,1]>(x, w) }'
+    made = parser.parse_model(text)
+    weight = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
+    made.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+    free, fixed = backend.prepare(made), backend.prepare(made, dims={"H": 20, "W": 30})
+    assert fixed.options.dims == (("H", 20), ("W", 30)) and fixed.options == Options(dims=fixed.options.dims)
+    assert [str(port.type) for port in (*fixed.inputs, *fixed.outputs)] == ["tensor(float) N×C×20×30", "tensor(float) N×4×20×30"]
+    x = np.random.default_rng(1).standard_normal((2, 3, 20, 30)).astype(np.float32)
+    np.testing.assert_allclose(fixed.run(x).y, free.run(x).y, rtol=1e-4, atol=1e-5)
+    with pytest.raises(errors.InputError, match="20"):
+        fixed.run(np.zeros((1, 3, 21, 30), np.float32))
+    assert free.run(np.zeros((1, 3, 21, 30), np.float32)).y.shape == (1, 4, 21, 30)
+
+
+def test_dims_of_sequences_that_are_fixed() -> None:
+    text = '<ir_version: 10, opset_import: ["" : 21]> g (seq(float[n,2]) x) => (float[m,2] y) { y = ConcatFromSequence<axis = 0>(x) }'
+    rep = backend.prepare(parser.parse_model(text), dims={"n": 3})
+    assert "3×2" in str(rep.inputs[0].type)
+    assert rep.run([[np.ones((3, 2), np.float32)] * 2]).y.shape == (6, 2)
+
+
+@pytest.mark.parametrize(
+    ("dims", "words"),
+    [({"M": 3}, "'M'"), ({"N": -1}, "-1"), ({"N": 2.0}, "2.0"), ({"N": True}, "True"), ({"": 2}, "''"), ("N", "'N'"), ({1: 2}, "1")],
+)
+def test_dims_that_cannot_be_fixed(dims: Any, words: str) -> None:
+    text = '<ir_version: 10, opset_import: ["" : 21]> g (float[N,3] x) => (float[N,3] y) { y = Relu(x) }'
+    with pytest.raises(errors.OptionError, match="dims: ") as raised:
+        backend.prepare(parser.parse_model(text), dims=dims)
+    assert words in str(raised.value) and "\n" not in str(raised.value)
+
+
 def test_something_else() -> None:
     with pytest.raises(TypeError):
         backend.prepare(3)  # type: ignore[arg-type]

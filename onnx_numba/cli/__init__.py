@@ -92,6 +92,7 @@ class _Adder:
             sub.add_argument("--device", default="CPU", help="CPU or CUDA, with an optional index as in CUDA:0")
             sub.add_argument("--threads", type=int, help="number of threads (default: what this process may use)")
         if model:
+            sub.add_argument("--fix", action="append", default=[], metavar="NAME=NUMBER", help="extent that a named dim will always have")
             sub.add_argument("model", metavar="MODEL", help="path of an ONNX file")
         return sub
 

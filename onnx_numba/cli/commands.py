@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,22 +119,23 @@ def _prepare(arguments: argparse.Namespace, model: str) -> tuple[BackendRep, flo
     from onnx_numba.prepare import prepare_model
 
     started = time.perf_counter()
-    prepared = prepare_model(model, arguments.device, Options(num_threads=arguments.threads), progress.bar())
+    options = Options(num_threads=arguments.threads, dims=_dims("fix", getattr(arguments, "fix", ())))
+    prepared = prepare_model(model, arguments.device, options, progress.bar())
     return BackendRep(prepared), time.perf_counter() - started
 
 
 def _inputs(arguments: argparse.Namespace, ports: tuple[Port, ...]) -> dict[str, Any]:
     if arguments.input:
         return values.read_inputs(arguments.input, ports)
-    return values.random_inputs(ports, _dims(arguments.dim), arguments.seed)
+    return values.random_inputs(ports, _dims("dim", arguments.dim), arguments.seed)
 
 
-def _dims(specs: list[str]) -> dict[str, int]:
+def _dims(option: str, specs: Sequence[str]) -> dict[str, int]:
     dims = {}
     for spec in specs:
         name, _, number = spec.rpartition("=")
         if not name or not number.isdigit():
-            raise OptionError(f"--dim {spec}: expected NAME=NUMBER, as in --dim batch=4")
+            raise OptionError(f"--{option} {spec}: expected NAME=NUMBER, as in --{option} batch=4")
         dims[name] = int(number)
     return dims
 
