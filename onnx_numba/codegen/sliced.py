@@ -9,13 +9,13 @@ Of two kernels, each with its own names and dims, and a tensor between them, whe
             matrix = udiv(unit, blocks)
             block = unit - matrix * blocks
             row = block * each
-            shift = 6 if block == blocks - 1 else 0
-            hi_0 = dims[8 + shift]
+            shift = 8 if block == blocks - 1 else 6
+            hi_0 = dims[0 + shift]
             a_0 = f32_at(f32_p(bufs, 0), matrix * dims[2] + row * dims[3])
             c_0 = f32_scratch(ctx, dims[4])
             for unit_0 in range(0, hi_0):
                 ...
-            hi_1 = dims[9 + shift]
+            hi_1 = dims[1 + shift]
             a_1 = f32_scratch(ctx, dims[5])
             for unit_1 in range(0, hi_1):
                 ...
@@ -69,9 +69,8 @@ class _Numbers:
 
     def __init__(self, step: Slices) -> None:
         self.first = step.start
-        count = next(iter(d.symbols(step.count)), None)
-        self.full = {} if count is None else {count: step.each}
-        self.last = {} if count is None else {count: step.rows - (d.ceildiv(step.rows, step.each) - 1) * step.each}
+        self.full = {} if step.count is None else {step.count: step.each}
+        self.last = {} if step.count is None else {step.count: step.rows - (d.ceildiv(step.rows, step.each) - 1) * step.each}
         self.alike: list[Dim | int] = []
         self.varying: list[Dim | int] = []
 

@@ -166,8 +166,8 @@ class _Slicer:
         Elements from one matrix to the next along each of these axes, and from one row to the next.
     new : dict of Tensor to Tensor
         What the groups make for each other, and what a slice has of it.
-    count : Dim or int
-        The rows of a slice: a symbol where the last one has fewer.
+    count : Sym, optional
+        The rows of a slice where the last one may have fewer; ``own_rows`` are those of any.
     start : Sym
         Where in its matrix a slice begins.
     failed : bool
@@ -176,7 +176,8 @@ class _Slicer:
 
     def __init__(self, groups: Sequence[Group], matrices: Dim | int, rows: Dim | int, each: Dim | int) -> None:
         self.matrices, self.rows = matrices, rows
-        self.count = each if d.mod(rows, each) == 0 else d.dim(Sym("rows of a slice"))
+        self.count = None if d.mod(rows, each) == 0 else Sym("rows of a slice")
+        self.own_rows = each if self.count is None else d.dim(self.count)
         self.start = Sym("first row of a slice")
         self.whole = each == rows
         self.strides: dict[Tensor, tuple[Dim | int, ...]] = {}
@@ -191,7 +192,7 @@ class _Slicer:
         if self.failed:
             return group
         row = group.pvars[len(outer)]
-        within = Sym(row.name, extent=self.count)
+        within = Sym(row.name, extent=self.own_rows)
         table: dict[Sym, Dim | int] = {**dict.fromkeys(outer, 0), row: d.dim(within)}
         if not last:
             for m in group.members:
@@ -215,7 +216,7 @@ class _Slicer:
         """A tensor of which a slice is all that there is."""
         t = member.tensor
         self.failed |= member.target is not t or t.shape[axes : axes + 1] != (self.rows,) or d.product(t.shape[:axes]) != self.matrices
-        self.new[t] = Tensor(t.name, t.dtype, (self.count, *t.shape[axes + 1 :]), t.definition, t.origin)
+        self.new[t] = Tensor(t.name, t.dtype, (self.own_rows, *t.shape[axes + 1 :]), t.definition, t.origin)
 
     def _member(self, member: Member, outer: Sequence[Sym], row: Sym, table: dict[Sym, Dim | int]) -> Member:
         hint = self._hint(member.hint, len(outer)) if member.hint is not None else None
@@ -265,7 +266,7 @@ class _Slicer:
         for tensor in own:
             self._found(tensor, [(axis[0], axis[3]) for axis in batch], 0)
         single = replace(spec, batch_rank=0)
-        dims = single.dims(self.count, n, k, a_row, a_col, b_line=body.dims[6] if own else 0)
+        dims = single.dims(self.own_rows, n, k, a_row, a_col, b_line=body.dims[6] if own else 0)
         body = replace(body, spec=single, dims=dims, units=single.work_units(dims), unit_work=single.unit_work(dims), batch=0, rows=1)
         return replace(hint, operands=tuple(self.new.get(t, t) for t in hint.operands), params={"body": body})
 

@@ -78,16 +78,16 @@ Strides = dict[Tensor, tuple[Dim | int, ...]]
 class Slices:
     """Groups that run one after the other for every slice of their tensors: ``each`` of the ``rows`` of one of several matrices, or less.
 
-    ``axes`` are the extents of the axes that count matrices. ``parts`` are the groups of a slice with ``count`` rows, of which ``start`` is
-    the first. ``strides`` says how many elements further on a tensor's next matrix lies along each axis, and its next row, be it 0; a
-    slice's ``own`` tensors are of its size.
+    ``axes`` are the extents of the axes that count matrices. ``parts`` are the groups of a slice with ``count`` rows, or ``each`` if all
+    have as many, of which ``start`` is the first. ``strides`` says how many elements further on a tensor's next matrix lies along each
+    axis, and its next row, be it 0; a slice's ``own`` tensors are of its size.
     """
 
     parts: list[Group]
     axes: tuple[Dim | int, ...]
     rows: Dim | int
     each: Dim | int
-    count: Dim | int
+    count: Sym | None
     start: Sym
     strides: Strides
     own: list[Tensor]
