@@ -116,7 +116,8 @@ def test_rows_that_only_the_run_counts_times_what_it_makes(lies, dtype, jit):
     """Of few rows the right operand is read where it is, of more packed, with any number of both, NaN and infinities among them."""
     turned = lies == "by columns"
     nodes = [*([helper.make_node("Transpose", ["y"], ["t"], perm=[0, 2, 1])] if turned else [])]
-    nodes.append(helper.make_node("MatMul", ["x", "t" if turned else "y"], ["o"]))
+    nodes.append(helper.make_node("MatMul", ["x", "t" if turned else "y"], ["p"]))
+    nodes.append(helper.make_node("Neg", ["p"], ["o"]))  # in each block of the product
     free = {"x": ["b", "m", "k"], "y": ["b", "n", "k"] if turned else ["b", "k", 64]}
     wide = [(2, m, k, n) for m in range(6) for k, n in ((0, 64), (1, 64), (70, 64), (300, 64))]
     sizes = [(2, m, k, n) for m in (1, 3, 4) for k, n in ((7, 1), (64, 33), (300, 600))] if turned else wide
@@ -126,7 +127,7 @@ def test_rows_that_only_the_run_counts_times_what_it_makes(lies, dtype, jit):
     for batch, m, k, n in (*sizes, (0, 2, 5, 64), (1, 40, 33, 64)) if jit else sizes[::3]:
         x, y = random(batch, m, k, dtype=dtype), random(*((batch, n, k) if turned else (batch, k, n)), dtype=dtype, seed=1)
         copies = x.copy(), y.copy()
-        expected = x.astype(np.float64) @ (y.swapaxes(1, 2) if turned else y)
+        expected = -(x.astype(np.float64) @ (y.swapaxes(1, 2) if turned else y))
         got = np.asarray(prepared.run({"x": x, "y": y})[0])
         close(got, expected, k)
         np.testing.assert_array_equal(x, copies[0])
@@ -134,7 +135,7 @@ def test_rows_that_only_the_run_counts_times_what_it_makes(lies, dtype, jit):
     x, y = random(1, 2, 8, dtype=dtype), random(*((1, 64, 8) if turned else (1, 8, 64)), dtype=dtype, seed=1)
     x[0, 0, 3], x[0, 1, 5] = np.nan, np.inf
     with np.errstate(invalid="ignore"):
-        expected = x @ (y.swapaxes(1, 2) if turned else y)
+        expected = -(x @ (y.swapaxes(1, 2) if turned else y))
     np.testing.assert_allclose(np.asarray(prepared.run({"x": x, "y": y})[0]), expected, rtol=1e-5)
 
 

@@ -319,7 +319,7 @@ def _few(gemm: Gemm) -> list[str]:
     lines = [f"few = m <= {gemm.unpacked_rows}"]
     if gemm.unpacked == "columns":
         return [*lines, "done = k if few else 0"]
-    return [*lines, "across = 1 if few else k", f"line = own_line if few else {gemm.tile.columns}"]
+    return [*lines, "b_across = 1 if few else k", f"b_line = own_line if few else {gemm.tile.columns}"]
 
 
 def _dots(gemm: Gemm) -> list[str]:
@@ -499,7 +499,7 @@ def _last_rows(gemm: Gemm) -> list[str]:
     lines = ["first = min(tiled, rows)"]
     multiply = f"gemm_tile_{gemm.narrow}" if gemm.narrow else "gemm_tile"
     row, a_row, a_k = f"{t}_at(source, i * a_row)", "a_row", "a_col"
-    across, line = ("across", "line") if gemm.unpacked == "rows" else ("k", str(width))
+    across, line = ("b_across", "b_line") if gemm.unpacked == "rows" else ("k", str(width))
     if gemm.tile.dot:
         place = f"i32_at(packed, i * {times('depth', gemm.tile.left_words)})"
         row, a_row, a_k = place, "depth", "1"
