@@ -17,16 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnx_numba import backend, samples
 from onnx_numba.compile import worker
 from onnx_numba.compile.compiler import compile_module, symbol_of
 from onnx_numba.compile.keys import base_entries, kernel_entries, model_entries, source_digest
 from onnx_numba.compile.llvm import KERNEL_SIGNATURE, parse_signature
 from onnx_numba.compile.objects import ALLOWED, Library, ObjectError, undefined_symbols
 from onnx_numba.compile.store import Store, key
-from onnx_numba.errors import OptionError
 from onnx_numba.native.registry import Function
-from onnx_numba.target import LEVELS, TARGETS, Target, host_target, level
+from onnx_numba.target import LEVELS, TARGETS, Target, host_target
 
 KERNELS = """
 LIMIT = 4096
@@ -559,42 +557,6 @@ def test_keys_import_neither_numba_nor_onnx():
         print(sorted({"numba", "onnx", "llvmlite"} & set(sys.modules)))
         """
     assert run_python(code) == "[]\n"
-
-
-class TestTarget:
-    def test_lanes(self):
-        assert [Target("x86_64-unknown-linux-gnu", name, features).lanes for name, features in LEVELS.items()] == [4, 8, 16]
-        assert Target("x86_64-unknown-linux-gnu", "x86-64").lanes == 4
-        assert Target("x86_64-unknown-linux-gnu", "q", "+avx2,+fma,-avx512f").lanes == 8
-        assert TARGETS["arm64-macos"].lanes == 4
-        assert TARGETS["arm64-macos"].has_fma
-
-    def test_platforms(self):
-        assert [(t.arch, t.system) for t in TARGETS.values()] == [
-            ("x86_64", "linux"), ("aarch64", "linux"), ("aarch64", "macos"), ("x86_64", "windows"),
-        ]  # fmt: skip
-
-    def test_names(self):
-        assert Target.named("host") == host_target()
-        assert Target.named("generic") == Target.generic()
-        for name in LEVELS if host_target().arch == "x86_64" else ():
-            if level(name).runs_on(host_target()):
-                assert Target.named(name) == level(name)
-
-    def test_a_target_that_the_host_is_not_is_refused(self, monkeypatch):
-        monkeypatch.setattr("onnx_numba.target.host_target", lambda: Target("x86_64-unknown-linux-gnu", "q", LEVELS["x86-64-v3"]))
-        assert Target.named("x86-64-v3").cpu == "x86-64-v3"
-        with pytest.raises(OptionError, match=r"x86-64-v4.*lacks features.*host, generic, x86-64-v2, x86-64-v3 runs here"):
-            backend.prepare(samples.path(), cpu="x86-64-v4")
-        with pytest.raises(OptionError, match=r"haswell.*not a known target"):
-            backend.prepare(samples.path(), cpu="haswell")
-
-    def test_code_with_features_that_the_host_lacks_does_not_run(self):
-        host = host_target()
-        assert host.runs_on(host)
-        assert Target.generic().runs_on(host)
-        assert not Target(host.triple, host.cpu, host.features + ",+of-the-future").runs_on(host)
-        assert not Target("riscv64-unknown-linux-gnu", "generic").runs_on(host)
 
 
 def test_objects_for_another_machine_are_refused_by_their_kind():
