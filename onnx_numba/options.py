@@ -92,10 +92,9 @@ class Options:
 
 def _pairs(dims: Any) -> tuple[tuple[str, int], ...]:
     """Names of dims with their extents, in order."""
-    if not isinstance(dims, Mapping | tuple):
-        raise OptionError(f"dims: expected names of dims with their extents, as {{'batch': 1}}, got {dims!r}")
-    pairs = tuple(sorted(dict(dims).items(), key=lambda pair: str(pair[0])))
-    for name, extent in pairs:
+    items = [*dims.items()] if isinstance(dims, Mapping) else [*dims] if isinstance(dims, tuple) else [dims]
+    for item in items:
+        name, extent = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
         if not isinstance(name, str) or not name or isinstance(extent, bool) or not isinstance(extent, int) or extent < 0:
-            raise OptionError(f"dims: expected names of dims with extents of at least 0, as {{'batch': 1}}, got {name!r}: {extent!r}")
-    return pairs
+            raise OptionError(f"dims: expected names of dims with extents of at least 0, as {{'batch': 1}}, got {dims!r}")
+    return tuple(sorted(dict(items).items()))

@@ -318,8 +318,11 @@ def test_dims_of_sequences_that_are_fixed() -> None:
 
 @pytest.mark.parametrize(
     ("dims", "words"),
-    [({"M": 3}, "'M'"), ({"N": -1}, "-1"), ({"N": 2.0}, "2.0"), ({"N": True}, "True"), ({"": 2}, "''"), ("N", "'N'"), ({1: 2}, "1")],
-)
+    [
+        ({"M": 3}, "'M'"), ({"N": -1}, "-1"), ({"N": 2.0}, "2.0"), ({"N": True}, "True"), ({"": 2}, "''"), ({1: 2}, "1"), ("N", "'N'"),
+        (("N", 2), "2"),
+    ],
+)  # fmt: skip
 def test_dims_that_cannot_be_fixed(dims: Any, words: str) -> None:
     text = '<ir_version: 10, opset_import: ["" : 21]> g (float[N,3] x) => (float[N,3] y) { y = Relu(x) }'
     with pytest.raises(errors.OptionError, match="dims: ") as raised:

@@ -257,7 +257,9 @@ def test_options():
     assert Options.parse() == Options()
     assert Options.parse({"num_threads": 3}, jit=False) == Options(num_threads=3, jit=False)
     assert Options.parse(Options(cpu="generic"), accuracy="strict") == Options(cpu="generic", accuracy="strict")
-    assert Options().key() == {"cpu": "host", "accuracy": "fast"}
+    assert Options().key() == {"cpu": "host", "accuracy": "fast", "dims": "()"}
+    assert Options(dims={"n": 2, "m": 1}) == Options(dims=(("m", 1), ("n", 2)))
+    assert Options(dims={"n": 2}).key() != Options().key()
     with pytest.raises(OptionError, match="unknown option 'num_thread'; did you mean 'num_threads'"):
         Options.parse(num_thread=1)
     with pytest.raises(OptionError, match="known options are"):
