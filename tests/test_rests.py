@@ -144,3 +144,13 @@ def test_many_threads_give_the_same_bits() -> None:
         x = normal(2000, length)
         one, two = (prepared(text, num_threads=n).run([x])[0] for n in (1, 2))
         np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("columns", [3, 7, 9, 33])
+def test_softmax_of_many_rows_of_doubles(columns):
+    """What rows of seven gave depended on their numbers: once in 400 times NaN."""
+    text = f'<ir_version: 10, opset_import: ["" : 21]> g (double[N,{columns}] x, double[{columns}] b) => (double[N,{columns}] y)'
+    rep = backend.prepare(parser.parse_model(text + " { z = Add(x, b) y = Softmax(z) }"))
+    x = np.random.default_rng(1).standard_normal((20000, columns)) * 2
+    terms = np.exp(x - x.max(1, keepdims=True))
+    np.testing.assert_allclose(rep.run([x, np.zeros(columns)])[0], terms / terms.sum(1, keepdims=True), 1e-13)
